@@ -1,0 +1,153 @@
+"""Requests to other nodes by HTTP, with their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import cast
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
+
+from m2mapp.formats.uris import Uri, path_uri
+from m2mapp.model.errors import DeadlinePassed, Fault, PeerFailed
+from m2mapp.model.messages import Answer, Outgoing
+
+MAX_ANSWER_BYTES = 16 << 20
+_CONNECT_TIMEOUT_S = 10.0
+
+
+@implementer(IBodyProducer)
+class _Body:
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+        self.length = len(payload)
+
+    def startProducing(self, consumer: object) -> Deferred[None]:  # noqa: N802 - Twisted's name
+        """Write all of it."""
+        consumer.write(self._payload)  # type: ignore[attr-defined]
+        done: Deferred[None] = Deferred()
+        done.callback(None)
+        return done
+
+    def pauseProducing(self) -> None:
+        """Nothing is produced later."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is produced later."""
+
+    def stopProducing(self) -> None:
+        """Nothing is produced later."""
+
+
+class _Gather(Protocol):
+    """The body of an answer, up to a limit."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a part; too much ends the connection."""
+        self._size += len(data)
+        if self._size > MAX_ANSWER_BYTES:
+            self._abort()
+            return
+        self._parts.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The body is over, as it should be or not."""
+        if self.done.called:
+            return
+        if self._size > MAX_ANSWER_BYTES:
+            self.done.errback(PeerFailed(f"the answer has more than {MAX_ANSWER_BYTES} bytes"))
+        elif reason.check(ResponseDone):
+            self.done.callback(b"".join(self._parts))
+        else:
+            self.done.errback(PeerFailed(f"the answer broke off: {reason.getErrorMessage()}"))
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+
+class HttpClient:
+    """Sends by HTTP. `token_files`: by authority (`n1.example.com:8080`), the file with the bearer token to show there."""
+
+    def __init__(self, reactor: IReactorTime, token_files: Mapping[str, str]) -> None:
+        self._reactor, self._token_files = reactor, dict(token_files)
+        self._pool = HTTPConnectionPool(reactor)
+        self._agent = Agent(reactor, connectTimeout=_CONNECT_TIMEOUT_S, pool=self._pool)
+
+    def request(self, outgoing: Outgoing, uri: Uri, host: str, port: int) -> Deferred[Answer]:
+        """The answer of the server at that address and port; fails with `PeerFailed` or `DeadlinePassed`."""
+        place = Uri(uri.scheme, host, port, uri.path, uri.query).text().encode()
+        body = _Body(outgoing.payload) if outgoing.payload else None
+        started = self._reactor.seconds()
+        try:
+            headers = self._headers(outgoing, uri)
+        except Fault as fault:
+            return fail(fault)
+        answered = self._agent.request(outgoing.method.value.encode(), place, headers, body)
+        whole: Deferred[Answer] = answered.addCallback(self._read, started)
+        whole.addTimeout(max(0.001, outgoing.timeout_s), self._reactor, _late)
+        return whole.addErrback(_failed, uri)
+
+    def close(self) -> Deferred[object]:
+        """Close the connections that are kept."""
+        return cast("Deferred[object]", self._pool.closeCachedConnections())
+
+    def _headers(self, outgoing: Outgoing, uri: Uri) -> Headers:
+        headers = Headers({"Host": [uri.authority], "User-Agent": ["m2mapp"]})
+        given = {
+            "Content-Type": outgoing.content_type if outgoing.payload else None,
+            "Accept": outgoing.accept,
+            "M2M-Request-Id": outgoing.request_id.hex() if outgoing.request_id else None,
+            "M2M-Cause": ", ".join(outgoing.cause) or None,
+            "M2M-Deadline": f"{outgoing.timeout_s:.3f}",
+            "traceparent": f"00-{outgoing.trace}-{outgoing.trace[:16]}-01" if outgoing.trace else None,
+        }
+        for name, value in given.items():
+            if value is not None:
+                headers.addRawHeader(name, value)
+        file = self._token_files.get(uri.authority)
+        if file:
+            headers.addRawHeader("Authorization", f"Bearer {_token(file)}")
+        return headers
+
+    def _read(self, response: IResponse, started: float) -> Deferred[Answer]:
+        gather = _Gather()
+        response.deliverBody(gather)
+        return gather.done.addCallback(self._answer, response, started)
+
+    def _answer(self, payload: bytes, response: IResponse, started: float) -> Answer:
+        def header(name: str) -> str | None:
+            values = response.headers.getRawHeaders(name)
+            return values[0] if values else None
+
+        elapsed = self._reactor.seconds() - started
+        return Answer(str(response.code), payload, header("Content-Type"), elapsed_s=elapsed, location=header("Location"))
+
+
+def _token(file: str) -> str:
+    try:
+        return FilePath(file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PeerFailed(f"the peer's token file {file} cannot be read: {error}") from error
+
+
+def _late(_result: object, timeout_s: float) -> object:
+    raise DeadlinePassed(f"no answer within {timeout_s:.3g} s")
+
+
+def _failed(failure: Failure, uri: Uri) -> Failure:
+    if isinstance(failure.value, Fault):
+        return failure
+    raise PeerFailed(f"{uri.scheme}://{uri.authority}{path_uri(uri.path)}: {failure.getErrorMessage()}") from failure.value

@@ -1,0 +1,86 @@
+"""Who a source of plain CoAP is, and what it may do: `[coap.access]` (spec section 10).
+
+Responsible for the principal of a source address. Not responsible for which addresses are on a link or leased: it asks.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from m2mapp.coap.addresses import is_ipv6, source_text
+from m2mapp.coap.settings import AccessSettings
+from m2mapp.model.principal import Principal, Right
+from m2mapp.net.interfaces import Sockaddr
+
+LINK: Final = "link"
+LEASES: Final = "leases"
+_REMEMBERED: Final = 4_096
+
+_Key = tuple[str, int, int]
+
+
+class _Sources:
+    """Who has one right."""
+
+    def __init__(self, entries: tuple[str, ...]) -> None:
+        self.link = LINK in entries
+        self.leases = LEASES in entries
+        self.prefixes = tuple(ip_network(entry) for entry in entries if entry not in (LINK, LEASES))
+
+
+class Principals:
+    """Finds the principal of a source, and remembers those found last.
+
+    `on_link` says whether a source that came in by the interface of that index is a neighbour; `leased` whether this node gave the
+    address (text) out. `names` has interface names by index, for zones: those of the service's `Context`.
+    """
+
+    def __init__(
+        self,
+        access: AccessSettings,
+        on_link: Callable[[Sockaddr, int], bool],
+        leased: Callable[[str], bool],
+        names: Mapping[int, str],
+    ) -> None:
+        self._on_link = on_link
+        self._leased = leased
+        self._names = names
+        self._sources = {
+            Right.READ: _Sources(access.read),
+            Right.REGISTER: _Sources(access.register),
+            Right.ADVERTISE: _Sources(access.advertise),
+            Right.WRITE: _Sources(access.write),
+        }
+        self._found: OrderedDict[_Key, Principal] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._found)
+
+    def principal(self, source: Sockaddr, interface: int) -> Principal:
+        """Who a source is. The name is `coap:` and the address; `source` the address, with its zone."""
+        key = (source[0], source[3] if is_ipv6(source) else 0, interface)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _REMEMBERED:
+                self._found.popitem(last=False)
+            found = self._found[key] = self._find(source, interface)
+        return found
+
+    def forget(self) -> None:
+        """Look everybody up again: addresses, links or leases have changed."""
+        self._found.clear()
+
+    def _find(self, source: Sockaddr, interface: int) -> Principal:
+        link, leased = self._on_link(source, interface), self._leased(source[0])
+        address = ip_address(source[0])
+        rights = frozenset(
+            right
+            for right, sources in self._sources.items()
+            if (sources.link and link) or (sources.leases and leased) or any(address in prefix for prefix in sources.prefixes)
+        )
+        text = source_text(source, self._names)
+        return Principal(f"coap:{text}", rights, source=text)

@@ -1,0 +1,85 @@
+"""Requests of this node to CoAP servers: URIs and `Outgoing` in, `Answer` out.
+
+Responsible for what a request says on the wire. Not responsible for names (`clients` looks them up and hands over an address), nor for
+blocks and repeats (`transfer`, `exchange`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, fail
+
+from m2mapp.coap import numbers, things
+from m2mapp.coap.addresses import canonical, parse_uri, remote_of
+from m2mapp.coap.context import Context
+from m2mapp.coap.endpoint import Endpoint
+from m2mapp.coap.exchange import Repeats
+from m2mapp.coap.message import Options, uint
+from m2mapp.coap.transfer import Asking, Transfer
+from m2mapp.model.errors import Fault, NotSupported
+from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing
+from m2mapp.net.interfaces import Sockaddr
+
+_LONGEST_CAUSE = 255
+_LONGEST_DEADLINE_MS = 0xFFFFFFFF
+
+
+def request_options(outgoing: Outgoing | GroupOutgoing, uri_options: Sequence[tuple[int, bytes]]) -> Options:
+    """The options of a request, in order. Raises `NotSupported` for a media type that has no Content-Format."""
+    options = list(uri_options)
+    if outgoing.content_type is not None and outgoing.payload:
+        options.append((things.CONTENT_FORMAT, uint(_format(outgoing.content_type))))
+    if outgoing.accept is not None:
+        options.append((things.ACCEPT, uint(_format(outgoing.accept))))
+    if outgoing.request_id is not None:
+        options.append((numbers.REQUEST_ID, outgoing.request_id))
+    options += [(numbers.CAUSE, cause.encode()[:_LONGEST_CAUSE]) for cause in outgoing.cause[: numbers.CAUSES] if cause]
+    return tuple(sorted(options, key=lambda option: option[0]))
+
+
+def _format(media_type: str) -> int:
+    number = numbers.format_of(media_type)
+    if number is None:
+        raise NotSupported(f"the media type {media_type} has no Content-Format")
+    return number
+
+
+class CoapClient:
+    """Sends requests by the ports of an endpoint. `interface_index` gives the index of an interface by its name."""
+
+    def __init__(self, endpoint: Endpoint, context: Context, interface_index: Callable[[str], int]) -> None:
+        self._endpoint = endpoint
+        self._context = context
+        self._interface_index = interface_index
+
+    def request(
+        self, outgoing: Outgoing, remote: Sockaddr | None = None, *, confirmable: bool = True, repeats: Repeats | None = None
+    ) -> Deferred[Answer]:
+        """Send a request to a `coap` URI. The whole answer, however many blocks it came in.
+
+        `remote` is where it goes; without it the URI's host is an IP literal. `repeats` in place of the transmission parameters is for
+        a caller that knows the round-trip time; `Repeats(first_s, 0)` sends once. Fails with `PeerFailed` (Reset, never acknowledged,
+        an answer that is none), `DeadlinePassed` after `timeout_s`, `Overloaded`, `Malformed` for the URI, `NotSupported`.
+        """
+        try:
+            target = parse_uri(outgoing.uri)
+            to = canonical(remote) if remote is not None else remote_of(target, self._interface_index)
+            uri_options = target.options(to)
+            if outgoing.request_id is not None:
+                # A group operation: the next server must answer while this one still waits (spec section 4).
+                uri_options.append((numbers.DEADLINE, uint(min(int(outgoing.timeout_s * 1000), _LONGEST_DEADLINE_MS))))
+            options = request_options(outgoing, uri_options)
+            code = numbers.CODE_OF_METHOD[outgoing.method]
+            asking = Asking(code, to, options, outgoing.payload, outgoing.timeout_s, confirmable, repeats)
+            return Transfer(asking, self._endpoint, self._context).start()
+        except Fault as fault:
+            return fail(fault)
+
+    def rtt_s(self, remote: Sockaddr) -> float | None:
+        """The round-trip time seen with a peer, smoothed, in seconds; None where none was seen yet."""
+        try:
+            peer = self._endpoint.layer_to(remote).peers.find(canonical(remote))
+        except Fault:
+            return None
+        return None if peer is None else peer.rtt_s

@@ -1,0 +1,51 @@
+"""What the CoAP service counts. Responsible for the names of its metrics, nothing else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from m2mapp.model.metrics import Counter, Metrics
+
+_PREFIX: Final = "m2mapp_coap_"
+
+
+class Counters:
+    """The counters of one CoAP service, as attributes, because they are used for every message."""
+
+    __slots__ = (
+        "failed",
+        "given_up",
+        "late",
+        "malformed",
+        "received",
+        "refused",
+        "repeated",
+        "requests",
+        "resets_received",
+        "resets_sent",
+        "retransmitted",
+        "sent",
+        "suppressed",
+        "unexpected",
+        "unsent",
+    )
+
+    def __init__(self, metrics: Metrics) -> None:
+        def counter(name: str, about: str) -> Counter:
+            return metrics.counter(f"{_PREFIX}{name}_total", about)
+
+        self.received = counter("datagrams_received", "Datagrams that came in on a CoAP port.")
+        self.sent = counter("datagrams_sent", "Datagrams given to the system on a CoAP port.")
+        self.unsent = counter("datagrams_unsent", "Datagrams that the system did not take.")
+        self.malformed = counter("malformed", "Datagrams that were no CoAP message, or one that CoAP forbids.")
+        self.repeated = counter("repeated", "Messages that had come before and were not acted on again.")
+        self.retransmitted = counter("retransmitted", "Confirmable messages sent again for want of an acknowledgement.")
+        self.given_up = counter("given_up", "Confirmable messages that were never acknowledged.")
+        self.resets_received = counter("resets_received", "Reset messages that came in.")
+        self.resets_sent = counter("resets_sent", "Reset messages sent.")
+        self.unexpected = counter("unexpected", "Answers and acknowledgements that nobody here waits for.")
+        self.requests = counter("requests", "Requests that reached the server.")
+        self.refused = counter("refused", "Requests refused because too much is under way.")
+        self.failed = counter("failed", "Requests that were answered 5.00 for a fault of this program.")
+        self.suppressed = counter("suppressed", "Answers not sent, by the rules of multicast or No-Response.")
+        self.late = counter("late_group_answers", "Answers to group requests that came after these were closed.")

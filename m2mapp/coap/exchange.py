@@ -1,0 +1,400 @@
+"""The message layer of one port (RFC 7252, section 4): what a message's type and message ID mean.
+
+Responsible for confirmable messages (repeated until acknowledged, reset or given up), acknowledgements and Resets both ways, pings,
+repeated messages, NSTART, and for matching all of it by source as well as message ID. Not responsible for tokens (`tokens`), for what
+a request means (`server`), nor for sockets (`m2mapp.net`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from zope.interface import implementer
+
+from m2mapp.coap import things
+from m2mapp.coap.context import Context
+from m2mapp.coap.deadlines import Deadline
+from m2mapp.coap.message import MalformedMessage, Message, empty, encode, parse
+from m2mapp.coap.peers import Inbound, Peer, Peers
+from m2mapp.model.errors import Overloaded, PeerFailed
+from m2mapp.model.messages import Multicast
+from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, Sockaddr
+
+_SWEEP_S: Final = 30.0
+_SWEEP_AGAIN_S: Final = 0.01
+_DESTINATIONS: Final = 1_024
+_LAST_REQUEST_CODE: Final = 31
+_RESPONSE_CLASSES: Final = frozenset({2, 4, 5})
+
+
+class Outcome(Enum):
+    """What became of a message that was sent."""
+
+    ACKNOWLEDGED = "acknowledged"
+    RESET = "reset"
+    GIVEN_UP = "given up"
+    CLOSED = "closed"
+
+
+class Above(Protocol):
+    """Who takes what the message layer has sorted."""
+
+    def on_request(self, layer: MessageLayer, inbound: Inbound, message: Message) -> None:
+        """A request that did not come before. It is answered by `layer.answer`, `reject` or `drop`, now or later."""
+
+    def on_response(self, message: Message, source: Sockaddr) -> bool:
+        """A response. True if somebody waited for it, also if that was long ago: it is acknowledged rather than reset."""
+
+
+class Transmission:
+    """One message on its way to a peer, or waiting for its turn. `forget` it when its outcome no longer matters."""
+
+    __slots__ = (
+        "confirmable",
+        "datagram",
+        "deadline",
+        "local",
+        "mid",
+        "peer",
+        "repeated",
+        "retries_left",
+        "sent_at",
+        "timeout_s",
+        "token",
+        "told",
+    )
+
+    def __init__(self, peer: Peer, message: Message, mid: int, told: Callable[[Outcome], None]) -> None:
+        self.peer = peer
+        self.confirmable = message.mtype == things.CON
+        self.mid = mid
+        self.token = message.token
+        self.datagram = encode(message, message.mtype, mid)
+        self.told = told
+        self.local: str | None = None
+        self.deadline: Deadline | None = None
+        self.repeated = False
+        self.retries_left = 0
+        self.timeout_s = 0.0
+        self.sent_at = 0.0
+
+
+class Repeats(tuple[float, int]):
+    """How a confirmable message is repeated: first after about `first_s` seconds, then at doubled times, `count` times in all."""
+
+    __slots__ = ()
+
+    def __new__(cls, first_s: float, count: int) -> Repeats:
+        """Seconds and a number, neither negative."""
+        if first_s <= 0 or count < 0:
+            raise ValueError(f"no repeats: {first_s} s, {count} times")
+        return super().__new__(cls, (first_s, count))
+
+
+@implementer(IDatagramReceiver)
+class MessageLayer:
+    """The message layer on one datagram port. `attach` the port before anything is sent; `stop` ends everything."""
+
+    def __init__(self, above: Above, context: Context) -> None:
+        self._above = above
+        self._clock = context.clock
+        self._deadlines = context.deadlines
+        self._parameters = context.parameters
+        self._limits = context.limits
+        self._rng = context.rng
+        self._counters = context.counters
+        self._port: IDatagramPort | None = None
+        self._wildcard = False
+        self._multicast: dict[str, bool] = {}
+        self._sweeping: Deadline | None = None
+        self.peers = Peers(context.parameters, context.limits, context.rng)
+
+    def attach(self, port: IDatagramPort) -> None:
+        """Use this port for sending."""
+        self._port = port
+        self._wildcard = ip_address(port.local()[0].partition("%")[0]).is_unspecified
+
+    @property
+    def port(self) -> IDatagramPort:
+        """The port. Raises `PeerFailed` where there is none any more."""
+        if self._port is None:
+            raise PeerFailed("the CoAP port is closed")
+        return self._port
+
+    def stop(self) -> None:
+        """Send nothing more; who waits for an outcome is told `CLOSED`."""
+        self._port = None
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for peer in self.peers.all():
+            waiting = list(peer.waiting)
+            peer.waiting.clear()
+            for transmission in [*peer.sending.values(), *waiting]:
+                self._finish(transmission, Outcome.CLOSED)
+
+    # -- what comes in ------------------------------------------------------------------------------------------------------
+
+    def datagram_received(self, data: bytes, source: Sockaddr, destination: str, interface: int) -> None:
+        """One datagram. Nothing that it holds makes this raise."""
+        self._counters.received.value += 1
+        to_group = self._multicast.get(destination)
+        if to_group is None:
+            to_group = self._learn_destination(destination)
+        try:
+            message = parse(data)
+        except MalformedMessage as fault:
+            self._counters.malformed.value += 1
+            if fault.mtype == things.CON and fault.mid is not None and not to_group:
+                self._reset(fault.mid, source, self._local(destination))
+            return
+        code, mtype = message.code, message.mtype
+        if things.EMPTY < code <= _LAST_REQUEST_CODE and mtype <= things.NON:
+            if to_group and mtype == things.CON:
+                self._counters.malformed.value += 1  # RFC 7252, section 8.1: a request to a group must be non-confirmable
+                return
+            inbound = self._new(message, source, self._local(destination))
+            if inbound is not None:
+                self._counters.requests.value += 1
+                inbound.interface = interface
+                if to_group:
+                    inbound.multicast = Multicast(destination, interface)
+                    inbound.local = None
+                self._above.on_request(self, inbound, message)
+        elif code == things.EMPTY and not to_group:
+            self._on_empty(message, source, self._local(destination))
+        elif code >> 5 in _RESPONSE_CLASSES and mtype != things.RST and not to_group:
+            self._on_response(message, source, self._local(destination))
+        else:
+            # A reserved code class, or a type that this code must not have: rejected (RFC 7252, sections 4.2 and 4.3).
+            self._counters.malformed.value += 1
+            if mtype == things.CON and not to_group:
+                self._reset(message.mid, source, self._local(destination))
+
+    def _on_response(self, message: Message, source: Sockaddr, local: str | None) -> None:
+        if message.mtype == things.ACK:
+            if self._acknowledged(message, source):
+                self._above.on_response(message, source)
+        elif message.mtype == things.NON:
+            # Not remembered: the token says whether it is waited for, once, and a group's answers come by the thousand.
+            if not self._above.on_response(message, source):
+                self._counters.unexpected.value += 1
+        else:
+            inbound = self._new(message, source, local)
+            if inbound is None:
+                return
+            if self._above.on_response(message, source):
+                self.acknowledge(inbound)
+            else:
+                self._counters.unexpected.value += 1
+                self.reject(inbound)
+
+    def _on_empty(self, message: Message, source: Sockaddr, local: str | None) -> None:
+        """Acknowledgement, Reset or ping (RFC 7252, sections 4.2 and 4.3); an Empty non-confirmable message is ignored."""
+        if message.mtype == things.ACK:
+            self._acknowledged(message, source)
+        elif message.mtype == things.RST:
+            self._counters.resets_received.value += 1
+            peer = self.peers.find(source)
+            transmission = peer.sending.get(message.mid) if peer else None
+            if transmission is not None:
+                self._finish(transmission, Outcome.RESET)
+        elif message.mtype == things.CON:
+            self._reset(message.mid, source, local)
+
+    def _new(self, message: Message, source: Sockaddr, local: str | None) -> Inbound | None:
+        """The message, remembered; None where it came before and has got again what it got then (RFC 7252, section 4.5)."""
+        now = self._clock.seconds()
+        peer = self._heard(source, now)
+        before = self.peers.earlier(peer, message, now) if message.mid in peer.seen else None
+        if before is None:
+            inbound = self.peers.remember(peer, message, now)
+            inbound.local = local
+            return inbound
+        self._counters.repeated.value += 1
+        if not isinstance(before, Inbound) and before[2]:
+            self._send(before[2], source, local)
+        return None
+
+    def _acknowledged(self, message: Message, source: Sockaddr) -> bool:
+        """End the transmission that an ACK, from the peer that the message went to and no other, names."""
+        peer = self.peers.find(source)
+        transmission = peer.sending.get(message.mid) if peer else None
+        if (
+            peer is None
+            or transmission is None
+            or not transmission.confirmable
+            or (message.code != things.EMPTY and message.token != transmission.token)
+        ):
+            self._counters.unexpected.value += 1
+            return False
+        if not transmission.repeated:
+            peer.saw_rtt(self._clock.seconds() - transmission.sent_at)
+        self._finish(transmission, Outcome.ACKNOWLEDGED)
+        return True
+
+    # -- what goes out ------------------------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        to: Sockaddr,
+        message: Message,
+        told: Callable[[Outcome], None],
+        repeats: Repeats | None = None,
+        local: str | None = None,
+    ) -> Transmission:
+        """Send a confirmable or non-confirmable message; its message ID is chosen here.
+
+        `told` is called once with the outcome, unless the transmission is forgotten before; of a non-confirmable message only a
+        Reset or the end of the port is told. Raises `Overloaded` where too many wait for this peer's turn (NSTART, RFC 7252 4.7).
+        """
+        if self._port is None:
+            raise PeerFailed("the CoAP port is closed")
+        peer = self._heard(to, self._clock.seconds())
+        if len(peer.waiting) >= self._limits.waiting_per_peer:
+            raise Overloaded(f"{len(peer.waiting)} messages wait for {to[0]}")
+        mid = peer.take_mid()
+        while mid in peer.sending:
+            mid = peer.take_mid()
+        transmission = Transmission(peer, message, mid, told)
+        transmission.local = local
+        if not transmission.confirmable:
+            peer.sending[mid] = transmission
+            transmission.sent_at = self._clock.seconds()
+            self._send(transmission.datagram, to)
+            return transmission
+        first_s, transmission.retries_left = repeats or (self._parameters.ack_timeout_s, self._parameters.max_retransmit)
+        transmission.timeout_s = first_s * self._rng.uniform(1.0, self._parameters.ack_random_factor)
+        if peer.outstanding < self._parameters.nstart:
+            self._start(transmission)
+        else:
+            peer.waiting.append(transmission)
+        return transmission
+
+    def forget(self, transmission: Transmission) -> None:
+        """Repeat it no more, and tell nobody what becomes of it. Forgetting it again does nothing."""
+        peer = transmission.peer
+        if peer.sending.get(transmission.mid) is transmission:
+            self._leave(transmission)
+        elif transmission in peer.waiting:
+            peer.waiting.remove(transmission)
+
+    def answer(self, inbound: Inbound, message: Message) -> None:
+        """Answer a request: piggybacked in the acknowledgement, or separately where that went before (RFC 7252, section 5.2).
+
+        Of the message, type and message ID are chosen here.
+        """
+        peer = inbound.peer
+        if not inbound.confirmable:
+            self.peers.keep(inbound, b"")
+            self._send(encode(message, things.NON, peer.take_mid()), peer.address, inbound.local)
+        elif not inbound.acknowledged:
+            inbound.acknowledged = True
+            datagram = encode(message, things.ACK, inbound.mid)
+            self.peers.keep(inbound, datagram)
+            self._send(datagram, peer.address, inbound.local)
+        else:
+            separate = Message(things.CON, message.code, 0, message.token, message.options, message.payload)
+            try:
+                self.send(peer.address, separate, _ignore, local=inbound.local)
+            except (Overloaded, PeerFailed):
+                self._counters.refused.value += 1
+
+    def acknowledge(self, inbound: Inbound) -> None:
+        """Acknowledge it without an answer; one that comes later goes separately."""
+        if inbound.confirmable and not inbound.acknowledged:
+            inbound.acknowledged = True
+            datagram = empty(things.ACK, inbound.mid)
+            self.peers.keep(inbound, datagram)
+            self._send(datagram, inbound.peer.address, inbound.local)
+
+    def reject(self, inbound: Inbound) -> None:
+        """Answer with a Reset (RFC 7252, sections 4.2 and 4.3)."""
+        self.peers.keep(inbound, empty(things.RST, inbound.mid))
+        self._reset(inbound.mid, inbound.peer.address, inbound.local)
+
+    def drop(self, inbound: Inbound) -> None:
+        """Give no answer; a confirmable message is acknowledged all the same."""
+        if inbound.confirmable:
+            self.acknowledge(inbound)
+        else:
+            self.peers.keep(inbound, b"")
+
+    def _start(self, transmission: Transmission) -> None:
+        peer = transmission.peer
+        peer.outstanding += 1
+        peer.sending[transmission.mid] = transmission
+        transmission.sent_at = self._clock.seconds()
+        self._transmit(transmission)
+
+    def _transmit(self, transmission: Transmission) -> None:
+        transmission.deadline = self._deadlines.after(transmission.timeout_s, partial(self._timed_out, transmission))
+        self._send(transmission.datagram, transmission.peer.address, transmission.local)
+
+    def _timed_out(self, transmission: Transmission) -> None:
+        """No acknowledgement in time: again, after twice the time, or no more (RFC 7252, section 4.2)."""
+        transmission.deadline = None
+        if transmission.retries_left == 0:
+            self._counters.given_up.value += 1
+            self._finish(transmission, Outcome.GIVEN_UP)
+            return
+        transmission.retries_left -= 1
+        transmission.repeated = True
+        transmission.timeout_s *= 2
+        self._counters.retransmitted.value += 1
+        self._transmit(transmission)
+
+    def _finish(self, transmission: Transmission, outcome: Outcome) -> None:
+        self._leave(transmission)
+        transmission.told(outcome)
+
+    def _leave(self, transmission: Transmission) -> None:
+        """Take it off the list of what is on its way; the next that waits may start."""
+        peer = transmission.peer
+        if peer.sending.pop(transmission.mid, None) is None or not transmission.confirmable:
+            return
+        peer.outstanding -= 1
+        if transmission.deadline is not None:
+            transmission.deadline.cancel()
+            transmission.deadline = None
+        if peer.waiting and self._port is not None:
+            self._start(peer.waiting.popleft())
+
+    def _reset(self, mid: int, to: Sockaddr, local: str | None) -> None:
+        self._counters.resets_sent.value += 1
+        self._send(empty(things.RST, mid), to, local)
+
+    def _send(self, datagram: bytes, to: Sockaddr, local: str | None = None) -> None:
+        if self._port is not None and self._port.send(datagram, to, local):
+            self._counters.sent.value += 1
+        else:
+            self._counters.unsent.value += 1
+
+    def _heard(self, address: Sockaddr, now_s: float) -> Peer:
+        if self._sweeping is None:
+            self._sweeping = self._deadlines.after(_SWEEP_S, self._sweep)
+        return self.peers.heard(address, now_s)
+
+    def _sweep(self) -> None:
+        """Forget peers that are long silent; go on soon where there are many."""
+        more = self.peers.sweep(self._clock.seconds())
+        self._sweeping = self._deadlines.after(_SWEEP_AGAIN_S if more else _SWEEP_S, self._sweep) if len(self.peers) else None
+
+    def _local(self, destination: str) -> str | None:
+        """The address that an answer leaves from, where the system might choose another."""
+        return destination if self._wildcard else None
+
+    def _learn_destination(self, destination: str) -> bool:
+        """Whether an address of this node is a group's."""
+        if len(self._multicast) >= _DESTINATIONS:
+            self._multicast.clear()
+        known = self._multicast[destination] = ip_address(destination).is_multicast
+        return known
+
+
+def _ignore(_outcome: Outcome) -> None:
+    """Nobody waits for what becomes of a separate answer; giving up is counted."""

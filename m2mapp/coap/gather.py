@@ -1,0 +1,178 @@
+"""Requests of this node to groups: one datagram for each interface, answers of many sources (RFC 7252, section 8; RFC 7967).
+
+Responsible for sending, for matching answers by token alone, and for answers that come late. Not responsible for whose answers count,
+nor for asking the silent again: the fan-out decides both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from m2mapp.coap import numbers, things
+from m2mapp.coap.blocks import LARGEST_SIZE_EXPONENT, Block
+from m2mapp.coap.client import request_options
+from m2mapp.coap.context import Context
+from m2mapp.coap.deadlines import Deadline
+from m2mapp.coap.endpoint import Endpoint
+from m2mapp.coap.message import Message, Options, encode
+from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown
+from m2mapp.model.errors import Fault, Malformed, PeerFailed, TooLarge
+from m2mapp.model.interfaces import IGathering
+from m2mapp.model.messages import Answer, GroupOutgoing
+from m2mapp.net.interfaces import IDatagrams, Sockaddr
+
+LARGEST_PAYLOAD: Final = 16 << LARGEST_SIZE_EXPONENT
+"""What one datagram carries, in bytes; a larger payload cannot go to a group (RFC 7959, section 2.8)."""
+
+_log = Logger()
+
+
+@implementer(IGathering)
+class Gathering:
+    """The answers to one group request. Made by `GroupSender.send`."""
+
+    def __init__(self, asking: Asking, on_answer: Callable[[Answer], object], endpoint: Endpoint, context: Context) -> None:
+        self._asking = asking
+        self._on_answer = on_answer
+        self._endpoint = endpoint
+        self._context = context
+        self._began = context.clock.seconds()
+        self._open = True
+        self._fetching: set[Sockaddr] = set()
+        self.sent = 0
+        self.token = endpoint.tokens.take(self)
+        self._deadline: Deadline = context.deadlines.after(asking.timeout_s, self.close)
+
+    def close(self) -> None:
+        """Hand on no further answers. Late ones are counted, and acknowledged, as long as they may still be under way."""
+        if self._open:
+            self._open = False
+            self._deadline.cancel()
+            # RFC 7252, section 8.2: the token is not used again before answers can no longer come.
+            self._context.deadlines.after(self._context.parameters.non_lifetime_s, partial(self._endpoint.tokens.release, self.token))
+
+    def closed(self) -> None:
+        """The endpoint is closed."""
+        self._open = False
+        self._deadline.cancel()
+
+    def on_response(self, message: Message, source: Sockaddr) -> bool:
+        """An answer of a member. Each is for this request, whoever sent it."""
+        if not self._open:
+            self._context.counters.late.add()
+            return True
+        if critical_unknown(message) is not None:
+            self._context.counters.unexpected.add()
+            return False
+        if self._is_first_block(message):
+            self._fetch_rest(message, source)
+        else:
+            self._on_answer(answer_of(message, message.payload, (self._endpoint.address_text(source), source[1]), self._elapsed_s()))
+        return True
+
+    def _is_first_block(self, message: Message) -> bool:
+        value = message.first(things.BLOCK2)
+        try:
+            return value is not None and Block.parse(value, "Block2").more
+        except Malformed:
+            return False
+
+    def _fetch_rest(self, first: Message, source: Sockaddr) -> None:
+        """Ask the member alone for the other blocks (RFC 7959, section 2.8); one whose blocks do not come counts as silent."""
+        if source in self._fetching:
+            return
+        self._fetching.add(source)
+        left_s = max(0.0, self._asking.timeout_s - self._elapsed_s())
+        asking = Asking(self._asking.code, source, self._asking.options, b"", left_s)
+        try:
+            fetch = Transfer(asking, self._endpoint, self._context).go_on_from(first)
+        except Fault as fault:
+            self._fetch_failed(source, Failure(fault))
+            return
+        fetch.addCallback(partial(self._fetched, source))
+        fetch.addErrback(partial(self._fetch_failed, source))
+
+    def _fetched(self, source: Sockaddr, answer: Answer) -> None:
+        self._fetching.discard(source)
+        if self._open:
+            self._on_answer(replace(answer, elapsed_s=self._elapsed_s()))
+        else:
+            self._context.counters.late.add()
+
+    def _fetch_failed(self, source: Sockaddr, failure: Failure) -> None:
+        self._fetching.discard(source)
+        _log.info("the blocks of a group's answer did not come: {why}", why=failure.getErrorMessage())
+
+    def _elapsed_s(self) -> float:
+        return self._context.clock.seconds() - self._began
+
+
+class GroupSender:
+    """Sends requests to groups by the ports of an endpoint. `interfaces` are the names of the configured ones."""
+
+    def __init__(self, endpoint: Endpoint, context: Context, datagrams: IDatagrams, interfaces: tuple[str, ...]) -> None:
+        self._endpoint = endpoint
+        self._context = context
+        self._datagrams = datagrams
+        self._interfaces = interfaces
+
+    def send(self, outgoing: GroupOutgoing, on_answer: Callable[[Answer], object]) -> Gathering:
+        """Send one datagram by each interface; every answer goes to `on_answer`.
+
+        Raises `PeerFailed` where no interface could send, `TooLarge` for a payload of several blocks, `Overloaded`, `NotSupported`.
+        """
+        if len(outgoing.payload) > LARGEST_PAYLOAD:
+            raise TooLarge("payload of a group request", LARGEST_PAYLOAD)
+        fetch_options = request_options(outgoing, _uri_options(outgoing))
+        # An empty No-Response asks for every kind of answer: a silent success would look like a loss (RFC 7967, section 2.1).
+        options = tuple(sorted((*fetch_options, (numbers.NO_RESPONSE, b"")), key=lambda option: option[0]))
+        code = numbers.CODE_OF_METHOD[outgoing.method]
+        indexes = self._indexes(outgoing.interfaces or self._interfaces)
+        asking = Asking(code, (outgoing.address, outgoing.port), fetch_options, b"", outgoing.lifetime_s)
+        gathering = Gathering(asking, on_answer, self._endpoint, self._context)
+        datagram = encode(
+            Message(things.NON, code, 0, gathering.token, options, outgoing.payload), things.NON, self._endpoint.group_mids.take()
+        )
+        for index in indexes:
+            gathering.sent += self._send(datagram, outgoing, index)
+        if not gathering.sent:
+            gathering.closed()
+            self._endpoint.tokens.release(gathering.token)
+            raise PeerFailed(f"no interface could send to the group {outgoing.address}")
+        return gathering
+
+    def _send(self, datagram: bytes, outgoing: GroupOutgoing, index: int) -> bool:
+        """Send by one interface, from the first port that can."""
+        for port in self._endpoint.ports_of_family(outgoing.address):
+            if port.send_to_group(datagram, outgoing.address, outgoing.port, index):
+                self._context.counters.sent.add()
+                return True
+        return False
+
+    def _indexes(self, names: tuple[str, ...]) -> list[int]:
+        """The interfaces' indexes; those that are not there are left out. Without names, the system chooses (0)."""
+        if not names:
+            return [0]
+        indexes = []
+        for name in names:
+            try:
+                indexes.append(self._datagrams.interface_index(name))
+            except OSError as error:
+                _log.warn("a group request does not go out by {name}: {error}", name=name, error=error)
+        return indexes
+
+
+def _uri_options(outgoing: GroupOutgoing) -> Options:
+    """Uri-Path and Uri-Query."""
+    query = [f"{key}={value}" if value else key for key, value in outgoing.query]
+    return (
+        *((things.URI_PATH, segment.encode()) for segment in outgoing.path),
+        *((things.URI_QUERY, argument.encode()) for argument in query),
+    )

@@ -1,0 +1,72 @@
+"""The parameters of the protocol and the limits of this endpoint, as frozen values.
+
+Responsible for the numbers and the times that follow from them (RFC 7252, section 4.8). Not responsible for reading them from a
+configuration file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from m2mapp.coap import things
+
+
+@dataclass(frozen=True, slots=True)
+class TransmissionParameters:
+    """RFC 7252, section 4.8, times in seconds. Raises `ValueError` where the RFC forbids the value."""
+
+    ack_timeout_s: float = things.ACK_TIMEOUT_S
+    ack_random_factor: float = things.ACK_RANDOM_FACTOR
+    max_retransmit: int = things.MAX_RETRANSMIT
+    nstart: int = things.NSTART
+    default_leisure_s: float = 5.0
+    max_latency_s: float = things.MAX_LATENCY_S
+
+    def __post_init__(self) -> None:
+        """Section 4.8.1: ACK_TIMEOUT above 0, ACK_RANDOM_FACTOR not below 1."""
+        if self.ack_timeout_s <= 0 or self.ack_random_factor < 1 or self.max_retransmit < 0 or self.nstart < 1:
+            raise ValueError(f"no transmission parameters: {self}")
+
+    @property
+    def max_transmit_span_s(self) -> float:
+        """From the first transmission of a confirmable message to its last."""
+        return float(self.ack_timeout_s * (2**self.max_retransmit - 1) * self.ack_random_factor)
+
+    @property
+    def max_transmit_wait_s(self) -> float:
+        """From the first transmission of a confirmable message to giving up."""
+        return float(self.ack_timeout_s * (2 ** (self.max_retransmit + 1) - 1) * self.ack_random_factor)
+
+    @property
+    def exchange_lifetime_s(self) -> float:
+        """How long a message ID of a confirmable message is taken: 247 s by default."""
+        return self.max_transmit_span_s + 2 * self.max_latency_s + self.ack_timeout_s
+
+    @property
+    def non_lifetime_s(self) -> float:
+        """How long a message ID of a non-confirmable message is taken: 145 s by default."""
+        return self.max_transmit_span_s + self.max_latency_s
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one source, and all together, may take up here. Bytes count the answers kept, with what keeping them costs."""
+
+    peers: int = 10_000
+    messages_per_peer: int = 1_024
+    messages: int = 32_768
+    bytes_per_peer: int = 256 * 1024
+    bytes: int = 16 * 1024 * 1024
+    requests_per_peer: int = 64
+    requests: int = 4_096
+    waiting_per_peer: int = 64
+    options: int = 256
+    payload_bytes: int = 1024 * 1024
+    uploads: int = 64
+    uploads_per_peer: int = 4
+    kept_answers: int = 256
+    kept_answers_per_peer: int = 4
+    kept_bytes: int = 16 * 1024 * 1024
+    transfer_idle_s: float = 60.0
+    ack_delay_s: float = 0.5
+    awaited: int = 16_384

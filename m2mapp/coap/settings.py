@@ -1,0 +1,107 @@
+"""The settings of CoAP: the tables `[coap]` and `[coap.access]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from m2mapp.formats.shapes import Field, Shape, Wrong, list_of
+from m2mapp.model.errors import Malformed
+
+_LISTEN = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
+_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_MAX_PORT = 65535
+_USUAL_LISTEN = (("::", 5683), ("0.0.0.0", 5683))  # noqa: S104 - a gateway serves its links
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """Who may do what over CoAP, by source: `link`, `leases`, or prefixes (spec section 10)."""
+
+    read: tuple[str, ...] = ("link", "leases")
+    register: tuple[str, ...] = ("link", "leases")
+    advertise: tuple[str, ...] = ("link", "leases")
+    write: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CoapSettings:
+    """Where CoAP is served: addresses with ports, and the interfaces on which group traffic goes out and comes in."""
+
+    listen: tuple[tuple[str, int], ...] = _USUAL_LISTEN
+    interfaces: tuple[str, ...] = ()
+    access: AccessSettings = AccessSettings()
+
+
+def _listen(value: object) -> tuple[str, int]:
+    found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
+    expected = "an address and a port such as [::]:5683 or 0.0.0.0:5683"
+    if found is None or int(found["port"]) > _MAX_PORT:
+        raise Wrong(value, expected)
+    host = found["v6"] or found["v4"]
+    try:
+        ip_address(host)
+    except ValueError as error:
+        raise Wrong(value, expected) from error
+    return host, int(found["port"])
+
+
+def _interface(value: object) -> str:
+    if not isinstance(value, str) or not _INTERFACE.fullmatch(value):
+        raise Wrong(value, "the name of a network interface such as eth1")
+    return value
+
+
+def _source(value: object) -> str:
+    if value in ("link", "leases"):
+        return str(value)
+    try:
+        return str(ip_network(value if isinstance(value, str) else ""))
+    except ValueError as error:
+        raise Wrong(value, f"'link', 'leases' or a prefix such as fd00::/64 ({error})") from error
+
+
+_USUAL = ["link", "leases"]
+_ACCESS = Shape(
+    {
+        "read": Field(list_of(_source, most=64), _USUAL),
+        "register": Field(list_of(_source, most=64), _USUAL),
+        "advertise": Field(list_of(_source, most=64), _USUAL),
+        "write": Field(list_of(_source, most=64), []),
+    }
+)
+_SHAPE = Shape(
+    {
+        "listen": Field(list_of(_listen, least=1, most=16), list(_USUAL_LISTEN)),
+        "interfaces": Field(list_of(_interface, most=64), []),
+    }
+)
+
+
+def read(table: Mapping[str, object], where: str) -> tuple[CoapSettings, list[Malformed]]:
+    """The settings in the table, and all faults; `where` stands before each key."""
+    given = dict(table)
+    access = given.pop("access", {})
+    values, faults = _SHAPE.read(given, where)
+    if not isinstance(access, Mapping):
+        faults.append(Malformed(where + "access", access, "a table"))
+        access = {}
+    rights, more = _ACCESS.read(access, where + "access.")
+    faults += more
+    if faults:
+        return CoapSettings(), faults
+    listen, interfaces = values["listen"], values["interfaces"]
+    return (
+        CoapSettings(
+            listen=tuple(listen) if isinstance(listen, list) else (),
+            interfaces=_texts(interfaces),
+            access=AccessSettings(**{name: _texts(sources) for name, sources in rights.items()}),
+        ),
+        [],
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()

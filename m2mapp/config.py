@@ -1,0 +1,185 @@
+"""The configuration file: TOML to frozen settings, every fault at once (spec section 11).
+
+Each part reads its own table (its `settings.py`); here they are joined, and what must hold between tables is checked in one function.
+Opens no socket and no file but the one it reads.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TypeVar
+
+from m2mapp.coap import settings as coap_settings
+from m2mapp.coap.settings import CoapSettings
+from m2mapp.formats.shapes import Field, Shape, Wrong, host, list_of, text
+from m2mapp.formats.uris import parse_uri
+from m2mapp.groups import settings as group_settings
+from m2mapp.groups.settings import GroupSettings
+from m2mapp.http import settings as http_settings
+from m2mapp.http.settings import HttpSettings
+from m2mapp.model.errors import Fault, Malformed
+from m2mapp.sim import settings as sim_settings
+from m2mapp.sim.settings import SimSettings
+
+EXIT_CONFIG = 78
+"""The exit code of a program whose configuration is at fault (EX_CONFIG of sysexits.h)."""
+
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Who this node is, and where it keeps everything."""
+
+    name: str
+    aliases: tuple[str, ...]
+    state_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another node: where it is, and the file with the token to sign in there (read when it is needed; empty for none)."""
+
+    name: str
+    uri: str
+    token_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One node's configuration. A role that is None (or False) is off."""
+
+    node: NodeSettings
+    http: HttpSettings | None = None
+    coap: CoapSettings | None = None
+    groups: GroupSettings | None = None
+    member: bool = False
+    sim: SimSettings | None = None
+    peers: tuple[Peer, ...] = ()
+
+
+class BadConfiguration(Exception):  # noqa: N818 - it is the user's, told as a list
+    """The file has faults; `lines` tells each with file, table and key."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def load(file: str) -> Settings:
+    """The settings in a file. Raises `BadConfiguration`."""
+    try:
+        with FilePath(file).open("rb") as stream:
+            document = tomllib.load(stream)
+    except OSError as error:
+        raise BadConfiguration([f"{file}: cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfiguration([f"{file}: is not TOML: {error}"]) from error
+    settings, faults = read(document)
+    if settings is None:
+        raise BadConfiguration([f"{file}: {fault.detail}" for fault in faults])
+    return settings
+
+
+def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
+    """The settings in a document as TOML gives it, or None and all faults."""
+    faults: list[Malformed] = []
+    known = ("node", "http", "coap", "groups", "member", "sim", "peers")
+    faults += [Malformed(f"[{name}]", "a table", f"one of {', '.join(known)}") for name in document if name not in known]
+    node = _part(document, "node", _read_node, faults) if "node" in document else None
+    if "node" not in document:
+        faults.append(Malformed("[node]", "nothing", "left out: name and state_dir are needed"))
+    settings = Settings(
+        node=node or NodeSettings("", (), ""),
+        http=_part(document, "http", http_settings.read, faults),
+        coap=_part(document, "coap", coap_settings.read, faults),
+        groups=_part(document, "groups", group_settings.read, faults),
+        member=_part(document, "member", _read_member, faults) or False,
+        sim=_part(document, "sim", sim_settings.read, faults),
+        peers=_part(document, "peers", _read_peers, faults) or (),
+    )
+    if not faults:
+        faults = _across(settings)
+    return (None if faults else settings), faults
+
+
+def _across(settings: Settings) -> list[Malformed]:
+    """What must hold between tables."""
+    faults = []
+    for name, wanted in (("groups", settings.groups is not None), ("member", settings.member)):
+        if wanted and settings.coap is None:
+            faults.append(Malformed(f"[{name}]", "a table without [coap]", "used without CoAP: add the table [coap]"))
+        elif wanted and settings.coap is not None and not settings.coap.interfaces:
+            faults.append(Malformed("[coap] interfaces", [], f"a list of one or more interfaces, which [{name}] needs for group traffic"))
+    if settings.http is None and settings.coap is None:
+        faults.append(Malformed("[node]", "a node without [http] and [coap]", "reachable: add one of the tables"))
+    return faults
+
+
+def _part(
+    document: Mapping[str, object],
+    name: str,
+    read_table: Callable[[Mapping[str, object], str], tuple[_Part, list[Malformed]]],
+    faults: list[Malformed],
+) -> _Part | None:
+    if name not in document:
+        return None
+    table = document[name]
+    if not isinstance(table, Mapping):
+        faults.append(Malformed(f"[{name}]", table, "a table"))
+        return None
+    part, found = read_table(table, f"[{name}] ")
+    faults += found
+    return part
+
+
+def _state_dir(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise Wrong(value, "an absolute path such as /var/lib/m2mapp")
+    return value
+
+
+_NODE = Shape(
+    {
+        "name": Field(host),
+        "aliases": Field(list_of(host, most=64), []),
+        "state_dir": Field(_state_dir, "/var/lib/m2mapp"),
+    }
+)
+
+
+def _read_node(table: Mapping[str, object], where: str) -> tuple[NodeSettings, list[Malformed]]:
+    values, faults = _NODE.read(table, where)
+    aliases = values["aliases"]
+    return NodeSettings(str(values["name"]), tuple(aliases) if isinstance(aliases, list) else (), str(values["state_dir"])), faults
+
+
+def _read_member(table: Mapping[str, object], where: str) -> tuple[bool, list[Malformed]]:
+    return True, Shape({}).read(table, where)[1]
+
+
+def _http_uri(value: object) -> str:
+    try:
+        uri = parse_uri(value)
+    except Fault as fault:
+        raise Wrong(value, "a URI such as http://n1.example.com") from fault
+    return uri.text()
+
+
+_PEER = Shape({"uri": Field(_http_uri), "token_file": Field(text, "")})
+
+
+def _read_peers(table: Mapping[str, object], where: str) -> tuple[tuple[Peer, ...], list[Malformed]]:
+    peers: list[Peer] = []
+    faults: list[Malformed] = []
+    for name, peer in table.items():
+        if not isinstance(peer, Mapping):
+            faults.append(Malformed(f"{where}{name}", peer, "a table"))
+            continue
+        values, found = _PEER.read(peer, f"[peers.{name}] ")
+        faults += found
+        peers.append(Peer(name, str(values["uri"]), str(values["token_file"])))
+    return tuple(peers), faults

@@ -1,0 +1,1 @@
+"""What waits and sends for the groups: one small module for each."""

@@ -1,0 +1,154 @@
+"""Making, changing and ending groups: from a request to the unit that does it. Pure; addresses are taken by what the caller hands in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from m2mapp.formats.documents import MERGE_PATCH, bare, load_document, load_json
+from m2mapp.formats.merge_patch import merge_patch
+from m2mapp.formats.shapes import Field, Shape
+from m2mapp.formats.uris import Uri, parse_uri
+from m2mapp.groups.group import FANOUT_SET, GROUP, GROUPS, MAX_MEMBERS, SETS, check_group, check_members, members_of, sets_of
+from m2mapp.groups.plan import Member, Policy, TakeAddress, plan
+from m2mapp.groups.settings import GroupSettings
+from m2mapp.model.errors import Malformed, NoSuchResource, NotSupported, UnsupportedMediaType
+from m2mapp.model.identifiers import path_text
+from m2mapp.model.messages import Method, Request, Response, Status
+from m2mapp.tree.paths import check_segment
+from m2mapp.tree.registrations import Device, Registrations
+from m2mapp.tree.resources import Decision, written
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.types import named_as
+from m2mapp.tree.unit import Change, Document, Remove, Requirement, Unit, Write
+
+_MEMBERS = Shape({"members": Field(check_members)})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What planning looks at besides the group: the tree, who is registered, which URIs are this node's, the settings."""
+
+    tree: Tree
+    registrations: Registrations
+    is_own: Callable[[Uri], bool]
+    settings: GroupSettings
+
+
+def created(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
+    """POST /groups: a new group, named by the request or by the server. Raises `Malformed`, `Conflict`..."""
+    document = load_document(request.payload, request.content_type)
+    name = document.get("name", str(around.tree.next_number))
+    if not isinstance(name, str):
+        raise Malformed("name", name, "a path segment")
+    check_segment(name, "name")
+    return _described(around, name, check_group(name, document), request, take, Requirement((*GROUPS, name), exists=False))
+
+
+def put(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
+    """PUT /groups/<name>: what the group is from now on."""
+    name = request.path[1]
+    document = named_as(name, load_document(request.payload, request.content_type))
+    kept = check_group(name, document)
+    return _described(around, name, kept, request, take, Requirement(request.path, request.conditions))
+
+
+def patched(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
+    """PATCH /groups/<name>: a merge patch of the group's document (RFC 7396)."""
+    if bare(request.content_type) != MERGE_PATCH:
+        raise UnsupportedMediaType(request.content_type, (MERGE_PATCH,))
+    name = request.path[1]
+    whole = merge_patch(_group(around.tree, name), load_json(request.payload))
+    if not isinstance(whole, dict):
+        raise Malformed("body", whole, "an object with named members")
+    kept = check_group(name, named_as(name, whole))
+    return _described(around, name, kept, request, take, Requirement(request.path, request.conditions, exists=True))
+
+
+def removed(around: Surroundings, request: Request) -> Decision:
+    """DELETE /groups/<name>."""
+    requires = (Requirement(request.path, request.conditions, exists=True),)
+    return Decision(Unit((Remove(request.path),), requires=requires, trace=request.trace), lambda _: Response(Status.DELETED))
+
+
+def members_changed(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
+    """PUT, POST or DELETE of /groups/<name>/members: exactly these, these too, not this one (`?uri=`)."""
+    name = request.path[1]
+    group = _group(around.tree, name)
+    old = group["members"]
+    members = list(old) if isinstance(old, list) else []
+    if request.method is Method.DELETE:
+        gone = parse_uri(request.query_value("uri"), "uri").text()
+        if gone not in members:
+            raise NoSuchResource(f"{path_text(request.path)}?uri={gone}")
+        members.remove(gone)
+    else:
+        given = _MEMBERS.check(load_document(request.payload, request.content_type))["members"]
+        new = given if isinstance(given, list) else []
+        members = list(dict.fromkeys(new if request.method is Method.PUT else [*members, *new]))
+    if not 1 <= len(members) <= MAX_MEMBERS:
+        raise Malformed("members", len(members), f"a list of 1 to {MAX_MEMBERS}; DELETE the group to end it")
+    decision = _described(
+        around, name, {**group, "members": members}, request, take, Requirement((*GROUPS, name), request.conditions, exists=True)
+    )
+    status = Status.DELETED if request.method is Method.DELETE else Status.CHANGED
+    return Decision(decision.unit, lambda _: Response(status))
+
+
+def planned_again(around: Surroundings, name: str, take: TakeAddress) -> Unit | None:
+    """What has to change in a group's sets because its members' devices changed; None: nothing."""
+    resource = around.tree.find((*GROUPS, name))
+    if resource is None:
+        return None
+    changes = _set_changes(around, name, resource.attributes, take)
+    return Unit(tuple(changes), requires=(Requirement(resource.path, exists=True),)) if changes else None
+
+
+def _described(around: Surroundings, name: str, kept: Document, request: Request, take: TakeAddress, requirement: Requirement) -> Decision:
+    path = (*GROUPS, name)
+    changes: list[Write | Remove] = [Write(path, GROUP, kept)]
+    changes += _set_changes(around, name, kept, take)
+    answer: Callable[[tuple[Change, ...]], Response] = written(path)
+    return Decision(Unit(tuple(changes), requires=(requirement,), trace=request.trace), answer)
+
+
+def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddress) -> list[Write | Remove]:
+    settings = around.settings
+    leisure = kept.get("leisure")
+    policy = Policy(
+        multicast_threshold=settings.multicast_threshold,
+        address_per_set=settings.address_per_set,
+        reliable=kept["reliable"] is True,
+        leisure_s=leisure if isinstance(leisure, float) else None,
+    )
+    members = kept["members"]
+    uris: Sequence[object] = members if isinstance(members, list) else ()
+    before = sets_of(around.tree, name)
+    after = plan([_member(around, index, uri) for index, uri in enumerate(uris)], policy, before, take)
+    known = {one.name: one for one in before}
+    changes: list[Write | Remove] = [
+        Write((*GROUPS, name, SETS, one.name), FANOUT_SET, one.document()) for one in after if known.get(one.name) != one
+    ]
+    wanted = {one.name for one in after}
+    changes += [Remove((*GROUPS, name, SETS, old)) for old in known if old not in wanted]
+    return changes
+
+
+def _member(around: Surroundings, index: int, text: object) -> Member:
+    uri = parse_uri(text, f"members[{index}]")
+    local = around.is_own(uri)
+    if local and uri.path[:1] == GROUPS:
+        raise NotSupported(f"members[{index}]: {uri.text()} is a group of this node; groups in groups are not made by this version")
+    return Member(uri, None if local else _device(around.registrations, uri), local)
+
+
+def _device(registrations: Registrations, uri: Uri) -> Device | None:
+    device = registrations.at_host(uri.host)
+    if device is None or uri.scheme != device.scheme or uri.port != device.port:
+        return None
+    return device
+
+
+def _group(tree: Tree, name: str) -> Document:
+    resource = tree.expected((*GROUPS, name)) or tree.get((*GROUPS, name))
+    return {**resource.attributes, "members": list(members_of(resource))}

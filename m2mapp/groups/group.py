@@ -1,0 +1,171 @@
+"""What a group is and what its fan-out sets are: their resource types, and the values that the planner and the fan-out work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, list_of, number
+from m2mapp.formats.uris import Uri, parse_uri
+from m2mapp.model.errors import Fault, Malformed, MethodNotAllowed, NotSupported
+from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.messages import Method
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.types import ResourceType, attributes_only
+from m2mapp.tree.unit import Document, Resource
+
+GROUPS: Path = ("groups",)
+GROUP, FANOUT_SET = "group", "fanoutSet"
+SETS, MEMBERS, MEMBERS_CONTENT = "fanoutSets", "members", "membersContent"
+MAX_MEMBERS = 10_000
+
+
+class AddressType(Enum):
+    """How the members of a fan-out set are reached (spec section 12)."""
+
+    MULTICAST_IPV6 = "multicast-ipv6"
+    MULTICAST_IPV4 = "multicast-ipv4"
+    UNICAST_IPV6 = "unicast-ipv6"
+    UNICAST_IPV4 = "unicast-ipv4"
+
+
+MULTICAST_TYPES = frozenset({AddressType.MULTICAST_IPV6, AddressType.MULTICAST_IPV4})
+
+
+class Join(Enum):
+    """How far a member's device is in joining its set's multicast group (spec section 3)."""
+
+    PENDING = "pending"
+    JOINED = "joined"
+    PROVEN = "proven"
+    FAILED = "failed"
+    UNSUPPORTED = "unsupported"
+
+
+REACHED = frozenset({Join.JOINED, Join.PROVEN})
+"""Members in these states are asked by multicast; the others one by one, so that a group is whole from its first second."""
+
+
+@dataclass(frozen=True, slots=True)
+class FanoutSet:
+    """One fan-out set as it is kept: `/groups/<group>/fanoutSets/<name>`. `path` is the fan-out URI."""
+
+    name: str
+    address_type: AddressType
+    address: str
+    port: int
+    path: Path
+    members: tuple[str, ...]
+    joins: Mapping[str, Join]
+    why: Mapping[str, str]
+    leisure_s: float = 0.0
+
+    @property
+    def is_multicast(self) -> bool:
+        """Whether the set has a multicast address."""
+        return self.address_type in MULTICAST_TYPES
+
+    def document(self) -> Document:
+        """The set as it is kept and shown, without its name."""
+        return {
+            "addressType": self.address_type.value,
+            "fanoutAddress": self.address,
+            "port": self.port,
+            "fanoutURI": path_text(self.path),
+            "memberList": list(self.members),
+            "joins": {uri: join.value for uri, join in self.joins.items()},
+            "why": dict(self.why),
+            "leisure": self.leisure_s,
+        }
+
+
+def set_of(resource: Resource) -> FanoutSet:
+    """The fan-out set that a resource of that type keeps."""
+    document = resource.attributes
+    joins, why = document["joins"], document["why"]
+    path = str(document["fanoutURI"])
+    members, port, leisure = document["memberList"], document["port"], document["leisure"]
+    return FanoutSet(
+        name=resource.path[-1],
+        address_type=AddressType(document["addressType"]),
+        address=str(document["fanoutAddress"]),
+        port=port if isinstance(port, int) else 0,
+        path=tuple(path[1:].split("/")) if path != "/" else (),
+        members=tuple(str(uri) for uri in members) if isinstance(members, list) else (),
+        joins={str(uri): Join(join) for uri, join in joins.items()} if isinstance(joins, Mapping) else {},
+        why={str(uri): str(reason) for uri, reason in why.items()} if isinstance(why, Mapping) else {},
+        leisure_s=leisure if isinstance(leisure, float) else 0.0,
+    )
+
+
+def sets_of(tree: Tree, group: str) -> list[FanoutSet]:
+    """The fan-out sets of a group, by name."""
+    return [set_of(resource) for resource in tree.children((*GROUPS, group, SETS))]
+
+
+def members_of(resource: Resource) -> tuple[str, ...]:
+    """The member URIs of a group."""
+    members = resource.attributes["members"]
+    return tuple(str(uri) for uri in members) if isinstance(members, list) else ()
+
+
+def _member(value: object) -> str:
+    try:
+        uri: Uri = parse_uri(value, "")
+    except Fault as fault:
+        raise Wrong(value, fault.expected if isinstance(fault, Malformed) else fault.detail) from fault
+    return uri.text()
+
+
+check_members = list_of(_member, least=1, most=MAX_MEMBERS)
+
+_SHAPE = Shape(
+    {
+        "type": Field(choice("static", "dynamic", "temporary"), "static"),
+        "reliable": Field(boolean, False),
+        "members": Field(check_members),
+        "leisure": Field(number(0.0, 3600.0), None),
+    }
+)
+_READ_ONLY = ("uri", "state", "fanoutSets", "created", "modified")
+
+
+def check_group(name: str, given: Document) -> Document:
+    """A group's document as it is kept: URIs in one form, each member once. Raises `Malformed` or `NotSupported`."""
+    values = _SHAPE.check({key: value for key, value in given.items() if key not in (*_READ_ONLY, "name")})
+    if values["type"] != "static":
+        raise NotSupported(f"type: groups of the type {values['type']} are not made by this version; static is")
+    members = values["members"]
+    values["members"] = list(dict.fromkeys(members)) if isinstance(members, list) else []
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _refuse(name: str, given: Document) -> Document:
+    raise MethodNotAllowed("PUT", f"/groups/.../{SETS}/{name}", ("GET",))
+
+
+def _describe_set(resource: Resource, tree: Tree) -> Document:
+    return {"name": resource.path[-1], **attributes_only(resource, tree)}
+
+
+def group_types(group_uri: Callable[[str], str]) -> tuple[ResourceType, ...]:
+    """The resource types of groups; `group_uri` gives a group's URI from its name."""
+
+    def describe(resource: Resource, tree: Tree) -> Document:
+        name = resource.path[-1]
+        sets = tree.children((*resource.path, SETS))
+        joining = any(Join.PENDING in set_of(one).joins.values() for one in sets)
+        return {
+            "name": name,
+            **resource.attributes,
+            "uri": group_uri(name),
+            "state": "joining" if joining else "ready",
+            "fanoutSets": [_describe_set(one, tree) for one in sets],
+        }
+
+    read_only = frozenset({Method.GET})
+    return (
+        ResourceType(GROUP, (*GROUPS, "*"), check_group, describe, derived=True),
+        ResourceType(FANOUT_SET, (*GROUPS, "*", SETS, "*"), _refuse, _describe_set, methods=read_only),
+    )

@@ -1,0 +1,1 @@
+"""The HTTP edge on twisted.web: the resource API, event streams, problem details, tokens, metrics. Knows nothing of CoAP."""

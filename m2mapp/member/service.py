@@ -1,0 +1,221 @@
+"""The member role: joins and leaves with `/mcGroups`, and answers requests that come to the groups' addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from m2mapp.formats.documents import RESULTS_CBOR, content_value, dump_cbor
+from m2mapp.member.mc_group import MC_GROUP, MC_GROUPS, Local, McGroup, mapped, mc_group_of
+from m2mapp.model.errors import Fault, InternalError, Overloaded
+from m2mapp.model.interfaces import ICommit, IHandle, IMembership, IRequester
+from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
+from m2mapp.model.metrics import Metrics
+from m2mapp.tree.access import check_access
+from m2mapp.tree.resources import Decision, ResourceRules
+from m2mapp.tree.service import execute
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import Change, Write
+from m2mapp.tree.watch import Watch
+
+JOIN_AGAIN_S = 5.0
+"""How often a join that the system refused is tried again: interfaces come up late on a box that just started."""
+
+_log = Logger(namespace="m2mapp.member")
+
+
+@implementer(IHandle)
+class MemberService(Service):
+    """The groups that this node is a member of.
+
+    `answer_here` answers a request to one of the node's own paths (the dispatcher's `handle_unicast`).
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, tree: Tree, rules: ResourceRules, committer: ICommit, membership: IMembership, metrics: Metrics
+    ) -> None:
+        self._reactor, self._tree, self._rules = reactor, tree, rules
+        self._committer, self._membership = committer, membership
+        self._by_address: dict[str, dict[str, McGroup]] = {}
+        self._joined: set[str] = set()
+        self._again: IDelayedCall | None = None
+        self._watch: Watch | None = None
+        self._answer_here: Callable[[Request], Response | Deferred[Response]] | None = None
+        self._requester: IRequester | None = None
+        self._answered = metrics.counter("m2mapp_member_requests_total", "Group requests that concerned this node.")
+        self._ignored = metrics.counter("m2mapp_member_ignored_total", "Requests to a group address that no mcGroup is for.")
+        metrics.gauge("m2mapp_member_groups", "Multicast addresses joined for groups.", lambda: len(self._joined))
+
+    def connect(self, answer_here: Callable[[Request], Response | Deferred[Response]], requester: IRequester) -> None:
+        """Say who answers for the node's own paths, and who asks elsewhere. Called once, before the start."""
+        self._answer_here, self._requester = answer_here, requester
+
+    def startService(self) -> None:
+        """Join what the tree says."""
+        super().startService()
+        for resource in self._tree.children(MC_GROUPS):
+            group = mc_group_of(resource)
+            self._by_address.setdefault(group.address, {})[group.name] = group
+        self._watch = self._tree.watch(MC_GROUPS, self._on_change, subtree=True)
+        self._join_missing()
+
+    def stopService(self) -> None:
+        """Leave; what is in the tree is joined again at the next start."""
+        super().stopService()
+        if self._watch is not None:
+            self._watch.stop()
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+        for address in sorted(self._joined):
+            self._membership.leave(address)
+        self._joined.clear()
+        self._by_address.clear()
+
+    def handle(self, request: Request) -> Response | Deferred[Response]:
+        """A request at `/mcGroups` or below. An address is joined before the write is committed and confirmed."""
+        decision = self._rules.decide(request)
+        if isinstance(decision, Response):
+            return decision
+        for change in decision.unit.changes:
+            if isinstance(change, Write) and change.type == MC_GROUP:
+                return self._join_then(decision, str(change.attributes["mcAddress"]))
+        return execute(self._committer, decision)
+
+    def handle_multicast(self, request: Request) -> Response | Deferred[Response] | None:
+        """A request that came to a multicast address; None: silence (figure 3-A)."""
+        groups = self._by_address.get(request.multicast.group) if request.multicast is not None else None
+        found = mapped(groups.values(), request.path) if groups else None
+        if found is None:
+            self._ignored.add()
+            return None
+        self._answered.add()
+        group, locals_ = found
+        if len(locals_) == 1:
+            answered = self._ask(request, locals_[0])
+            if isinstance(answered, Response):
+                return replace(answered, leisure_s=group.leisure_s)
+            return answered.addCallback(lambda response: replace(response, leisure_s=group.leisure_s))
+        asked = gatherResults([self._outcome(request, local) for local in locals_])
+        return asked.addCallback(self._joined_answer, request, locals_, group.leisure_s)
+
+    # Joining and leaving.
+
+    def _join_then(self, decision: Decision, address: str) -> Response | Deferred[Response]:
+        new = address not in self._joined
+        if new:
+            try:
+                self._membership.join(address)
+            except OSError as error:
+                raise Overloaded(f"mcAddress: {address} cannot be joined: {error.strerror or error}", retry_after_s=60) from error
+            self._joined.add(address)
+        answered = execute(self._committer, decision)
+        if isinstance(answered, Deferred):
+            answered.addErrback(self._not_written, address)
+        return answered
+
+    def _not_written(self, failure: Failure, address: str) -> Failure:
+        self._leave_unused(address)
+        return failure
+
+    def _on_change(self, change: Change) -> None:
+        before = mc_group_of(change.before) if change.before is not None and change.before.type == MC_GROUP else None
+        after = mc_group_of(change.after) if change.after is not None and change.after.type == MC_GROUP else None
+        if before is not None:
+            groups = self._by_address.get(before.address, {})
+            groups.pop(before.name, None)
+            if not groups:
+                self._by_address.pop(before.address, None)
+        if after is not None:
+            self._by_address.setdefault(after.address, {})[after.name] = after
+            self._join_missing()
+        if before is not None:
+            self._leave_unused(before.address)
+
+    def _leave_unused(self, address: str) -> None:
+        if address in self._joined and address not in self._by_address:
+            self._joined.discard(address)
+            self._membership.leave(address)
+
+    def _join_missing(self) -> None:
+        missing = False
+        for address in self._by_address.keys() - self._joined:
+            try:
+                self._membership.join(address)
+                self._joined.add(address)
+            except OSError as error:
+                missing = True
+                _log.warn("{address} cannot be joined, again in {s} s: {error}", address=address, s=JOIN_AGAIN_S, error=error)
+        if missing and (self._again is None or not self._again.active()):
+            self._again = self._reactor.callLater(JOIN_AGAIN_S, self._join_missing)
+
+    # Answering.
+
+    def _ask(self, request: Request, local: Local) -> Response | Deferred[Response]:
+        if local.elsewhere is None:
+            return self._here(replace(request, path=local.path, multicast=None))
+        if self._requester is None:
+            raise InternalError("the member role is not connected")
+        check_access(request.principal, request.method, local.path)
+        outgoing = Outgoing(
+            method=request.method,
+            uri=local.elsewhere,
+            payload=request.payload,
+            content_type=request.content_type,
+            trace=request.trace,
+            request_id=request.request_id,
+            cause=request.cause,
+            principal=request.principal,
+        )
+        answered: Deferred[Answer] = self._requester.send(outgoing)
+        return answered.addCallback(_as_response, request.method)
+
+    def _here(self, request: Request) -> Response | Deferred[Response]:
+        if self._answer_here is None:
+            raise InternalError("the member role is not connected")
+        return self._answer_here(request)
+
+    def _outcome(self, request: Request, local: Local) -> Deferred[Response | Fault]:
+        try:
+            answered = self._ask(request, local)
+        except Fault as fault:
+            return succeed(fault)
+        if isinstance(answered, Response):
+            return succeed(answered)
+        return answered.addErrback(_as_fault)
+
+    @staticmethod
+    def _joined_answer(outcomes: list[Response | Fault], request: Request, locals_: list[Local], leisure_s: float) -> Response:
+        document: dict[str, object] = {}
+        for local, outcome in zip(locals_, outcomes, strict=True):
+            if isinstance(outcome, Fault):
+                document[local.member] = {"error": outcome.kind}
+            else:
+                content = content_value(outcome.payload, outcome.content_type) if outcome.payload else None
+                document[local.member] = {
+                    "status": outcome.status.value,
+                    "contentType": outcome.content_type,
+                    "content": content,
+                }
+        status = Status.CONTENT if request.method is Method.GET else Status.CHANGED
+        return Response(status, dump_cbor({"members": document}), RESULTS_CBOR, leisure_s=leisure_s)
+
+
+def _as_fault(failure: Failure) -> Fault:
+    if isinstance(failure.value, Fault):
+        return failure.value
+    _log.failure("a member of this node failed", failure)
+    return InternalError()
+
+
+def _as_response(answer: Answer, method: Method) -> Response:
+    if not answer.ok:
+        raise InternalError(f"the member elsewhere answered {answer.code}")
+    status = Status.CONTENT if method is Method.GET else Status.CHANGED
+    return Response(status, answer.payload, answer.content_type)

@@ -1,0 +1,81 @@
+"""The few seams of the program: each has a real side and one that tests put in its place, and crosses a layer.
+
+Values that cross them are in `messages`; units and changes are in `tree.unit`. What is a Deferred stands here as `Any`, since nothing in
+`model` knows Twisted: those who call name the type that they expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing, Request
+
+
+class IHandle(Interface):
+    """Answers requests: the dispatcher to the edges, a capability to the dispatcher."""
+
+    def handle(request: Request) -> Any:
+        """Answer a `Request`: a `Response`, or a Deferred of one. Raises, or fails with, a `Fault`."""
+
+
+class ICommit(Interface):
+    """Makes changes durable."""
+
+    def commit(unit: Any) -> Any:
+        """Check a `tree.unit.Unit`, flush it, apply it. A Deferred of the tuple of `Change`s, in the order of the unit.
+
+        Fails with the `Fault` that says why nothing of the unit was done.
+        """
+
+
+class IJournals(Interface):
+    """Reads journals."""
+
+    def read_journal(name: str, after: int = 0, limit: int = 100, newest: bool = False) -> Any:
+        """A Deferred of a list of `tree.unit.Entry`, by number. With `newest` the last `limit` of them, else the first after `after`."""
+
+
+class IClock(Interface):
+    """The wall clock, for times that people see. Delays and lifetimes use Twisted's `IReactorTime`, which never steps here."""
+
+    def now_ms() -> int:
+        """Milliseconds since 1970 UTC, as an int. Steps when the box learns the time."""
+
+
+class IRequester(Interface):
+    """Sends one request to a URI, of whatever scheme."""
+
+    def send(outgoing: Outgoing) -> Any:
+        """A Deferred of the `Answer` to an `Outgoing`; fails with `PeerFailed` or `DeadlinePassed`."""
+
+
+class IGroupSender(Interface):
+    """Sends one request to a multicast address and hands on every answer."""
+
+    def send_to_group(outgoing: GroupOutgoing, on_answer: Callable[[Answer], None]) -> Any:
+        """Send a `GroupOutgoing`; each `Answer` goes to `on_answer`, repeats too.
+
+        Returns an `IGathering`. Raises `PeerFailed` where no interface could send.
+        """
+
+
+class IGathering(Interface):
+    """The answers to one group request, while they are awaited."""
+
+    sent = Attribute("How many datagrams left the node, an int.")
+
+    def close() -> None:
+        """Hand on no further answers; late ones are counted. Calling it again does nothing."""
+
+
+class IMembership(Interface):
+    """Joins and leaves multicast groups on the node's interfaces."""
+
+    def join(group: str) -> None:
+        """Join a multicast address (text) on each configured interface, once however often it is asked. Raises `OSError`."""
+
+    def leave(group: str) -> None:
+        """Leave it. An address that was not joined is no error."""

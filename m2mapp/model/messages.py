@@ -1,0 +1,171 @@
+"""Requests and answers as the whole program speaks them, whichever protocol they came in by or go out by.
+
+The edges (`http`, `coap`) make a `Request` and render a `Response`; `clients` turns an `Outgoing` into an `Answer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from m2mapp.model.identifiers import Path
+from m2mapp.model.principal import NOBODY, Principal
+
+
+class Method(Enum):
+    """The methods of the resource tree (spec section 2)."""
+
+    GET = "GET"
+    PUT = "PUT"
+    POST = "POST"
+    PATCH = "PATCH"
+    DELETE = "DELETE"
+
+
+WRITES = frozenset({Method.PUT, Method.POST, Method.PATCH, Method.DELETE})
+
+
+class Status(Enum):
+    """How a request went well, named as CoAP names it (RFC 7252, section 12.1.2). What goes badly is a `Fault`."""
+
+    CREATED = "Created"
+    DELETED = "Deleted"
+    VALID = "Valid"
+    CHANGED = "Changed"
+    CONTENT = "Content"
+
+
+ANY_ETAG = b"*"
+"""Stands for `*` in If-Match and If-None-Match (RFC 9110) and for the empty If-Match option (RFC 7252, 5.10.8.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """If-Match and If-None-Match: the ETags named, or `ANY_ETAG`; empty means that there is no condition."""
+
+    if_match: tuple[bytes, ...] = ()
+    if_none_match: tuple[bytes, ...] = ()
+
+
+UNCONDITIONAL = Conditions()
+
+
+@dataclass(frozen=True, slots=True)
+class Multicast:
+    """What a datagram's destination was, where that is a multicast address: the group and the interface it came in by."""
+
+    group: str
+    interface: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to this node.
+
+    `query` holds the decoded pairs in their order, a bare key with an empty value. `accept` holds media types, the preferred
+    first; empty means any. `source` is the address (with its zone) and the port that a CoAP request came from. `deadline` is in seconds of the node's monotonic clock. `cause` lists the operations passed
+    through (spec section 6). `trace` is in every log line, event and record that comes of this request.
+    """
+
+    method: Method
+    path: Path
+    query: tuple[tuple[str, str], ...] = ()
+    payload: bytes = b""
+    content_type: str | None = None
+    accept: tuple[str, ...] = ()
+    conditions: Conditions = UNCONDITIONAL
+    principal: Principal = NOBODY
+    source: tuple[str, int] | None = None
+    trace: str = ""
+    deadline: float | None = None
+    request_id: bytes | None = None
+    cause: tuple[str, ...] = ()
+    multicast: Multicast | None = None
+
+    def query_value(self, key: str) -> str | None:
+        """The first value of a query key, or None."""
+        for name, value in self.query:
+            if name == key:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a `Request` that went well. `next_query` is the query of the next page, where there is one.
+
+    `leisure_s`: set by the member role on answers to multicast requests: the edge waits a random part of it (RFC 7252, 8.2).
+    """
+
+    status: Status
+    payload: bytes = b""
+    content_type: str | None = None
+    etag: bytes | None = None
+    location: Path | None = None
+    max_age_s: int | None = None
+    next_query: tuple[tuple[str, str], ...] | None = None
+    modified_ms: int | None = None
+    leisure_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request from this node to a URI. `timeout_s` is the time after which the caller no longer waits.
+
+    `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count.
+    """
+
+    method: Method
+    uri: str
+    payload: bytes = b""
+    content_type: str | None = None
+    accept: str | None = None
+    timeout_s: float = 30.0
+    trace: str = ""
+    request_id: bytes | None = None
+    cause: tuple[str, ...] = ()
+    principal: Principal = NOBODY
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOutgoing:
+    """One request from this node to a multicast address: one datagram for each interface (spec section 4).
+
+    `address` is an IPv6 or IPv4 multicast address; `interfaces` are names, empty for the configured ones; `lifetime_s` is how
+    long answers are gathered at most.
+    """
+
+    method: Method
+    address: str
+    path: Path
+    port: int = 5683
+    query: tuple[tuple[str, str], ...] = ()
+    payload: bytes = b""
+    content_type: str | None = None
+    accept: str | None = None
+    interfaces: tuple[str, ...] = ()
+    lifetime_s: float = 30.0
+    request_id: bytes | None = None
+    cause: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from elsewhere. `code` is the sender's own: "2.05" of CoAP, "200" of HTTP.
+
+    `source` is the address that answered (with its zone, where it has one), `port` its port; `elapsed_s` counts from sending.
+    """
+
+    code: str
+    payload: bytes = b""
+    content_type: str | None = None
+    source: str = ""
+    port: int = 0
+    elapsed_s: float = 0.0
+    location: str | None = None
+    etag: bytes | None = field(default=None)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the code says that it went well."""
+        return self.code.startswith("2")

@@ -1,0 +1,49 @@
+"""Where calls that wait for the disk run: threads of the store's own, so that nothing else's waiting (a name look-up's) delays a flush."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+T = TypeVar("T")
+
+_THREADS = 2
+"""One for flushes, one for what is read from journals meanwhile."""
+
+
+class RunBlocking(Protocol):
+    """Runs a call that may wait for the disk."""
+
+    def __call__(self, call: Callable[[], T], /) -> Deferred[T]:
+        """A Deferred of what the call returns, or raises; it fires on the reactor's thread."""
+
+
+class StoreThreads:
+    """The threads of one store. They may be started and stopped again and again; nothing runs before or after."""
+
+    def __init__(self, reactor: IReactorFromThreads) -> None:
+        self._reactor = reactor
+        self._pool: ThreadPool | None = None
+
+    def start(self) -> None:
+        """Begin to take calls."""
+        self._pool = ThreadPool(0, _THREADS, "m2mapp-store")
+        self._pool.start()
+
+    def run(self, call: Callable[[], T], /) -> Deferred[T]:
+        """Run a call in one of the threads; see `RunBlocking`."""
+        if self._pool is None:
+            raise RuntimeError("the store's threads are not running")
+        done: Deferred[T] = deferToThreadPool(self._reactor, self._pool, call)
+        return done
+
+    def stop(self) -> None:
+        """End the threads. What they run is waited for."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool = None

@@ -1,0 +1,30 @@
+"""Who may do what in the tree (spec section 10): the right that a request needs, and the check."""
+
+from __future__ import annotations
+
+from m2mapp.model.errors import Forbidden, Unauthenticated
+from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.messages import Method
+from m2mapp.model.principal import NOBODY, Principal, Right
+
+_WRITE_RIGHTS = {"mcGroups": Right.ADVERTISE, "coap-group": Right.ADVERTISE, "rd": Right.REGISTER, "scls": Right.REGISTER}
+DISCOVERY: Path = (".well-known", "core")
+
+
+def needed(method: Method, path: Path) -> Right:
+    """The right that a request with this method to this path needs."""
+    if path[:1] == ("admin",):
+        return Right.ADMIN
+    if method is Method.GET:
+        return Right.DISCOVER if path == DISCOVERY else Right.READ
+    return _WRITE_RIGHTS.get(path[0], Right.WRITE) if path else Right.WRITE
+
+
+def check_access(principal: Principal, method: Method, path: Path) -> None:
+    """Nothing, if the principal may; raises `Unauthenticated` for nobody and `Forbidden` for somebody."""
+    right = needed(method, path)
+    if principal.may(right, path):
+        return
+    if principal is NOBODY:
+        raise Unauthenticated(f"{method.value} of {path_text(path)} needs a token with the right to {right.value}")
+    raise Forbidden(f"{principal.name} has no right to {right.value} at {path_text(path)}")

@@ -1,0 +1,108 @@
+"""Which devices are registered, found by name, host or address: an index derived from `/scls`.
+
+The registrations themselves are resources of the type `scl`; `registry` makes and ends them. Here they are only read, by whoever has
+to find a device: the groups' planner, the senders of requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from m2mapp.model.identifiers import Path
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import Change, Document, Resource
+
+SCLS: Path = ("scls",)
+SCL = "scl"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A registered device, as its registration says. `port` and `scheme` are how its resources are reached."""
+
+    name: str
+    hosts: tuple[str, ...]
+    addresses: tuple[str, ...]
+    port: int
+    scheme: str
+    multicast_enabled: bool
+    group_server: bool
+    mc_groups: str
+    fixed_groups: tuple[str, ...]
+
+
+def device_of(resource: Resource) -> Device:
+    """The device that a resource of the type `scl` describes."""
+    document = resource.attributes
+    return Device(
+        name=resource.path[-1],
+        hosts=_texts(document, "hosts"),
+        addresses=_texts(document, "addresses"),
+        port=_whole(document, "port"),
+        scheme=str(document["scheme"]),
+        multicast_enabled=document["multicastEnabled"] is True,
+        group_server=document["groupServer"] is True,
+        mc_groups=str(document["mcGroups"]),
+        fixed_groups=_texts(document, "fixedGroups"),
+    )
+
+
+class Registrations:
+    """The devices registered at this node; follows the tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        # Several devices may say the same of themselves: the one that said it last is found, while it is there.
+        self._by_host: dict[str, tuple[str, ...]] = {}
+        self._by_address: dict[str, tuple[str, ...]] = {}
+        for resource in tree.children(SCLS):
+            self._enter(device_of(resource))
+        tree.watch(SCLS, self._on_change, subtree=True)
+
+    def named(self, name: str) -> Device | None:
+        """The device of that endpoint name."""
+        resource = self._tree.find((*SCLS, name))
+        return device_of(resource) if resource is not None and resource.type == SCL else None
+
+    def at_host(self, host: str) -> Device | None:
+        """The device that a URI's host names: one of its hosts, else its endpoint name, else one of its addresses."""
+        names = self._by_host.get(host.lower())
+        return self.named(names[-1] if names else host) or self.at_address(host)
+
+    def at_address(self, address: str) -> Device | None:
+        """The device that registered this address."""
+        names = self._by_address.get(address)
+        return self.named(names[-1]) if names else None
+
+    def _on_change(self, change: Change) -> None:
+        if change.before is not None and change.before.type == SCL:
+            self._leave(device_of(change.before))
+        if change.after is not None and change.after.type == SCL:
+            self._enter(device_of(change.after))
+
+    def _enter(self, device: Device) -> None:
+        for index, key in self._keys(device):
+            index[key] = (*index.get(key, ()), device.name)
+
+    def _leave(self, device: Device) -> None:
+        for index, key in self._keys(device):
+            left = tuple(name for name in index.get(key, ()) if name != device.name)
+            if left:
+                index[key] = left
+            else:
+                index.pop(key, None)
+
+    def _keys(self, device: Device) -> Iterator[tuple[dict[str, tuple[str, ...]], str]]:
+        yield from ((self._by_host, host.lower()) for host in set(device.hosts))
+        yield from ((self._by_address, address) for address in set(device.addresses))
+
+
+def _texts(document: Document, name: str) -> tuple[str, ...]:
+    value = document.get(name)
+    return tuple(str(item) for item in value) if isinstance(value, list | tuple) else ()
+
+
+def _whole(document: Document, name: str) -> int:
+    value = document[name]
+    return value if isinstance(value, int) else 0

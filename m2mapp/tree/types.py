@@ -1,0 +1,94 @@
+"""Resource types: where each may stand, what its document has to be, and what its representation shows.
+
+The parts of the program bring their types (`ResourceType`); the tree knows two of its own: content resources and plain collections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from m2mapp.model.errors import Conflict, Malformed
+from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.messages import Method
+from m2mapp.tree.paths import RESERVED
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import COLLECTION, CONTENT, Document, Resource
+
+Check = Callable[[str, Document], Document]
+"""From the resource's name and the document that was given to the attributes that are kept. Raises `Malformed`."""
+
+Describe = Callable[[Resource, Tree], Mapping[str, object]]
+"""From a resource to the document that represents it."""
+
+ANY = "*"
+ALL_METHODS = frozenset(Method)
+
+
+def attributes_only(resource: Resource, tree: Tree) -> Document:
+    """The document of a type that shows just what is kept, and its volatile attributes."""
+    return {**resource.attributes, **tree.volatile(resource.path)}
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceType:
+    """One type. `place` is where it stands, `*` for any name: `("scls", "*")`.
+
+    `derived`: its representation shows what stands below it. `methods`: what the tree's own handling takes there.
+    """
+
+    name: str
+    place: Path
+    check: Check
+    describe: Describe = attributes_only
+    derived: bool = False
+    methods: frozenset[Method] = ALL_METHODS
+
+
+class Types:
+    """The types that this node has."""
+
+    def __init__(self, types: Iterable[ResourceType] = ()) -> None:
+        self._by_name = {kind.name: kind for kind in types}
+        self._by_place = {kind.place: kind for kind in self._by_name.values()}
+        self._collections = {place[:-1] for place in self._by_place if place[-1] == ANY}
+        self._derived = {COLLECTION} | {kind.name for kind in self._by_name.values() if kind.derived}
+
+    def derived(self, name: str) -> bool:
+        """Whether the type's representation shows its subtree."""
+        return name in self._derived
+
+    def named(self, name: str) -> ResourceType | None:
+        """The type of that name; None for the tree's own two."""
+        return self._by_name.get(name)
+
+    def at(self, path: Path) -> ResourceType | None:
+        """The type that may stand at a path; None: content. Raises `Conflict` where the name is reserved and nothing may stand."""
+        if not path or path[0] not in RESERVED:
+            return None
+        kind = self._by_place.get(path) or self._placed(path)
+        if kind is None:
+            raise Conflict(f"{path_text(path)}: the name /{path[0]} is reserved and takes no resource there")
+        return kind
+
+    def _placed(self, path: Path) -> ResourceType | None:
+        for place, kind in self._by_place.items():
+            if len(place) == len(path) and all(wanted in (ANY, segment) for wanted, segment in zip(place, path, strict=True)):
+                return kind
+        return None
+
+    def owned_collections(self) -> frozenset[Path]:
+        """The collections whose children have a type of their own: they are there from the start and cannot be deleted."""
+        return frozenset(self._collections)
+
+
+def named_as(name: str, given: Mapping[str, object]) -> dict[str, object]:
+    """The document without its `name`, which has to be that of its path. Raises `Malformed`."""
+    if given.get("name", name) != name:
+        raise Malformed("name", given["name"], f"the name in the path, {name!r}, or left out")
+    return {key: value for key, value in given.items() if key != "name"}
+
+
+def is_content(resource: Resource) -> bool:
+    """Whether this is a content resource."""
+    return resource.type == CONTENT

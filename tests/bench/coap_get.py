@@ -1,0 +1,209 @@
+"""CoAP GET: this program's server beside aiocoap's and libcoap's, by one load generator, on loopback.
+
+`python -m tests.bench.coap_get` starts each server in turn, sends it the same confirmable requests from several sources with a window of
+requests under way, and prints answers a second and the server's processor time for an answer. All is bounded and ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+REQUESTS = 20_000
+SOURCES = 16
+WINDOW = 48
+PATIENCE_S = 2.0
+START_S = 10.0
+PAYLOAD = b"21.5"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one server did: answers a second, microseconds of its processor time for an answer, requests without answer."""
+
+    name: str
+    answers_per_s: float
+    processor_us: float
+    lost: int
+
+
+def serve_m2mapp(host: str, port: int) -> None:
+    """Run this program's CoAP service with a handler that gives one fixed answer."""
+    from m2mapp.coap.access import Principals
+    from m2mapp.coap.service import CoapService, make_context
+    from m2mapp.coap.settings import AccessSettings
+    from m2mapp.model.messages import Request, Response, Status
+    from m2mapp.model.metrics import Metrics
+    from m2mapp.net.clock import make_monotonic
+    from m2mapp.net.udp import SystemDatagrams
+    from twisted.internet import reactor as installed  # noqa: TID251 - the benchmark is its own program
+
+    class Fixed:
+        def handle(self, _request: Request) -> Response:
+            return Response(Status.CONTENT, PAYLOAD, "text/plain", b"\x01\x02\x03\x04")
+
+    reactor: object = installed
+    make_monotonic(reactor)
+    metrics = Metrics()
+    context = make_context(reactor, metrics)  # type: ignore[arg-type]
+    access = Principals(AccessSettings(), lambda _source, _interface: True, lambda _address: False, context.names)
+    service = CoapService(((host, port),), (), SystemDatagrams(reactor, metrics), Fixed(), access, context)  # type: ignore[arg-type]
+    service.startService()
+    reactor.run()  # type: ignore[attr-defined]
+
+
+def serve_aiocoap(host: str, port: int) -> None:
+    """Run an aiocoap server with a resource that gives one fixed answer."""
+    from aiocoap import Context, Message, resource
+
+    class Fixed(resource.Resource):
+        async def render_get(self, _request: object) -> Message:
+            return Message(payload=PAYLOAD)
+
+    async def run() -> None:
+        site = resource.Site()
+        site.add_resource(["temperature"], Fixed())
+        await Context.create_server_context(site, bind=(host, port))
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+def request(mid: int, path: bytes) -> bytes:
+    """A confirmable GET with a token of 4 bytes."""
+    options = bytes((0xB0 | len(path),)) + path if path else b""
+    return struct.pack("!BBHI", 0x44, 1, mid, random.getrandbits(32)) + options
+
+
+def load(address: tuple[str, int], path: bytes, count: int) -> tuple[float, int]:
+    """Send so many requests, a window at a time over all sources. Seconds taken, and how many had no answer."""
+    sources = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOURCES)]
+    for source in sources:
+        source.connect(address)
+        source.setblocking(False)
+    mids = [random.randrange(65536) for _ in sources]
+    by_fd = {source.fileno(): index for index, source in enumerate(sources)}
+    poller = select.epoll()
+    for source in sources:
+        poller.register(source, select.EPOLLIN)
+
+    def send(index: int) -> None:
+        mids[index] = (mids[index] + 1) & 0xFFFF
+        sources[index].send(request(mids[index], path))
+
+    sent = got = lost = 0
+    began = time.monotonic()
+    while sent < min(WINDOW, count):
+        send(sent % SOURCES)
+        sent += 1
+    while got + lost < count:
+        ready = poller.poll(PATIENCE_S)
+        if not ready:
+            lost += sent - got - lost
+            while sent < count and sent - got - lost < WINDOW:
+                send(sent % SOURCES)
+                sent += 1
+            continue
+        for fd, _ in ready:
+            index = by_fd[fd]
+            sources[index].recv(2048)
+            got += 1
+            if sent < count:
+                send(index)
+                sent += 1
+    took = time.monotonic() - began
+    poller.close()
+    for source in sources:
+        source.close()
+    return took, lost
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of a process so far, user and system."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """A UDP port that is free now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_serving(address: tuple[str, int], path: bytes) -> None:
+    """Ask until there is an answer. Raises `TimeoutError`."""
+    deadline = time.monotonic() + START_S
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.settimeout(0.1)
+        while time.monotonic() < deadline:
+            probe.sendto(request(random.randrange(65536), path), address)
+            try:
+                probe.recv(2048)
+            except OSError:
+                continue
+            return
+    raise TimeoutError(f"nothing serves {address}")
+
+
+def measure(name: str, command: Callable[[int], list[str]], path: bytes, count: int) -> Result:
+    """Start a server, warm it up, measure, stop it."""
+    port = free_port()
+    address = ("127.0.0.1", port)
+    with subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until_serving(address, path)
+            load(address, path, count // 10)
+            before = processor_s(server.pid)
+            took, lost = load(address, path, count)
+            used = processor_s(server.pid) - before
+        finally:
+            server.send_signal(signal.SIGKILL)
+    return Result(name, (count - lost) / took, used / max(1, count - lost) * 1e6, lost)
+
+
+def own(role: str, host: str) -> Callable[[int], list[str]]:
+    """The command that runs one of the servers of this file."""
+    return lambda port: [sys.executable, "-W", "ignore", "-m", "tests.bench.coap_get", role, host, str(port)]
+
+
+def run(count: int = REQUESTS) -> list[Result]:
+    """All servers, one after another."""
+    results = [
+        measure("m2mapp", own("m2mapp", "127.0.0.1"), b"temperature", count * 3),
+        measure("m2mapp on 0.0.0.0", own("m2mapp", "0.0.0.0"), b"temperature", count * 3),  # noqa: S104 - the case of a gateway
+        measure("aiocoap", own("aiocoap", "127.0.0.1"), b"temperature", count // 4),
+    ]
+    libcoap = shutil.which("coap-server-notls")
+    if libcoap is not None:
+        results.append(measure("libcoap", lambda port: [libcoap, "-A", "127.0.0.1", "-p", str(port)], b"", count * 3))
+    return results
+
+
+def main(arguments: list[str]) -> None:
+    """Serve, if started as one of the servers; else measure and print."""
+    if arguments:
+        {"m2mapp": serve_m2mapp, "aiocoap": serve_aiocoap}[arguments[0]](arguments[1], int(arguments[2]))
+        return
+    results = run()
+    base = {result.name: result for result in results}["aiocoap"]
+    print(f"{'server':20} {'answers/s':>10} {'us each':>8} {'to aiocoap':>11} {'lost':>5}")
+    for result in results:
+        ratio = result.answers_per_s / base.answers_per_s
+        print(f"{result.name:20} {result.answers_per_s:10.0f} {result.processor_us:8.1f} {ratio:11.1f} {result.lost:5}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
