@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log2
 
 from twisted.internet.defer import Deferred, fail
 
 from m2mapp.coap.client import CoapClient
+from m2mapp.coap.transmission import Repeats
 from m2mapp.formats.uris import Uri
 from m2mapp.model.errors import PeerFailed
 from m2mapp.model.messages import Answer, Outgoing
 from m2mapp.net.interfaces import Sockaddr
 
+FASTEST_S, SLOWEST_S = 0.2, 2.0
+"""The bounds of the time until a message of a group operation is repeated; the second is ACK_TIMEOUT (RFC 7252, section 4.8)."""
+_ROUND_TRIPS = 4
+
 
 def coap_sender(client: CoapClient, interface_index: Callable[[str], int]) -> Callable[[Outgoing, Uri, str, int], Deferred[Answer]]:
-    """What sends a request by a node's CoAP ports to the address (with its zone) and port where its URI's host is."""
+    """What sends a request by a node's CoAP ports to the address (with its zone) and port where its URI's host is.
+
+    A group operation (it has a request identifier) is repeated at times that follow the round-trip time seen, until its time is over
+    (spec section 4); others as RFC 7252 has it.
+    """
 
     def send(outgoing: Outgoing, uri: Uri, host: str, port: int) -> Deferred[Answer]:
         address, _, zone = host.partition("%")
@@ -24,6 +34,13 @@ def coap_sender(client: CoapClient, interface_index: Callable[[str], int]) -> Ca
                 remote = (address, port, 0, interface_index(zone) if zone and not zone.isdecimal() else int(zone or 0))
             except OSError as error:
                 return fail(PeerFailed(f"{uri.text()}: there is no interface {zone}: {error}"))
-        return client.request(outgoing, remote)
+        rtt_s = client.rtt_s(remote) if outgoing.request_id is not None else None
+        return client.request(outgoing, remote, repeats=repeats(rtt_s, outgoing.timeout_s) if rtt_s is not None else None)
 
     return send
+
+
+def repeats(rtt_s: float, timeout_s: float) -> Repeats:
+    """How a message is repeated where the round trip takes so long and an answer is awaited for so long."""
+    first_s = min(SLOWEST_S, max(FASTEST_S, _ROUND_TRIPS * rtt_s))
+    return Repeats(first_s, int(log2(timeout_s / first_s + 1)))

@@ -132,8 +132,14 @@ class HttpClient:
             values = response.headers.getRawHeaders(name)
             return values[0] if values else None
 
-        elapsed = self._reactor.seconds() - started
-        return Answer(str(response.code), payload, header("Content-Type"), elapsed_s=elapsed, location=header("Location"))
+        return Answer(
+            code=str(response.code),
+            payload=payload,
+            content_type=header("Content-Type"),
+            elapsed_s=self._reactor.seconds() - started,
+            location=header("Location"),
+            etag=_etag(header("ETag")),
+        )
 
 
 def _token(file: str) -> str:
@@ -141,6 +147,14 @@ def _token(file: str) -> str:
         return FilePath(file).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise PeerFailed(f"the peer's token file {file} cannot be read: {error}") from error
+
+
+def _etag(text: str | None) -> bytes | None:
+    """The ETag of another m2mapp node, which is hexadecimal in quotes; None for any other."""
+    try:
+        return bytes.fromhex(text[1:-1]) if text is not None and text[:1] == text[-1:] == '"' else None
+    except ValueError:
+        return None
 
 
 def _late(_result: object, timeout_s: float) -> object:

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import NoReturn
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.python.failure import Failure
 
-from m2mapp.formats.uris import Uri, address_key, parse_uri
-from m2mapp.model.errors import PeerFailed
+from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri
+from m2mapp.model.errors import Fault, PeerFailed
 from m2mapp.tree.registrations import Registrations
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """One address and port that is listened on; `version` is that of an unspecified address, which stands for all of the host, else 0."""
+
+    host: str
+    port: int
+    version: int
 
 
 class OwnUris:
     """Which URIs are this node's: by its names, and by the addresses and ports that it listens on.
 
-    `own_address` says whether an address is this host's; `bound` are the (host, port) pairs of one scheme, where `::` and `0.0.0.0` stand
-    for every address of the host.
+    `own_address` says whether an address is this host's; `::` and `0.0.0.0` stand for every address of the host.
     """
 
     def __init__(self, names: Iterable[str], own_address: Callable[[str], bool]) -> None:
-        self._names = frozenset(names)
+        self._names = frozenset(name.lower() for name in names)
         self._own_address = own_address
-        self._bound: dict[str, list[tuple[str, int]]] = {}
+        self._bound: dict[str, list[_Bound]] = {}
 
     def listens(self, scheme: str, host: str, port: int) -> None:
-        """The node serves this scheme at this address and port."""
-        self._bound.setdefault(scheme, []).append((host, port))
+        """The node serves this scheme at this address and port. A host that is no address is one of its names already."""
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return
+        version = address.version if address.is_unspecified else 0
+        self._bound.setdefault(scheme, []).append(_Bound(str(address), port, version))
 
     def __call__(self, uri: Uri) -> bool:
         """Whether the URI is this node's. By name the port is no matter: it is the node's to know where it listens."""
@@ -35,13 +51,8 @@ class OwnUris:
         address = uri.address
         if address is None:
             return False
-        for host, port in self._bound.get(uri.scheme, ()):
-            if port != uri.port:
-                continue
-            if address_key(host) == uri.host:
-                return True
-            bound = ip_address(host)
-            if bound.is_unspecified and bound.version == address.version and self._own_address(uri.host):
+        for bound in self._bound.get(uri.scheme, ()):
+            if bound.port == uri.port and (bound.host == uri.host or (bound.version == address.version and self._own_address(uri.host))):
                 return True
         return False
 
@@ -59,16 +70,27 @@ class Names:
             return succeed((uri.host, uri.port))
         device = self._registrations.at_host(uri.host)
         if device is not None and device.addresses:
-            port = device.port if uri.scheme == device.scheme else uri.port
-            return succeed((device.addresses[0], port))
+            return succeed((device.addresses[0], _port(uri, device.scheme, device.port)))
         peer = self._peers.get(uri.host)
+        host, port = (uri.host, uri.port) if peer is None else (peer.host, _port(uri, peer.scheme, peer.port))
         if peer is not None and peer.address is not None:
-            return succeed((peer.host, peer.port))
-        found = self._resolve(peer.host if peer is not None else uri.host)
-        return found.addCallback(lambda addresses: _first(addresses, uri))
+            return succeed((host, port))
+        found = self._resolve(host)
+        return found.addCallbacks(lambda addresses: _first(addresses, uri, port), lambda failure: _unknown(uri, failure))
 
 
-def _first(addresses: list[str], uri: Uri) -> tuple[str, int]:
+def _port(uri: Uri, scheme: str, port: int) -> int:
+    """The port that a URI without one means at a host that serves its scheme there."""
+    return port if uri.scheme == scheme and uri.port == DEFAULT_PORTS[scheme] else uri.port
+
+
+def _first(addresses: list[str], uri: Uri, port: int) -> tuple[str, int]:
     if not addresses:
         raise PeerFailed(f"nobody knows the host {uri.host}")
-    return addresses[0], uri.port
+    return addresses[0], port
+
+
+def _unknown(uri: Uri, failure: Failure) -> NoReturn:
+    if isinstance(failure.value, Fault | CancelledError):
+        raise failure.value
+    raise PeerFailed(f"nobody knows the host {uri.host}: {failure.getErrorMessage()}") from failure.value

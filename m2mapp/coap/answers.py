@@ -39,7 +39,9 @@ _NO_CONTENT: Final[dict[Method, int]] = {
 
 def code_of(status: Status, method: Method) -> int:
     """The response code. 2.05 answers GET only (RFC 7252, section 5.9.1.5): what another method gives is 2.04 or 2.02 with payload."""
-    return _NO_CONTENT.get(method, things.CONTENT) if status is Status.CONTENT else _CODES[status]
+    if status is Status.CONTENT:
+        return things.CONTENT if method is Method.GET else _NO_CONTENT[method]
+    return _CODES[status]
 
 
 def response_message(response: Response, method: Method, asked: Asked, token: bytes) -> tuple[Message, Block | None]:
@@ -52,7 +54,7 @@ def response_message(response: Response, method: Method, asked: Asked, token: by
     etag = response.etag
     if code == things.CONTENT and etag is not None and etag in asked.etags:
         code, payload = things.VALID, b""
-    content_format = _content_format(response, payload, method, asked)
+    content_format = None if code == things.VALID else _content_format(response, payload, method, asked)
     block = None
     if asked.block2 is not None or len(payload) > LARGEST_PAYLOAD:
         block, part = cut(payload, asked.block2 or FIRST)
@@ -69,7 +71,8 @@ def response_message(response: Response, method: Method, asked: Asked, token: by
         options.append((things.CONTENT_FORMAT, uint(content_format)))
     if response.max_age_s is not None:
         options.append((things.MAX_AGE, uint(min(response.max_age_s, _LONGEST_AGE_S))))
-    _append_blocks(options, asked, block, len(payload))
+    if block is not None or asked.block1 is not None:
+        _append_blocks(options, asked, block, len(payload))
     several = block if block is not None and (block.more or block.number) else None
     return Message(things.NON, code, 0, token, tuple(options), part), several
 

@@ -14,9 +14,9 @@ from m2mapp.coap import numbers, things
 from m2mapp.coap.addresses import canonical, parse_uri, remote_of
 from m2mapp.coap.context import Context
 from m2mapp.coap.endpoint import Endpoint
-from m2mapp.coap.exchange import Repeats
 from m2mapp.coap.message import Options, uint
 from m2mapp.coap.transfer import Asking, Transfer
+from m2mapp.coap.transmission import Repeats
 from m2mapp.model.errors import Fault, NotSupported
 from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing
 from m2mapp.net.interfaces import Sockaddr

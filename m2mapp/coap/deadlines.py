@@ -43,6 +43,7 @@ class Deadlines:
         self._dead = 0
         self._call: IDelayedCall | None = None
         self._call_at = 0.0
+        self._running = False
 
     def __len__(self) -> int:
         """How many deadlines are ahead."""
@@ -53,7 +54,7 @@ class Deadlines:
         deadline = Deadline(self, function)
         at = self._clock.seconds() + delay_s
         heappush(self._heap, (at, next(self._serial), deadline))
-        if self._call is None or at < self._call_at:
+        if not self._running and (self._call is None or at < self._call_at):
             self._arm(at)
         return deadline
 
@@ -90,6 +91,7 @@ class Deadlines:
     def _run(self) -> None:
         """Call what is due, then wait for the next."""
         self._call = None
+        self._running = True
         now = self._clock.seconds()
         while self._heap and self._heap[0][0] <= now:
             deadline = heappop(self._heap)[2]
@@ -101,5 +103,6 @@ class Deadlines:
                 function()
             except Exception:  # noqa: BLE001 - the one catch-all of this entry point: the other deadlines must have their turn
                 _log.failure("a deadline's function failed")
-        if self._heap and self._call is None:
+        self._running = False
+        if self._heap:
             self._arm(self._heap[0][0])

@@ -8,7 +8,6 @@ a request means (`server`), nor for sockets (`m2mapp.net`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from ipaddress import ip_address
 from typing import Final, Protocol
@@ -20,6 +19,7 @@ from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.message import MalformedMessage, Message, empty, encode, parse
 from m2mapp.coap.peers import Inbound, Peer, Peers
+from m2mapp.coap.transmission import Outcome, Repeats, Transmission
 from m2mapp.model.errors import Overloaded, PeerFailed
 from m2mapp.model.messages import Multicast
 from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, Sockaddr
@@ -31,15 +31,6 @@ _LAST_REQUEST_CODE: Final = 31
 _RESPONSE_CLASSES: Final = frozenset({2, 4, 5})
 
 
-class Outcome(Enum):
-    """What became of a message that was sent."""
-
-    ACKNOWLEDGED = "acknowledged"
-    RESET = "reset"
-    GIVEN_UP = "given up"
-    CLOSED = "closed"
-
-
 class Above(Protocol):
     """Who takes what the message layer has sorted."""
 
@@ -48,51 +39,6 @@ class Above(Protocol):
 
     def on_response(self, message: Message, source: Sockaddr) -> bool:
         """A response. True if somebody waited for it, also if that was long ago: it is acknowledged rather than reset."""
-
-
-class Transmission:
-    """One message on its way to a peer, or waiting for its turn. `forget` it when its outcome no longer matters."""
-
-    __slots__ = (
-        "confirmable",
-        "datagram",
-        "deadline",
-        "local",
-        "mid",
-        "peer",
-        "repeated",
-        "retries_left",
-        "sent_at",
-        "timeout_s",
-        "token",
-        "told",
-    )
-
-    def __init__(self, peer: Peer, message: Message, mid: int, told: Callable[[Outcome], None]) -> None:
-        self.peer = peer
-        self.confirmable = message.mtype == things.CON
-        self.mid = mid
-        self.token = message.token
-        self.datagram = encode(message, message.mtype, mid)
-        self.told = told
-        self.local: str | None = None
-        self.deadline: Deadline | None = None
-        self.repeated = False
-        self.retries_left = 0
-        self.timeout_s = 0.0
-        self.sent_at = 0.0
-
-
-class Repeats(tuple[float, int]):
-    """How a confirmable message is repeated: first after about `first_s` seconds, then at doubled times, `count` times in all."""
-
-    __slots__ = ()
-
-    def __new__(cls, first_s: float, count: int) -> Repeats:
-        """Seconds and a number, neither negative."""
-        if first_s <= 0 or count < 0:
-            raise ValueError(f"no repeats: {first_s} s, {count} times")
-        return super().__new__(cls, (first_s, count))
 
 
 @implementer(IDatagramReceiver)
@@ -145,35 +91,43 @@ class MessageLayer:
         to_group = self._multicast.get(destination)
         if to_group is None:
             to_group = self._learn_destination(destination)
+        local = destination if self._wildcard and not to_group else None
         try:
             message = parse(data)
         except MalformedMessage as fault:
-            self._counters.malformed.value += 1
-            if fault.mtype == things.CON and fault.mid is not None and not to_group:
-                self._reset(fault.mid, source, self._local(destination))
+            self._on_malformed(fault.mtype, fault.mid, source, (to_group, local))
             return
-        code, mtype = message.code, message.mtype
-        if things.EMPTY < code <= _LAST_REQUEST_CODE and mtype <= things.NON:
-            if to_group and mtype == things.CON:
-                self._counters.malformed.value += 1  # RFC 7252, section 8.1: a request to a group must be non-confirmable
-                return
-            inbound = self._new(message, source, self._local(destination))
-            if inbound is not None:
-                self._counters.requests.value += 1
-                inbound.interface = interface
-                if to_group:
-                    inbound.multicast = Multicast(destination, interface)
-                    inbound.local = None
-                self._above.on_request(self, inbound, message)
-        elif code == things.EMPTY and not to_group:
-            self._on_empty(message, source, self._local(destination))
-        elif code >> 5 in _RESPONSE_CLASSES and mtype != things.RST and not to_group:
-            self._on_response(message, source, self._local(destination))
+        if things.EMPTY < message.code <= _LAST_REQUEST_CODE and message.mtype <= things.NON:
+            if not to_group:
+                inbound = self._new(message, source, local)
+                if inbound is not None:
+                    inbound.interface = interface
+                    self._above.on_request(self, inbound, message)
+            elif message.mtype == things.NON:
+                self._on_group_request(message, source, Multicast(destination, interface))
+            else:  # RFC 7252, section 8.1: a request to a group must be non-confirmable
+                self._counters.malformed.value += 1
+        elif not to_group and message.code == things.EMPTY:
+            self._on_empty(message, source, local)
+        elif not to_group and message.code >> 5 in _RESPONSE_CLASSES and message.mtype != things.RST:
+            self._on_response(message, source, local)
         else:
-            # A reserved code class, or a type that this code must not have: rejected (RFC 7252, sections 4.2 and 4.3).
-            self._counters.malformed.value += 1
-            if mtype == things.CON and not to_group:
-                self._reset(message.mid, source, self._local(destination))
+            # A reserved code class, or a type that this code must not have (RFC 7252, sections 4.2 and 4.3).
+            self._on_malformed(message.mtype, message.mid, source, (to_group, local))
+
+    def _on_malformed(self, mtype: int | None, mid: int | None, source: Sockaddr, how: tuple[bool, str | None]) -> None:
+        """Reject what is no CoAP message, or one that must not be: with a Reset if it is confirmable, else in silence."""
+        self._counters.malformed.value += 1
+        to_group, local = how
+        if mtype == things.CON and mid is not None and not to_group:
+            self._reset(mid, source, local)
+
+    def _on_group_request(self, message: Message, source: Sockaddr, multicast: Multicast) -> None:
+        inbound = self._new(message, source, None)
+        if inbound is not None:
+            inbound.interface = multicast.interface
+            inbound.multicast = multicast
+            self._above.on_request(self, inbound, message)
 
     def _on_response(self, message: Message, source: Sockaddr, local: str | None) -> None:
         if message.mtype == things.ACK:
@@ -383,10 +337,6 @@ class MessageLayer:
         """Forget peers that are long silent; go on soon where there are many."""
         more = self.peers.sweep(self._clock.seconds())
         self._sweeping = self._deadlines.after(_SWEEP_AGAIN_S if more else _SWEEP_S, self._sweep) if len(self.peers) else None
-
-    def _local(self, destination: str) -> str | None:
-        """The address that an answer leaves from, where the system might choose another."""
-        return destination if self._wildcard else None
 
     def _learn_destination(self, destination: str) -> bool:
         """Whether an address of this node is a group's."""

@@ -157,9 +157,9 @@ class GroupSender:
         return False
 
     def _indexes(self, names: tuple[str, ...]) -> list[int]:
-        """The interfaces' indexes; those that are not there are left out. Without names, the system chooses (0)."""
+        """The interfaces' indexes; those that are not there are left out. Raises `PeerFailed` where none is named."""
         if not names:
-            return [0]
+            raise PeerFailed("no interface is configured for group requests: [coap] interfaces")
         indexes = []
         for name in names:
             try:

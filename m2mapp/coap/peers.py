@@ -18,7 +18,7 @@ from m2mapp.model.messages import Multicast
 from m2mapp.net.interfaces import Sockaddr
 
 if TYPE_CHECKING:
-    from m2mapp.coap.exchange import Transmission
+    from m2mapp.coap.transmission import Transmission
 
 _COST_BYTES: Final = 300
 """What one remembered message costs besides its answer (measured: 260 to 340 bytes)."""

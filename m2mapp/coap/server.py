@@ -80,8 +80,8 @@ class Server:
 
     def on_request(self, layer: MessageLayer, inbound: Inbound, message: Message) -> None:
         """Serve one request. Never raises."""
-        serving = _Serving(layer, inbound, message, f"{self._traces.getrandbits(128) or 1:032x}")
-        self._guarded(serving, self._begin)
+        self._context.counters.requests.value += 1
+        self._guarded(_Serving(layer, inbound, message, f"{self._traces.getrandbits(128) or 1:032x}"), self._begin)
 
     def stop(self) -> None:
         """Forget transfers that are not whole; what handlers still have under way is not answered any more."""
@@ -222,7 +222,10 @@ class Server:
         if block is not None and not serving.from_kept:
             self.kept.keep(transfer_key(serving.message, serving.inbound.peer.address), response, self._clock.seconds())
             self._expire_later()
-        self._send(serving, message, response.leisure_s)
+        if serving.inbound.multicast is None and asked.no_response is None:
+            self._send_now(serving, message)
+        else:
+            self._send(serving, message, response.leisure_s)
 
     def _send(self, serving: _Serving, message: Message, leisure_s: float | None = None) -> None:
         """Send a response, unless it is not wanted; of a group, after a random part of the leisure time (RFC 7252, section 8.2)."""
@@ -241,8 +244,9 @@ class Server:
             self._send_now(serving, message)
 
     def _send_now(self, serving: _Serving, message: Message) -> None:
-        self._leisurely.pop(serving, None)
-        self._finish(serving)
+        if serving.under_way:
+            self._leisurely.pop(serving, None)
+            self._finish(serving)
         serving.layer.answer(serving.inbound, message)
 
     def _count(self, serving: _Serving) -> None:

@@ -6,9 +6,9 @@ ports.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Final
 
 from twisted.application.service import Service
@@ -56,7 +56,7 @@ def make_context(
 
 @implementer(IGroupSender, IMembership)
 class CoapService(Service):
-    """CoAP on the given addresses. `interfaces` are the names of those that group traffic uses; none: the system chooses one.
+    """CoAP on the given addresses. `interfaces` are the names of those that group traffic uses; without any there is none.
 
     `listen` has a host ("::", "0.0.0.0", an address) and a UDP port for each port to open.
     """
@@ -132,14 +132,14 @@ class CoapService(Service):
         """Leave a group. An address that was not joined is no error."""
         if group in self._groups and group not in ALL_COAP_NODES:
             for port in self.endpoint.ports_of_family(group):
-                for index in self._indexes():
+                for index in self._context.names:
                     port.leave(group, index)
         self._groups.discard(group)
 
     def _join(self, group: str) -> None:
         ports = self.endpoint.ports_of_family(group)
         refusal: OSError | None = None
-        for index in self._indexes():
+        for index in self._context.names:
             for port in ports[:1]:
                 try:
                     port.join(group, index)
@@ -147,11 +147,8 @@ class CoapService(Service):
                     refusal = error
         if refusal is not None:
             raise refusal
-        if not ports and group not in ALL_COAP_NODES:
-            raise OSError(f"no CoAP port is of the family of {ip_address(group)}")
-
-    def _indexes(self) -> list[int]:
-        return list(self._context.names) or [0]
+        if group not in ALL_COAP_NODES and not (ports and self._context.names):
+            raise OSError(errno.ENODEV, f"no configured interface and port can take the group {group}")
 
     def _learn_names(self) -> None:
         self._context.names.clear()

@@ -17,8 +17,8 @@ from m2mapp.coap.addresses import location_text
 from m2mapp.coap.blocks import LARGEST_SIZE_EXPONENT, Block, next_number
 from m2mapp.coap.context import Context
 from m2mapp.coap.endpoint import Endpoint
-from m2mapp.coap.exchange import Outcome, Repeats, Transmission
 from m2mapp.coap.message import Message, Options, number_in, uint
+from m2mapp.coap.transmission import Outcome, Repeats, Transmission
 from m2mapp.model.errors import DeadlinePassed, Fault, Malformed, PeerFailed
 from m2mapp.model.messages import Answer
 from m2mapp.net.interfaces import Sockaddr

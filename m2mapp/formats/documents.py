@@ -10,7 +10,6 @@ import base64
 import json
 import math
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from itertools import chain
@@ -37,8 +36,8 @@ LEAST_INTEGER, GREATEST_INTEGER = -(1 << 63), (1 << 64) - 1
 """Whole numbers that every part keeps exactly: 64 bits, as CBOR has them without tags (RFC 8949, 3.1)."""
 
 _KINDS = frozenset({type(None), bool, int, float, str, bytes, list, dict})
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|\"[ !#-\[\]-~]*\"))*[ \t]*;?")
+_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|\"[ !#-\[\]-~]*\"))*[ \t]*;?")
 _MAX_MEDIA_TYPE = 255
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -284,10 +283,8 @@ def _json_default(value: object) -> object:
     raise TypeError(f"a document cannot hold {type(value).__name__}")
 
 
-def _cbor_default(encoder: cbor2.CBOREncoder, value: object) -> None:
-    if not isinstance(value, MappingProxyType):
-        raise TypeError(f"a document cannot hold {type(value).__name__}")
-    encoder.encode(dict(value))
+def _cbor_default(_: cbor2.CBOREncoder, value: object) -> Never:
+    raise TypeError(f"a document cannot hold {type(value).__name__}")
 
 
 def _start(payload: bytes) -> str:

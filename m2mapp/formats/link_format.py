@@ -17,7 +17,7 @@ LIST_ATTRIBUTES = frozenset({"rt", "if", "rel", "ct"})
 _LINK = re.compile(r"\s*<([^<>\"\s]{0,1024})>")
 _ATTRIBUTE = re.compile(r"\s*;\s*([!#$&+\-.^_`|~0-9A-Za-z*]{1,64})(?:=(?:\"((?:[^\"\\]|\\.)*)\"|([^\"\s,;<>\\]*)))?", re.DOTALL)
 _SEPARATOR = re.compile(r"\s*(,|\Z)")
-_NAME = re.compile(r"[!#$&+\-.^_`|~0-9A-Za-z]{1,63}\*?")
+_NAME = re.compile(r"(?=.{1,64}\Z)[!#$&+\-.^_`|~0-9A-Za-z]+\*?")
 
 
 _SHOWN = 100

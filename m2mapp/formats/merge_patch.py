@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import overload
+
+
+@overload
+def merge_patch(target: object, patch: Mapping[str, object]) -> dict[str, object]: ...
+@overload
+def merge_patch(target: object, patch: object) -> object: ...
 
 
 def merge_patch(target: object, patch: object) -> object:

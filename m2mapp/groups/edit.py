@@ -1,4 +1,7 @@
-"""Making, changing and ending groups: from a request to the unit that does it. Pure; addresses are taken by what the caller hands in."""
+"""Making, changing and ending groups: from a request to the unit that does it. Pure; addresses are taken by what the caller hands in.
+
+The caller sees to it that of one group one edit at a time is decided and committed: each is planned from the sets that there are.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from dataclasses import dataclass
 from m2mapp.formats.documents import MERGE_PATCH, bare, load_document, load_json
 from m2mapp.formats.merge_patch import merge_patch
 from m2mapp.formats.shapes import Field, Shape
-from m2mapp.formats.uris import Uri, parse_uri
-from m2mapp.groups.group import FANOUT_SET, GROUP, GROUPS, MAX_MEMBERS, SETS, check_group, check_members, members_of, sets_of
+from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri
+from m2mapp.groups.group import FANOUT_SET, GROUP, GROUPS, MAX_MEMBERS, SETS, check_group, check_members, expected_sets, members_of
 from m2mapp.groups.plan import Member, Policy, TakeAddress, plan
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import Malformed, NoSuchResource, NotSupported, UnsupportedMediaType
@@ -35,21 +38,34 @@ class Surroundings:
     settings: GroupSettings
 
 
-def created(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
-    """POST /groups: a new group, named by the request or by the server. Raises `Malformed`, `Conflict`..."""
+def new_name(around: Surroundings, request: Request) -> str:
+    """The name of the group that POST /groups makes: as the request says (`?name=`, or in the document), else a free number.
+
+    Raises `Malformed`, `TooLarge` or `UnsupportedMediaType`.
+    """
+    asked: object = request.query_value("name")
+    if asked is None:
+        asked = load_document(request.payload, request.content_type).get("name")
+    if asked is not None:
+        if not isinstance(asked, str):
+            raise Malformed("name", asked, "a path segment")
+        return check_segment(asked, "name")
+    number, step = around.tree.next_number, 1
+    while around.tree.expected((*GROUPS, str(number))) is not None:
+        number, step = number + step, step * 2
+    return str(number)
+
+
+def created(around: Surroundings, name: str, request: Request, take: TakeAddress) -> Decision:
+    """POST /groups: a new group of that name. Raises `Malformed`, `Conflict`..."""
     document = load_document(request.payload, request.content_type)
-    name = document.get("name", str(around.tree.next_number))
-    if not isinstance(name, str):
-        raise Malformed("name", name, "a path segment")
-    check_segment(name, "name")
     return _described(around, name, check_group(name, document), request, take, Requirement((*GROUPS, name), exists=False))
 
 
 def put(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
     """PUT /groups/<name>: what the group is from now on."""
-    name = request.path[1]
-    document = named_as(name, load_document(request.payload, request.content_type))
-    kept = check_group(name, document)
+    name = check_segment(request.path[1])
+    kept = check_group(name, named_as(name, load_document(request.payload, request.content_type)))
     return _described(around, name, kept, request, take, Requirement(request.path, request.conditions))
 
 
@@ -78,7 +94,7 @@ def members_changed(around: Surroundings, request: Request, take: TakeAddress) -
     old = group["members"]
     members = list(old) if isinstance(old, list) else []
     if request.method is Method.DELETE:
-        gone = parse_uri(request.query_value("uri"), "uri").text()
+        gone = parse_uri(request.query_value("uri") or "nothing", "uri").text()
         if gone not in members:
             raise NoSuchResource(f"{path_text(request.path)}?uri={gone}")
         members.remove(gone)
@@ -96,8 +112,8 @@ def members_changed(around: Surroundings, request: Request, take: TakeAddress) -
 
 
 def planned_again(around: Surroundings, name: str, take: TakeAddress) -> Unit | None:
-    """What has to change in a group's sets because its members' devices changed; None: nothing."""
-    resource = around.tree.find((*GROUPS, name))
+    """What has to change in a group's sets because its members' devices changed; None: nothing, or there is no such group."""
+    resource = around.tree.expected((*GROUPS, name))
     if resource is None:
         return None
     changes = _set_changes(around, name, resource.attributes, take)
@@ -123,7 +139,7 @@ def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddr
     )
     members = kept["members"]
     uris: Sequence[object] = members if isinstance(members, list) else ()
-    before = sets_of(around.tree, name)
+    before = expected_sets(around.tree, name)
     after = plan([_member(around, index, uri) for index, uri in enumerate(uris)], policy, before, take)
     known = {one.name: one for one in before}
     changes: list[Write | Remove] = [
@@ -143,12 +159,15 @@ def _member(around: Surroundings, index: int, text: object) -> Member:
 
 
 def _device(registrations: Registrations, uri: Uri) -> Device | None:
+    """The device that the URI means. Where a port other than the scheme's is named, it has to be the device's."""
     device = registrations.at_host(uri.host)
-    if device is None or uri.scheme != device.scheme or uri.port != device.port:
+    if device is None or uri.scheme != device.scheme or uri.port not in (device.port, DEFAULT_PORTS[uri.scheme]):
         return None
     return device
 
 
 def _group(tree: Tree, name: str) -> Document:
-    resource = tree.expected((*GROUPS, name)) or tree.get((*GROUPS, name))
+    resource = tree.expected((*GROUPS, name))
+    if resource is None:
+        raise NoSuchResource(path_text((*GROUPS, name)))
     return {**resource.attributes, "members": list(members_of(resource))}

@@ -12,11 +12,14 @@ from enum import Enum
 
 from m2mapp.formats.uris import address_key
 from m2mapp.groups.results import MemberResult
+from m2mapp.model.errors import Fault, Overloaded, PeerFailed
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Answer, Method
 
 REPAIR_AFTER_S = 0.5
 """How long after the leisure time an answer may still be under way before its member is asked again."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""The pause before a member that could not be reached is asked once more; it doubles each time."""
 
 
 class Phase(Enum):
@@ -28,30 +31,33 @@ class Phase(Enum):
 
 
 class Event(Enum):
-    """What can happen to a group request."""
+    """What can happen to a group request. A member is settled when it has answered, or it is certain that it will not."""
 
-    ANSWER = "answer"
-    LAST_ANSWER = "last answer"
-    LEISURE_OVER = "leisure over"
-    DEADLINE = "deadline"
+    SETTLED = "a member is settled"
+    LAST_SETTLED = "the last member is settled"
+    EXTRA = "an answer that counts for no member"
+    LEISURE_OVER = "the leisure time is over"
+    DEADLINE = "the deadline has come"
 
 
 FANOUT: dict[tuple[Phase, Event], Phase] = {
-    (Phase.WAITING, Event.ANSWER): Phase.WAITING,
-    (Phase.WAITING, Event.LAST_ANSWER): Phase.DONE,
+    (Phase.WAITING, Event.SETTLED): Phase.WAITING,
+    (Phase.WAITING, Event.LAST_SETTLED): Phase.DONE,
+    (Phase.WAITING, Event.EXTRA): Phase.WAITING,
     (Phase.WAITING, Event.LEISURE_OVER): Phase.REPAIRING,
     (Phase.WAITING, Event.DEADLINE): Phase.DONE,
-    (Phase.REPAIRING, Event.ANSWER): Phase.REPAIRING,
-    (Phase.REPAIRING, Event.LAST_ANSWER): Phase.DONE,
+    (Phase.REPAIRING, Event.SETTLED): Phase.REPAIRING,
+    (Phase.REPAIRING, Event.LAST_SETTLED): Phase.DONE,
+    (Phase.REPAIRING, Event.EXTRA): Phase.REPAIRING,
     (Phase.REPAIRING, Event.DEADLINE): Phase.DONE,
-    (Phase.DONE, Event.ANSWER): Phase.DONE,  # late: counted only
+    (Phase.DONE, Event.EXTRA): Phase.DONE,
 }
-"""The transitions; an event that has none raises `KeyError` and changes nothing."""
+"""The transitions; an event that has none raises `KeyError` and changes nothing. What comes when it is done is extra: counted only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One member as it is asked: by its URI one by one, or known by the addresses that its device answers from."""
+    """One member as it is asked by multicast: by its URI, known by the addresses that its device answers from."""
 
     uri: str
     addresses: tuple[str, ...] = ()
@@ -71,17 +77,18 @@ class MulticastLeg:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask one member by unicast; `via` is `unicast`, or `repair` where it was silent."""
+    """Ask one member by unicast; `via` is `unicast`, or `repair` where it was silent. `attempt` counts from 1."""
 
     uri: str
     via: str
+    attempt: int = 1
 
 
 @dataclass(slots=True)
 class FanOut:
     """One group request under way. Times are monotonic seconds.
 
-    `repairable`: asking a silent member again does no harm (GET, PUT, DELETE; spec section 4: POST is not repaired).
+    Asking a member again does no harm for GET, PUT and DELETE; POST is asked once and never repaired (spec section 4).
     """
 
     method: Method
@@ -90,24 +97,34 @@ class FanOut:
     started: float
     deadline: float
     results: dict[str, MemberResult] = field(default_factory=dict)
+    lost: dict[str, Fault] = field(default_factory=dict)
     phase: Phase = Phase.WAITING
     received: int = 0
     extra: int = 0
     _by_source: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     _expected: dict[str, None] = field(default_factory=dict)
+    _by_multicast: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Index who may answer from where."""
         for leg in self.legs:
             for target in leg.targets:
-                self._expected[target.uri] = None
+                self._by_multicast[target.uri] = None
                 for address in target.addresses:
                     self._by_source.setdefault((address_key(address), target.port), []).append(target.uri)
+        self._expected.update(self._by_multicast)
         self._expected.update(dict.fromkeys(self.alone))
 
     def start(self) -> list[Ask]:
         """The members that are asked one by one from the beginning; the multicast legs are sent besides."""
         return [Ask(uri, "unicast") for uri in self.alone]
+
+    def not_sent(self, leg: MulticastLeg) -> list[Ask]:
+        """The multicast request could not be sent: its members are asked one by one, now."""
+        self.legs = tuple(other for other in self.legs if other is not leg)
+        for target in leg.targets:
+            self._by_multicast.pop(target.uri, None)
+        return [Ask(target.uri, "unicast") for target in leg.targets]
 
     @property
     def repair_at(self) -> float | None:
@@ -127,12 +144,19 @@ class FanOut:
         """The members that have not answered."""
         return tuple(uri for uri in self._expected if uri not in self.results)
 
+    @property
+    def refused(self) -> Fault | None:
+        """Why nobody could be asked, where that is so: one fault that holds of all members."""
+        kinds = {fault.kind for fault in self.lost.values()}
+        first = next(iter(self.lost.values()), None)
+        same = len(self.lost) == len(self._expected) and len(kinds) == 1 and not isinstance(first, PeerFailed)
+        return first if same else None
+
     def multicast_answer(self, answer: Answer, now: float) -> list[str]:
         """An answer to a multicast request: whose it is, which is nobody's for a stranger and for a repeated one."""
-        uris = self._by_source.get((address_key(answer.source), answer.port), [])
-        new = [uri for uri in uris if uri not in self.results]
+        new = [uri for uri in self._uris_at(answer) if uri not in self.results]
         if self.done or not new:
-            self.extra += 1
+            self._count_extra()
             return []
         self.received += 1
         self._take(new, answer, "multicast", now)
@@ -141,25 +165,52 @@ class FanOut:
     def unicast_answer(self, ask: Ask, answer: Answer, now: float) -> None:
         """An answer of a member that was asked by unicast; the first one counts."""
         if self.done or ask.uri in self.results:
-            self.extra += 1
+            self._count_extra()
             return
         self.received += 1
         self._take([ask.uri], answer, ask.via, now)
 
+    def unicast_failed(self, ask: Ask, fault: Fault, now: float) -> tuple[Ask, float] | None:
+        """A member that was asked by unicast gave no answer: what to ask after how many seconds, or None."""
+        if self.done or ask.uri in self.results:
+            return None
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(ask.attempt - 1, 16))
+        if isinstance(fault, PeerFailed | Overloaded):
+            if self.method is not Method.POST:
+                return (Ask(ask.uri, ask.via, ask.attempt + 1), pause_s) if now + pause_s < self.deadline else None
+        elif now >= self.deadline:
+            return None
+        self.lost[ask.uri] = fault
+        self._step(Event.LAST_SETTLED if self._all_settled() else Event.SETTLED)
+        return None
+
     def leisure_over(self) -> list[Ask]:
         """The leisure time is over: those who are silent and were asked by multicast are asked one by one."""
         self._step(Event.LEISURE_OVER)
-        return [Ask(uri, "repair") for uri in self.silent if uri not in self.alone]
+        return [Ask(uri, "repair") for uri in self._by_multicast if uri not in self.results]
 
     def deadline_passed(self) -> None:
         """The deadline is there: what is not answered stays silent."""
         self._step(Event.DEADLINE)
 
+    def _uris_at(self, answer: Answer) -> list[str]:
+        """The members whose device answers from there. One that is registered without a zone may be in any."""
+        key = address_key(answer.source)
+        return self._by_source.get((key, answer.port)) or self._by_source.get((key.partition("%")[0], answer.port), [])
+
     def _take(self, uris: Iterable[str], answer: Answer, via: str, now: float) -> None:
+        ms = (now - self.started) * 1000
         for uri in uris:
-            ms = (now - self.started) * 1000
             self.results[uri] = MemberResult(answer.code, answer.payload, answer.content_type, via, ms)
-        self._step(Event.LAST_ANSWER if len(self.results) == len(self._expected) else Event.ANSWER)
+            self.lost.pop(uri, None)
+        self._step(Event.LAST_SETTLED if self._all_settled() else Event.SETTLED)
+
+    def _all_settled(self) -> bool:
+        return len(self.results) + len(self.lost) == len(self._expected)
+
+    def _count_extra(self) -> None:
+        self.extra += 1
+        self._step(Event.EXTRA)
 
     def _step(self, event: Event) -> None:
         self.phase = FANOUT[self.phase, event]

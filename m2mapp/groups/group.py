@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, list_of, number
-from m2mapp.formats.uris import Uri, parse_uri
+from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault, Malformed, MethodNotAllowed, NotSupported
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.messages import Method
@@ -31,6 +31,7 @@ class AddressType(Enum):
 
 
 MULTICAST_TYPES = frozenset({AddressType.MULTICAST_IPV6, AddressType.MULTICAST_IPV4})
+_MULTICAST_NAMES = frozenset(kind.value for kind in MULTICAST_TYPES)
 
 
 class Join(Enum):
@@ -80,6 +81,18 @@ class FanoutSet:
         }
 
 
+def multicast_address(resource: Resource) -> str | None:
+    """The multicast address of the fan-out set that a resource keeps; None for a unicast row. Does not look at the members."""
+    document = resource.attributes
+    return str(document["fanoutAddress"]) if document["addressType"] in _MULTICAST_NAMES else None
+
+
+def raw_joins(resource: Resource) -> Mapping[str, object]:
+    """How far the members of a fan-out set's resource are in joining: URIs and values of `Join`, as they are kept."""
+    joins = resource.attributes["joins"]
+    return joins if isinstance(joins, Mapping) else {}
+
+
 def set_of(resource: Resource) -> FanoutSet:
     """The fan-out set that a resource of that type keeps."""
     document = resource.attributes
@@ -95,13 +108,19 @@ def set_of(resource: Resource) -> FanoutSet:
         members=tuple(str(uri) for uri in members) if isinstance(members, list) else (),
         joins={str(uri): Join(join) for uri, join in joins.items()} if isinstance(joins, Mapping) else {},
         why={str(uri): str(reason) for uri, reason in why.items()} if isinstance(why, Mapping) else {},
-        leisure_s=leisure if isinstance(leisure, float) else 0.0,
+        leisure_s=float(leisure) if isinstance(leisure, int | float) else 0.0,
     )
 
 
 def sets_of(tree: Tree, group: str) -> list[FanoutSet]:
-    """The fan-out sets of a group, by name."""
+    """The committed fan-out sets of a group, by name."""
     return [set_of(resource) for resource in tree.children((*GROUPS, group, SETS))]
+
+
+def expected_sets(tree: Tree, group: str) -> list[FanoutSet]:
+    """The fan-out sets of a group with the joins that are being written; for whoever alone makes and ends sets of this group."""
+    expected = [tree.expected(resource.path) for resource in tree.children((*GROUPS, group, SETS))]
+    return [set_of(resource) for resource in expected if resource is not None]
 
 
 def members_of(resource: Resource) -> tuple[str, ...]:
@@ -112,10 +131,9 @@ def members_of(resource: Resource) -> tuple[str, ...]:
 
 def _member(value: object) -> str:
     try:
-        uri: Uri = parse_uri(value, "")
+        return parse_uri(value).text()
     except Fault as fault:
         raise Wrong(value, fault.expected if isinstance(fault, Malformed) else fault.detail) from fault
-    return uri.text()
 
 
 check_members = list_of(_member, least=1, most=MAX_MEMBERS)
@@ -155,7 +173,7 @@ def group_types(group_uri: Callable[[str], str]) -> tuple[ResourceType, ...]:
     def describe(resource: Resource, tree: Tree) -> Document:
         name = resource.path[-1]
         sets = tree.children((*resource.path, SETS))
-        joining = any(Join.PENDING in set_of(one).joins.values() for one in sets)
+        joining = any(Join.PENDING.value in raw_joins(one).values() for one in sets)
         return {
             "name": name,
             **resource.attributes,

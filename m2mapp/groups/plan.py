@@ -7,7 +7,7 @@ addresses, groups at other servers, dynamic and temporary groups) is not planned
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from m2mapp.formats.uris import Uri
@@ -58,6 +58,35 @@ TakeAddress = Callable[[int], str | None]
 """Gives a multicast address of an IP version that no other set has; None where the pool is empty."""
 
 
+class _Shared:
+    """The addresses that the sets of one plan have, and what is asked for at each.
+
+    Two sets share an address only where no path of one is the beginning of a path of the other: a device that has only one of the two
+    would else take the other's requests for its own, with the rest of the path as suffix.
+    """
+
+    def __init__(self) -> None:
+        self._paths: dict[str, set[tuple[int, Path]]] = {}
+        self._beginnings: dict[str, set[tuple[int, Path]]] = {}
+
+    def fits(self, address: str, access: _Access) -> bool:
+        """Whether a set with this access can have the address besides those that have it."""
+        beginnings = _beginnings(access)
+        if (access.port, access.path) in self._beginnings.get(address, ()):
+            return False
+        return not any(beginning in self._paths.get(address, ()) for beginning in beginnings)
+
+    def add(self, address: str, access: _Access) -> None:
+        """A set with this access has the address."""
+        self._paths.setdefault(address, set()).add((access.port, access.path))
+        self._beginnings.setdefault(address, set()).update(_beginnings(access))
+
+    def one_for(self, access: _Access) -> str | None:
+        """An address of the plan that the set can share."""
+        same_family = (address for address in self._paths if (":" in address) == (access.version == IPV6))
+        return next((address for address in same_family if self.fits(address, access)), None)
+
+
 def plan(members: Iterable[Member], policy: Policy, kept: Sequence[FanoutSet], take_address: TakeAddress) -> list[FanoutSet]:
     """The fan-out sets of a group.
 
@@ -66,16 +95,16 @@ def plan(members: Iterable[Member], policy: Policy, kept: Sequence[FanoutSet], t
     together, alone = _sort(members, policy)
     previous = {(one.port, one.path, one.address_type): one for one in kept if one.is_multicast}
     sets: list[FanoutSet] = []
-    shared: dict[int, str] = {}
+    shared = _Shared()
     for access, sharing in together.items():
-        kind = AddressType.MULTICAST_IPV6 if access.version == IPV6 else AddressType.MULTICAST_IPV4
-        before = previous.get((access.port, access.path, kind))
-        address = _address(access, sharing, before, shared, take_address)
+        before = previous.get((access.port, access.path, _multicast_type(access.version)))
+        fixed = _most_fixed(sharing, access.version)
+        address = fixed or _address(access, before, shared, policy, take_address)
         if address is None:
             alone.extend((member, "no multicast address is left in the pool") for member in sharing)
             continue
-        if not policy.address_per_set:
-            shared[access.version] = address
+        if not fixed:
+            shared.add(address, access)
         sets.append(_multicast_set(access, sharing, address, before, policy))
     sets.extend(_unicast_set(member, reason) for member, reason in alone)
     return _named(sets, kept)
@@ -125,16 +154,26 @@ def _version(member: Member) -> int:
     return IPV6 if any(":" in address for address in addresses) else 4
 
 
-def _address(
-    access: _Access, sharing: Sequence[Member], before: FanoutSet | None, shared: Mapping[int, str], take_address: TakeAddress
-) -> str | None:
-    """The set's address: one that a device cannot change, else the one it had, else the group's, else a new one."""
-    fixed = Counter(address for member in sharing for address in _fixed(member, access.version))
-    if fixed:
-        return max(sorted(fixed), key=lambda address: fixed[address])
-    if before is not None:
+def _beginnings(access: _Access) -> list[tuple[int, Path]]:
+    """The access with each beginning of its path, the whole among them."""
+    return [(access.port, access.path[:depth]) for depth in range(len(access.path) + 1)]
+
+
+def _multicast_type(version: int) -> AddressType:
+    return AddressType.MULTICAST_IPV6 if version == IPV6 else AddressType.MULTICAST_IPV4
+
+
+def _most_fixed(sharing: Sequence[Member], version: int) -> str | None:
+    """The address that most of the devices that cannot change theirs listen to; None where all can."""
+    fixed = Counter(address for member in sharing for address in _fixed(member, version))
+    return max(sorted(fixed), key=lambda address: fixed[address]) if fixed else None
+
+
+def _address(access: _Access, before: FanoutSet | None, shared: _Shared, policy: Policy, take_address: TakeAddress) -> str | None:
+    """The set's address: the one it had, else one of the group's, else a new one."""
+    if before is not None and shared.fits(before.address, access):
         return before.address
-    return shared.get(access.version) or take_address(access.version)
+    return (None if policy.address_per_set else shared.one_for(access)) or take_address(access.version)
 
 
 def _fixed(member: Member, version: int) -> tuple[str, ...]:
@@ -145,29 +184,25 @@ def _fixed(member: Member, version: int) -> tuple[str, ...]:
 def _multicast_set(access: _Access, sharing: Sequence[Member], address: str, before: FanoutSet | None, policy: Policy) -> FanoutSet:
     joins: dict[str, Join] = {}
     why: dict[str, str] = {}
-    same = before is not None and before.address == address
+    joined_before = before.joins if before is not None and before.address == address else {}
     for member in sharing:
-        fixed = _fixed(member, access.version)
-        if fixed:
-            joins[member.text] = Join.JOINED if address in fixed else Join.UNSUPPORTED
-            why[member.text] = (
-                "same path, the address that its device always listens to" if address in fixed else "its device has another address"
-            )
+        text, fixed = member.text, _fixed(member, access.version)
+        if not fixed:
+            joins[text], why[text] = joined_before.get(text, Join.PENDING), "same path, local domain"
+        elif address in fixed:
+            joins[text], why[text] = Join.JOINED, "same path, the address that its device always listens to"
         else:
-            joins[member.text] = before.joins.get(member.text, Join.PENDING) if same and before else Join.PENDING
-            why[member.text] = "same path, local domain"
+            joins[text], why[text] = Join.UNSUPPORTED, "its device has another address"
     leisure = leisure_of(len(sharing)) if policy.leisure_s is None else policy.leisure_s
-    kind = AddressType.MULTICAST_IPV6 if access.version == IPV6 else AddressType.MULTICAST_IPV4
-    return FanoutSet("", kind, address, access.port, access.path, tuple(joins), joins, why, leisure)
+    return FanoutSet("", _multicast_type(access.version), address, access.port, access.path, tuple(joins), joins, why, leisure)
 
 
 def _unicast_set(member: Member, reason: str) -> FanoutSet:
+    device, text = member.device, member.text
     kind = AddressType.UNICAST_IPV6 if _version(member) == IPV6 else AddressType.UNICAST_IPV4
-    addresses = member.device.addresses if member.device else ()
-    wanted = [address for address in addresses if (":" in address) == (kind is AddressType.UNICAST_IPV6)]
-    return FanoutSet(
-        "", kind, (wanted or [member.uri.host])[0], member.uri.port, member.uri.path, (member.text,), {}, {member.text: reason}
-    )
+    wanted = (address for address in (device.addresses if device else ()) if (":" in address) == (kind is AddressType.UNICAST_IPV6))
+    address, port = next(wanted, member.uri.host), device.port if device else member.uri.port
+    return FanoutSet("", kind, address, port, member.uri.path, (text,), {}, {text: reason})
 
 
 def _named(sets: Sequence[FanoutSet], kept: Sequence[FanoutSet]) -> list[FanoutSet]:

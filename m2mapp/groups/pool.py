@@ -6,10 +6,11 @@ An address is taken while a fan-out set in the tree has it: the tree is the only
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
+IPV6 = 6
 SITE_LOCAL = 5
 """The scope of derived addresses (RFC 7346)."""
 _DYNAMIC_GROUP = 0x80000000
@@ -38,26 +39,32 @@ def derived_pool(node_name: str, prefix: IPv6Interface | None) -> tuple[Network,
     return (IPv6Network((base, 128 - _HOST_BITS)), IPv4Network((ipv4, 24)))
 
 
-def next_address(pool: Sequence[Network], version: int, taken: Collection[str]) -> str | None:
+def next_address(pool: Sequence[Network], version: int, is_taken: Callable[[str], bool], after: str | None = None) -> str | None:
     """An address of that IP version which nobody has, or None where the pool is empty.
 
-    The first and the last address of an IPv4 range are left out: some switches treat x.x.x.0 and x.x.x.255 as special.
+    `after` is the one that was given last: the search goes round from there, so that an address is used again as late as can be, when
+    devices that were away have heard that it is not their group's any more. The first and the last address of an IPv4 range are left
+    out: some switches treat x.x.x.0 and x.x.x.255 as special.
     """
-    for network in pool:
-        if network.version != version:
-            continue
-        for address in _addresses(network):
-            if str(address) not in taken:
-                return str(address)
+    make = IPv6Address if version == IPV6 else IPv4Address
+    for first, last in _from(after, [_bounds(network) for network in pool if network.version == version]):
+        for number in range(first, last + 1):
+            address = str(make(number))
+            if not is_taken(address):
+                return address
     return None
 
 
-def _addresses(network: Network) -> Iterable[IPv4Address | IPv6Address]:
-    if isinstance(network, IPv4Network):
-        return network.hosts()
-    return iter(network)
+def _bounds(network: Network) -> tuple[int, int]:
+    first, last = int(network.network_address), int(network.broadcast_address)
+    inner = isinstance(network, IPv4Network) and network.num_addresses > 2  # noqa: PLR2004 - the first and the last
+    return (first + 1, last - 1) if inner else (first, last)
 
 
-def parse_pool(text: str) -> Network:
-    """A range of addresses from its text. Raises `ValueError`."""
-    return ip_network(text)
+def _from(after: str | None, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The ranges in the order in which they are searched: once around, beginning behind the address."""
+    last_given = int(ip_address(after)) if after is not None else -1
+    for place, (first, last) in enumerate(ranges):
+        if first <= last_given <= last:
+            return [(last_given + 1, last), *ranges[place + 1 :], *ranges[:place], (first, last_given)]
+    return ranges

@@ -25,7 +25,10 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True)
 class GroupResults:
-    """What came of one group request."""
+    """What came of one group request.
+
+    `unknown`: members of which it is not known whether they acted (POST is not repaired); they are silent, too.
+    """
 
     group: str
     request_id: bytes
@@ -36,6 +39,7 @@ class GroupResults:
     received: int
     ms: float
     loops: int = 0
+    unknown: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -53,7 +57,10 @@ class GroupResults:
             "ms": round(self.ms, 1),
             "silent": list(self.silent),
             "loops": self.loops,
-            "members": {uri: _entry(result) for uri, result in self.members.items()},
+            "members": {
+                **{uri: _entry(result) for uri, result in self.members.items()},
+                **{uri: {"status": "unknown"} for uri in self.unknown},
+            },
         }
 
     def response(self, method: Method, accept: tuple[str, ...]) -> Response:

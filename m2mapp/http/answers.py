@@ -33,11 +33,6 @@ def path_reference(path: Path) -> str:
     return "/" + "/".join(quote(segment, safe=_PCHAR) for segment in path)
 
 
-def http_date(seconds: int) -> bytes:
-    """Seconds since 1970 as an HTTP date (RFC 9110, 5.6.7)."""
-    return _date(seconds)
-
-
 def code_of(response: Response) -> int:
     """The HTTP status of an answer that went well."""
     return (_WITH_PAYLOAD if response.payload else _WITHOUT_PAYLOAD)[response.status]

@@ -20,8 +20,8 @@ from zope.interface import provider
 
 from m2mapp.http import answers, problems
 from m2mapp.http.book import Connections, Phase, Source
+from m2mapp.http.headers import trace_of
 from m2mapp.model.errors import Fault, InternalError, Malformed, TooLarge
-from m2mapp.model.identifiers import new_trace
 from m2mapp.model.principal import Principal
 
 _log = Logger()
@@ -30,8 +30,8 @@ _BURST = 16
 """So many requests that came in one piece are answered in one turn of the reactor; then others have theirs."""
 _MAX_NAME_BYTES = 64
 """The longest header name: twisted.web remembers 10,000 names of any length for ever."""
-_MAX_LENGTH_DIGITS = 18
-"""The longest Content-Length: Python refuses to read a number of thousands of digits, and twisted.web does not expect that."""
+_LONG_LENGTH_LINE = 64
+"""The longest line of a Content-Length: Python refuses to read a number of thousands of digits, and twisted.web does not expect that."""
 
 
 class _Socket(Protocol):
@@ -88,9 +88,7 @@ class WireRequest(TwistedRequest):
             self.on_gone()
 
     def answer(self, code: int, rest: bytes) -> None:
-        """Send the whole answer: `rest` is what comes after `answers.start`. Nothing happens where the client is gone."""
-        if self.gone:
-            return
+        """Send the whole answer to a client that is still there: `rest` is what comes after `answers.start`."""
         connection = self.connection
         self.code = code
         self.startedWriting = 1
@@ -143,9 +141,18 @@ class Channel(HTTPChannel):
 
     # What Twisted calls.
 
+    def getPeer(self) -> IAddress:
+        """The client's address and port; asked for each request, so it is kept."""
+        return self._addresses[0]
+
+    def getHost(self) -> IAddress:
+        """Our own address and port."""
+        return self._addresses[1]
+
     def connectionMade(self) -> None:
         """A client has connected."""
         self._socket = cast(_Socket, self.transport)
+        self._addresses: tuple[IAddress, IAddress] = (super().getPeer(), super().getHost())
         super().connectionMade()
         fault = self._connections.admit(self)
         if fault is not None:
@@ -174,16 +181,14 @@ class Channel(HTTPChannel):
 
     def headerReceived(self, line: bytes) -> bool:  # noqa: N802 - Twisted's name
         """One header field. False where it ends the request."""
-        name, colon, value = line.partition(b":")
-        if len(name) > _MAX_NAME_BYTES:
-            self.refuse(TooLarge("header name", _MAX_NAME_BYTES), problems.HEADERS_TOO_LARGE)
-        elif not colon:
-            self.refuse(Malformed("header", line.decode("latin-1"), "a name and a value with ':' between them (RFC 9112, 5)"))
-        elif len(value) > _MAX_LENGTH_DIGITS and name.lower() == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
-            self.refuse(Malformed("Content-Length", value.decode("latin-1"), f"a number of at most {_MAX_LENGTH_DIGITS} digits"))
-        else:
-            return bool(super().headerReceived(line))
-        return False
+        colon = line.find(b":", 0, _MAX_NAME_BYTES + 1)
+        if colon < 0:
+            self._refuse_field(line)
+            return False
+        if len(line) > _LONG_LENGTH_LINE and line[:colon].lower() == b"content-length":
+            self.refuse(Malformed("Content-Length", line[colon + 1 :].decode("latin-1"), "a number of a few digits"))
+            return False
+        return bool(super().headerReceived(line))
 
     def allHeadersReceived(self) -> None:  # noqa: N802 - Twisted's name
         """The head is whole: refuse what declares too much before any of it is read."""
@@ -220,8 +225,8 @@ class Channel(HTTPChannel):
         """The client reads again."""
         self._clogged = False
         super().resumeProducing()
-        if self.paused and self._again is None:
-            self._again = self._connections.reactor.callLater(0, self._go_on)
+        if self.paused and not self.closed:
+            self._call_again()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
@@ -259,7 +264,7 @@ class Channel(HTTPChannel):
             return
         self.refused = True
         self.persistent = False
-        trace = new_trace()
+        trace = trace_of(self.requests[-1].getHeader(b"Traceparent") if self.requests else None)
         found = problems.problem(fault, "", trace, status)
         _log.debug("{trace} {host} refused: {detail}", trace=trace, host=self.host, detail=fault.detail)
         self._connections.count_refusal(fault)
@@ -284,6 +289,12 @@ class Channel(HTTPChannel):
         else:
             self.abort()
 
+    def _refuse_field(self, line: bytes) -> None:
+        if b":" in line:
+            self.refuse(TooLarge("header name", _MAX_NAME_BYTES), problems.HEADERS_TOO_LARGE)
+        else:
+            self.refuse(Malformed("header", line.decode("latin-1"), "a name and a value with ':' between them (RFC 9112, 5)"))
+
     def _refuse_head(self) -> None:
         if self.requests:
             self.refuse(TooLarge("headers", self._connections.limits.head_bytes), problems.HEADERS_TOO_LARGE)
@@ -302,6 +313,9 @@ class Channel(HTTPChannel):
     def _wait_a_turn(self) -> None:
         self.paused = True
         self._socket.pauseProducing()
+        self._call_again()
+
+    def _call_again(self) -> None:
         if self._again is None:
             self._again = self._connections.reactor.callLater(0, self._go_on)
 

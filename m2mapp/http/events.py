@@ -248,14 +248,15 @@ class Stream:
     async def _replay(self, position: int) -> None:
         """Send what was committed after a change, page by page; go live in the very turn in which nothing is left."""
         tree, journals = self._streams.tree, self._streams.journals
-        if not await self._complete_since(position):
-            self._position, self._live = tree.committed_number, True
-            self._send_event(b'id: %d\nevent: reset\ndata: {"from":%d}\n\n' % (self._position, self._position))
-            return
         while not self._ended:
             # Read before the journal: what the journal holds above it is not committed yet, or comes with the next page.
             target = tree.committed_number
             page: list[Entry] = await journals.read_journal(CHANGES, after=position, limit=_PAGE)
+            # Asked after the page was read: what is still there now was there then.
+            complete = self._ended or await self._complete_since(position)
+            if not complete:
+                self._reset()
+                return
             for entry in page:
                 if entry.number > target or self._ended:
                     break
@@ -265,6 +266,12 @@ class Stream:
             if caught_up and tree.committed_number == target:
                 self._position, self._live = target, True
                 return
+
+    def _reset(self) -> None:
+        """Tell the client to read again, and go on live from here."""
+        if not self._ended:
+            self._position, self._live = self._streams.tree.committed_number, True
+            self._send_event(b'id: %d\nevent: reset\ndata: {"from":%d}\n\n' % (self._position, self._position))
 
     async def _complete_since(self, position: int) -> bool:
         """Whether the journal still has everything after a change."""

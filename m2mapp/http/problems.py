@@ -58,7 +58,7 @@ def allow_field(methods: tuple[str, ...]) -> bytes:
 
 
 def problem(fault: Fault, instance: str, trace: str, status: int | None = None) -> Problem:
-    """The document of a fault (RFC 9457). `instance` is the path of the request; `status` replaces the table's, where given."""
+    """The document of a fault (RFC 9457). `instance` is the path of the request, or empty; `status` replaces the table's, where given."""
     code = STATUS[fault.kind] if status is None else status
     document: dict[str, object] = {
         **fault.extensions(),
@@ -66,9 +66,10 @@ def problem(fault: Fault, instance: str, trace: str, status: int | None = None) 
         "title": fault.title,
         "status": code,
         "detail": fault.detail,
-        "instance": instance,
         "trace": trace,
     }
+    if instance:
+        document["instance"] = instance
     return Problem(code, _fields(fault), json.dumps(document, default=str).encode())
 
 

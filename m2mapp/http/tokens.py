@@ -132,7 +132,6 @@ def _write_aside(file: FilePath, content: bytes) -> None:
     aside.unlink(missing_ok=True)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.fchmod(descriptor, 0o600)
         os.write(descriptor, content)
         os.fsync(descriptor)
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -14,7 +16,7 @@ from zope.interface import implementer
 
 from m2mapp.formats.documents import RESULTS_CBOR, content_value, dump_cbor
 from m2mapp.member.mc_group import MC_GROUP, MC_GROUPS, Local, McGroup, mapped, mc_group_of
-from m2mapp.model.errors import Fault, InternalError, Overloaded
+from m2mapp.model.errors import Fault, InternalError, Overloaded, PeerFailed, TooLarge
 from m2mapp.model.interfaces import ICommit, IHandle, IMembership, IRequester
 from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
 from m2mapp.model.metrics import Metrics
@@ -27,6 +29,14 @@ from m2mapp.tree.watch import Watch
 
 JOIN_AGAIN_S = 5.0
 """How often a join that the system refused is tried again: interfaces come up late on a box that just started."""
+MAX_MC_GROUPS = 1024
+"""So many groups this node is in at most; the kernel has bounds of its own (20 addresses for IPv4, about 2,300 for IPv6)."""
+ELSEWHERE_S = 30.0
+"""How long a member elsewhere is waited for, where the request says nothing."""
+
+_CODES = {Status.CREATED: "2.01", Status.DELETED: "2.02", Status.VALID: "2.03", Status.CHANGED: "2.04", Status.CONTENT: "2.05"}
+
+_Outcome = TypeVar("_Outcome", Response, Failure)
 
 _log = Logger(namespace="m2mapp.member")
 
@@ -44,7 +54,9 @@ class MemberService(Service):
         self._reactor, self._tree, self._rules = reactor, tree, rules
         self._committer, self._membership = committer, membership
         self._by_address: dict[str, dict[str, McGroup]] = {}
-        self._joined: set[str] = set()
+        self._joined: dict[str, None] = {}
+        # Writes under way that need an address: it is not left while there are any.
+        self._needed: Counter[str] = Counter()
         self._again: IDelayedCall | None = None
         self._watch: Watch | None = None
         self._answer_here: Callable[[Request], Response | Deferred[Response]] | None = None
@@ -71,9 +83,11 @@ class MemberService(Service):
         super().stopService()
         if self._watch is not None:
             self._watch.stop()
-        if self._again is not None and self._again.active():
+            self._watch = None
+        if self._again is not None:
             self._again.cancel()
-        for address in sorted(self._joined):
+            self._again = None
+        for address in self._joined:
             self._membership.leave(address)
         self._joined.clear()
         self._by_address.clear()
@@ -85,6 +99,7 @@ class MemberService(Service):
             return decision
         for change in decision.unit.changes:
             if isinstance(change, Write) and change.type == MC_GROUP:
+                self._check_room(change)
                 return self._join_then(decision, str(change.attributes["mcAddress"]))
         return execute(self._committer, decision)
 
@@ -107,22 +122,36 @@ class MemberService(Service):
 
     # Joining and leaving.
 
+    def _check_room(self, write: Write) -> None:
+        if self._tree.expected(write.path) is None and sum(map(len, self._by_address.values())) >= MAX_MC_GROUPS:
+            raise TooLarge("mcGroups", MAX_MC_GROUPS, "groups that this node is in")
+
     def _join_then(self, decision: Decision, address: str) -> Response | Deferred[Response]:
-        new = address not in self._joined
-        if new:
+        """Join, then commit. Raises `Overloaded` where the system refuses the join; then nothing has changed."""
+        if address not in self._joined:
             try:
-                self._membership.join(address)
+                self._join(address)
             except OSError as error:
                 raise Overloaded(f"mcAddress: {address} cannot be joined: {error.strerror or error}", retry_after_s=60) from error
-            self._joined.add(address)
+        self._needed[address] += 1
         answered = execute(self._committer, decision)
-        if isinstance(answered, Deferred):
-            answered.addErrback(self._not_written, address)
-        return answered
+        return answered.addBoth(self._written, address) if isinstance(answered, Deferred) else self._written(answered, address)
 
-    def _not_written(self, failure: Failure, address: str) -> Failure:
-        self._leave_unused(address)
-        return failure
+    def _join(self, address: str) -> None:
+        try:
+            self._membership.join(address)
+        except OSError:
+            self._membership.leave(address)  # Some interfaces may have joined.
+            raise
+        self._joined[address] = None
+
+    def _written(self, result: _Outcome, address: str) -> _Outcome:
+        self._needed[address] -= 1
+        if self._needed[address] <= 0:
+            del self._needed[address]
+        if isinstance(result, Failure):
+            self._leave_unused(address)
+        return result
 
     def _on_change(self, change: Change) -> None:
         before = mc_group_of(change.before) if change.before is not None and change.before.type == MC_GROUP else None
@@ -139,21 +168,25 @@ class MemberService(Service):
             self._leave_unused(before.address)
 
     def _leave_unused(self, address: str) -> None:
-        if address in self._joined and address not in self._by_address:
-            self._joined.discard(address)
+        if address in self._joined and address not in self._by_address and address not in self._needed:
+            del self._joined[address]
             self._membership.leave(address)
 
     def _join_missing(self) -> None:
         missing = False
-        for address in self._by_address.keys() - self._joined:
+        for address in self._by_address:
             try:
-                self._membership.join(address)
-                self._joined.add(address)
+                if address not in self._joined:
+                    self._join(address)
             except OSError as error:
                 missing = True
                 _log.warn("{address} cannot be joined, again in {s} s: {error}", address=address, s=JOIN_AGAIN_S, error=error)
-        if missing and (self._again is None or not self._again.active()):
-            self._again = self._reactor.callLater(JOIN_AGAIN_S, self._join_missing)
+        if missing and self._again is None:
+            self._again = self._reactor.callLater(JOIN_AGAIN_S, self._join_again)
+
+    def _join_again(self) -> None:
+        self._again = None
+        self._join_missing()
 
     # Answering.
 
@@ -168,6 +201,7 @@ class MemberService(Service):
             uri=local.elsewhere,
             payload=request.payload,
             content_type=request.content_type,
+            timeout_s=ELSEWHERE_S if request.deadline is None else max(0.0, request.deadline - self._reactor.seconds()),
             trace=request.trace,
             request_id=request.request_id,
             cause=request.cause,
@@ -195,14 +229,13 @@ class MemberService(Service):
         document: dict[str, object] = {}
         for local, outcome in zip(locals_, outcomes, strict=True):
             if isinstance(outcome, Fault):
-                document[local.member] = {"error": outcome.kind}
+                document[local.member] = {"error": outcome.kind, "detail": outcome.detail}
             else:
-                content = content_value(outcome.payload, outcome.content_type) if outcome.payload else None
-                document[local.member] = {
-                    "status": outcome.status.value,
-                    "contentType": outcome.content_type,
-                    "content": content,
-                }
+                entry: dict[str, object] = {"status": _CODES[outcome.status]}
+                if outcome.payload or outcome.content_type:
+                    entry["contentType"] = outcome.content_type
+                    entry["content"] = content_value(outcome.payload, outcome.content_type)
+                document[local.member] = entry
         status = Status.CONTENT if request.method is Method.GET else Status.CHANGED
         return Response(status, dump_cbor({"members": document}), RESULTS_CBOR, leisure_s=leisure_s)
 
@@ -216,6 +249,6 @@ def _as_fault(failure: Failure) -> Fault:
 
 def _as_response(answer: Answer, method: Method) -> Response:
     if not answer.ok:
-        raise InternalError(f"the member elsewhere answered {answer.code}")
+        raise PeerFailed(f"the member elsewhere answered {answer.code}")
     status = Status.CONTENT if method is Method.GET else Status.CHANGED
     return Response(status, answer.payload, answer.content_type)

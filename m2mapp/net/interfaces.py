@@ -27,8 +27,11 @@ class IDatagramReceiver(Interface):
 class IDatagramPort(Interface):
     """One bound UDP socket, or its in-memory likeness."""
 
-    def send(data: bytes, to: Sockaddr) -> bool:
-        """Send to a unicast `Sockaddr`. True if the system took it; False (and counted) where it did not: UDP promises no more."""
+    def send(data: bytes, to: Sockaddr, source: str | None = None) -> bool:
+        """Send to a unicast `Sockaddr`, from the host's own address `source` where that is given.
+
+        True if the system took it; False (and counted) where it did not: UDP promises no more.
+        """
 
     def send_to_group(data: bytes, group: str, port: int, interface: int) -> bool:
         """Send to a multicast address (text) out of the interface of that index. True if the system took it."""
@@ -57,3 +60,6 @@ class IDatagrams(Interface):
 
     def interface_addresses(name: str) -> tuple[IPv4Interface | IPv6Interface, ...]:
         """The addresses of an interface: a tuple of `ipaddress.IPv4Interface | IPv6Interface` (address with its prefix length)."""
+
+    def addresses() -> tuple[Any, ...]:
+        """All addresses of the host, as a tuple of `net.addresses.HostAddress`. Raises `OSError`."""

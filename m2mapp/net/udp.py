@@ -16,6 +16,7 @@ import errno
 import socket
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Protocol
+from weakref import WeakSet
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReadDescriptor
@@ -296,12 +297,11 @@ class SystemDatagrams:
             raise ValueError(f"hop_limit: {hop_limit} is not within 1 to {MAXIMUM_HOP_LIMIT}")
         self._reactor, self._hop_limit = reactor, hop_limit
         self._counts = Counts(reactor, metrics)
-        self._ports: list[Port] = []
+        self._ports: WeakSet[Port] = WeakSet()
         metrics.gauge("m2mapp_net_receive_queue_bytes", "Memory of datagrams that wait to be read.", self._waiting_bytes)
         metrics.gauge("m2mapp_net_receive_buffer_bytes", "The smallest receive buffer of an open socket.", self._smallest_buffer)
 
     def _readers(self) -> list[_Reader]:
-        self._ports = [port for port in self._ports if port.readers()]
         return [reader for port in self._ports for reader in port.readers()]
 
     def _waiting_bytes(self) -> float:
@@ -314,8 +314,7 @@ class SystemDatagrams:
         """Bind to an address ("::", "0.0.0.0", "fd00::1", "fe80::1%eth1") and UDP port (0: any). Raises `OSError`."""
         family, address, zone = sockets.parse_host(host)
         opened = Port((family, family.sockaddr(address, port, zone)), receiver, self._reactor, self._counts, self._hop_limit)
-        self._readers()  # forgets the ports that were stopped
-        self._ports.append(opened)
+        self._ports.add(opened)
         return opened
 
     def interface_index(self, name: str) -> int:

@@ -24,7 +24,7 @@ from m2mapp.model.messages import UNCONDITIONAL, Method, Request, Response, Stat
 from m2mapp.model.metrics import Metrics
 from m2mapp.registry import rd
 from m2mapp.registry.drivers.expiry import Expiry
-from m2mapp.registry.index import NameIndex
+from m2mapp.tree.name_index import NameIndex
 from m2mapp.registry.lifetimes import Lifetimes
 from m2mapp.registry.scl import LAST_SEEN, SOURCE, describe, name_of
 from m2mapp.tree.etags import LINKS_TAG, etag
@@ -57,7 +57,8 @@ class Limits:
 class RegistryService(Service):
     """The registrations of one node, for the routes `("rd",)` and `("scls",)`. It answers while it runs.
 
-    `groups_of`: from a registration's name to the paths of the groups that have it as a member; it may be set later.
+    `groups_of`: from a registration's name to the paths of the groups that have it as a member; it may be set later. `touch` is
+    told each path whose volatile attributes changed, so that they are saved.
     """
 
     name = "registry"
@@ -72,10 +73,12 @@ class RegistryService(Service):
         reactor: IReactorTime,
         node_uri: str,
         metrics: Metrics,
+        touch: Callable[[Path], object] = lambda _: None,
         limits: Limits = Limits(),
     ) -> None:
         self._tree, self._committer, self._rules = tree, committer, rules
         self._clock, self._reactor, self._node_uri, self._limits = clock, reactor, node_uri, limits
+        self._touch = touch
         self.groups_of: Callable[[str], Iterable[str]] = lambda _: ()
         self._lifetimes = Lifetimes()
         self._by_host, self._by_address, self._by_source = NameIndex(), NameIndex(), NameIndex()
@@ -130,9 +133,8 @@ class RegistryService(Service):
         """
         names = self._by_address.names(address)
         if names and len(names) <= SHARED_ADDRESS:
-            now_ms = self._clock.now_ms()
             for name in names:
-                self._tree.volatile((*SCLS, name))[LAST_SEEN] = now_ms
+                self._heard((*SCLS, name))
 
     # /rd
 
@@ -142,7 +144,7 @@ class RegistryService(Service):
         unit = Unit((Write(path, SCL, {**asked.document, SOURCE: source}),), trace=request.trace)
 
         def answer(_: tuple[Change, ...]) -> Response:
-            self._heard(request, path)
+            self._heard_from(request, path)
             return Response(Status.CREATED, location=(*RD, asked.name))
 
         return self._admit(Decision(unit, answer), path, source)
@@ -162,14 +164,14 @@ class RegistryService(Service):
         if unchanged and request.conditions == UNCONDITIONAL and self._tree.find(path) is before:
             # Most updates say only that the device is still there. Lifetimes begin anew at a start, so this needs no flush.
             self._begin_lifetime(before)
-            self._heard(request, path)
+            self._heard_from(request, path)
             return Response(Status.CHANGED)
         source = _source(request) or str(before.attributes.get(SOURCE, ""))
         requires = (Requirement(path, request.conditions, exists=True),)
         unit = Unit((Write(path, SCL, {**document, SOURCE: source}),), requires=requires, trace=request.trace)
 
         def answer(_: tuple[Change, ...]) -> Response:
-            self._heard(request, path)
+            self._heard_from(request, path)
             return Response(Status.CHANGED)
 
         return self._admit(Decision(unit, answer), path, source)
@@ -186,9 +188,13 @@ class RegistryService(Service):
             raise NoSuchResource(path_text(request.path))
         return found
 
-    def _heard(self, request: Request, path: Path) -> None:
-        if request.source is not None and self._tree.find(path) is not None:
-            self._tree.volatile(path)[LAST_SEEN] = self._clock.now_ms()
+    def _heard_from(self, request: Request, path: Path) -> None:
+        if request.source is not None:
+            self._heard(path)
+
+    def _heard(self, path: Path) -> None:
+        self._tree.volatile(path)[LAST_SEEN] = self._clock.now_ms()
+        self._touch(path)
 
     # /scls
 

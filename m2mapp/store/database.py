@@ -20,7 +20,7 @@ from m2mapp.model.errors import Fault, StorageFailed, StorageFull
 from m2mapp.model.identifiers import Path
 from m2mapp.store.codec import Damaged, decode, encode, path_key, resource_row, row_resource
 from m2mapp.store.errors import StoreRefused
-from m2mapp.store.files import PAGE_BYTES, prepare, read_steps
+from m2mapp.store.files import PAGE_BYTES, connect_to_read, prepare, read_steps
 from m2mapp.store.interfaces import IDatabase, Volatile
 from m2mapp.store.journals import Journals, read_entries
 from m2mapp.store.reserve import Reserve
@@ -64,12 +64,13 @@ class Database:
         self._reader: sqlite3.Connection | None = None
         self._reading = Lock()
         self._unflushed: list[Staged] = []
+        self._prepared = False
 
     # Opening, loading, closing.
 
     def open(self) -> None:
         """See `IDatabase`. The write-ahead log is begun and durable afterwards, so that no later write waits for its header."""
-        prepare(self.path, read_steps() if self._steps is None else self._steps)
+        self._prepare()
         with ExitStack() as undo:
             try:
                 writer = self._connect(undo)
@@ -92,6 +93,7 @@ class Database:
 
     def close(self) -> None:
         """See `IDatabase`."""
+        self._prepared = False
         if self._opened is None:
             return
         writer, _, wal = self._opened
@@ -109,28 +111,32 @@ class Database:
             writer.close()
 
     def load(self) -> tuple[Iterator[tuple[Resource, Document | None]], int]:
-        """See `IDatabase`."""
-        writer = self._parts()[0]
+        """See `IDatabase`. Nothing is written before all was read and found whole, but an upgrade."""
+        self._prepare()
         try:
-            volatile = {key: decode(body) for key, body in writer.execute("SELECT path, body FROM volatile")}
-            last_number, count = writer.execute("SELECT last_number, resources FROM state").fetchone()
+            with closing(connect_to_read(self.path)) as connection:
+                volatile = {key: decode(body) for key, body in connection.execute("SELECT path, body FROM volatile")}
+                last_number, count = connection.execute("SELECT last_number, resources FROM state").fetchone()
         except (sqlite3.Error, Damaged, TypeError) as error:
             raise self._damaged(error) from error
-        return self._resources(writer, volatile, count), last_number
+        return self._resources(volatile, count), last_number
 
-    def _resources(
-        self, writer: sqlite3.Connection, volatile: dict[str, Document], count: int
-    ) -> Iterator[tuple[Resource, Document | None]]:
+    def _resources(self, volatile: dict[str, Document], count: int) -> Iterator[tuple[Resource, Document | None]]:
         seen = 0
         try:
-            with closing(writer.execute("SELECT * FROM resource")) as rows:
-                for row in rows:
+            with closing(connect_to_read(self.path)) as connection:
+                for row in connection.execute("SELECT * FROM resource"):
                     yield row_resource(row), volatile.get(row[0])
                     seen += 1
-        except (sqlite3.Error, Damaged, TypeError, AttributeError) as error:
+        except (sqlite3.Error, Damaged, TypeError, AttributeError, UnicodeEncodeError) as error:
             raise self._damaged(error) from error
         if seen != count:
             raise self._damaged(Damaged(f"{seen} resources of {count}"))
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            prepare(self.path, read_steps() if self._steps is None else self._steps)
+            self._prepared = True
 
     def _damaged(self, error: Exception) -> StoreRefused:
         return StoreRefused(f"{self.path}: damaged: {error}; put a copy of it back, or move it away to begin with an empty tree")

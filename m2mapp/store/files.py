@@ -37,6 +37,11 @@ def make_state_dir(path: Path) -> None:
         raise StoreRefused(f"{path}: cannot be made: {error.strerror}; make it, or set state_dir") from error
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that changes neither the file nor its log. Raises `sqlite3.Error`."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=1)
+
+
 def prepare(path: Path, steps: tuple[str, ...]) -> None:
     """Blocking. See that there is a database of this version at the path, made or upgraded where needed. Raises `StoreRefused`.
 
@@ -62,7 +67,7 @@ def _refusal(path: Path, error: sqlite3.Error) -> StoreRefused:
 def _make(path: Path, steps: tuple[str, ...]) -> None:
     """A new file is built aside and renamed, so that a kill at any time leaves none or a whole one."""
     leftover = path.with_name(path.name + "-wal")
-    if leftover.exists():
+    if leftover.exists() and leftover.stat().st_size:
         raise StoreRefused(f"{leftover}: is there, but {path.name} is not; put that back, or move this away to begin with an empty tree")
     aside = path.with_name(path.name + ".new")
     for name in (aside.name, aside.name + "-wal", aside.name + "-shm", aside.name + "-journal"):
@@ -92,7 +97,7 @@ def _check(path: Path, steps: tuple[str, ...]) -> int:
         raise StoreRefused(f"{path}: damaged: it was cut off at {size} bytes; {_RESTORE}")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreRefused(f"{path}: a database of another program; move it away, or set state_dir")
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=1)) as connection:
+    with closing(connect_to_read(path)) as connection:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(steps) or version < 1:
             raise StoreRefused(

@@ -27,7 +27,7 @@ class IDatabase(Interface):
         """Blocking. Everything written is durable afterwards; closing twice is no error. Raises a `Fault` where the disk failed."""
 
     def load() -> tuple[Iterator[tuple[Resource, Document | None]], int]:
-        """Blocking. The resources, each with its volatile attributes where it has any, and the number last given.
+        """Blocking, before `open` or after it. The resources, each with its volatile attributes where it has any, and the last number.
 
         Raises `StoreRefused`, the iterator too.
         """

@@ -16,7 +16,7 @@ from m2mapp.tree.unit import CONTENT, Change, Entry, values_journal
 
 MAX_ENTRIES_READ = 1_000
 MAX_BYTES_READ = 4 << 20
-_KNOWN = 4_096
+_KNOWN = 10_000
 """So many journals' sizes are remembered; those of others are counted when they are appended to."""
 _DROPS_A_WRITE = 16
 

@@ -1,11 +1,12 @@
 """The store as a service: refuses at the door, loads the tree, starts and stops in order.
 
-`open` runs before the process detaches, so that a refusal is told to who starts it; SQLite's locks do not outlive that fork, so the
-file is closed again and opened anew in `startService`.
+`open` runs before the process detaches, so that a refusal is told to who starts it. SQLite's locks do not outlive that fork: the file
+is opened to write in `startService` only.
 """
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -13,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
-from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IClock
 from m2mapp.model.metrics import Metrics
 from m2mapp.store.committer import Committer
@@ -30,19 +30,26 @@ class StoreService(Service):
     """Keeps one tree in one state directory. `committer` makes changes durable and reads journals, while the service runs.
 
     The order of use: make one, `open` it, start it; it may be stopped and started again. The reactor also runs calls from threads.
+    `threads` are those that wait for the disk, where stores share them; by default it has its own.
     """
 
     name = "store"
     _log = Logger()
 
-    def __init__(
-        self, state_dir: Path, tree: Tree, clock: IClock, reactor: IReactorTime, metrics: Metrics, settings: StoreSettings | None = None
+    def __init__(  # noqa: PLR0913 - what it stands on, and two that are seldom given
+        self,
+        state_dir: Path,
+        tree: Tree,
+        clock: IClock,
+        reactor: IReactorTime,
+        metrics: Metrics,
+        settings: StoreSettings | None = None,
+        threads: StoreThreads | None = None,
     ) -> None:
         self._state_dir, self._tree = state_dir, tree
         self._lock = StateLock(state_dir)
         self._database = Database(state_dir, settings)
-        self._threads = StoreThreads(IReactorFromThreads(reactor))
-        self._loaded = False
+        self._threads = threads or StoreThreads(IReactorFromThreads(reactor))
         self.committer = Committer(tree, self._database, clock, reactor, self._threads.run, metrics)
         self.committer.stop()
 
@@ -51,13 +58,8 @@ class StoreService(Service):
         make_state_dir(self._state_dir)
         self._lock.acquire()
         try:
-            self._open_and_load()
-            self._database.close()
-        except Fault as fault:
-            self._lock.release()
-            raise StoreRefused(f"{self._database.path}: {fault}; see that the disk has room and works") from fault
+            self._load()
         except BaseException:
-            self._database.close()
             self._lock.release()
             raise
 
@@ -65,9 +67,10 @@ class StoreService(Service):
         """Open the file and take writes. Raises `StoreRefused`; also where another process wrote since the tree was loaded."""
         self._lock.acquire()
         try:
-            self._open_and_load()
+            if self._database.load()[1] != self._tree.committed_number:
+                raise StoreRefused(f"{self._database.path}: another process wrote to it; start the program anew")
+            self._database.open()
         except BaseException:
-            self._database.close()
             self._lock.release()
             raise
         self._threads.start()
@@ -83,14 +86,16 @@ class StoreService(Service):
         stopped.addCallback(lambda _: self._stopped())
         return stopped
 
-    def _open_and_load(self) -> None:
-        self._database.open()
+    def _load(self) -> None:
         resources, last_number = self._database.load()
-        if not self._loaded:
+        # Nothing that is loaded is garbage: looking for some would take as long as the loading.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
             self._tree.load(resources, last_number)
-            self._loaded = True
-        elif last_number != self._tree.committed_number:
-            raise StoreRefused(f"{self._database.path}: another process wrote to it; start the program anew")
+        finally:
+            if collects:
+                gc.enable()
 
     def _stopped(self) -> None:
         self._threads.stop()

@@ -13,7 +13,7 @@ from twisted.python.threadpool import ThreadPool
 T = TypeVar("T")
 
 _THREADS = 2
-"""One for flushes, one for what is read from journals meanwhile."""
+"""One for flushes, one for what is read from journals meanwhile. More serve no store; many stores that share them may want some."""
 
 
 class RunBlocking(Protocol):
@@ -24,16 +24,22 @@ class RunBlocking(Protocol):
 
 
 class StoreThreads:
-    """The threads of one store. They may be started and stopped again and again; nothing runs before or after."""
+    """The threads of one store, or of several that share them: they end when each that started them has stopped them.
 
-    def __init__(self, reactor: IReactorFromThreads) -> None:
-        self._reactor = reactor
+    They may be started and stopped again and again; nothing runs before or after.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, most: int = _THREADS) -> None:
+        self._reactor, self._most = reactor, most
         self._pool: ThreadPool | None = None
+        self._users = 0
 
     def start(self) -> None:
         """Begin to take calls."""
-        self._pool = ThreadPool(0, _THREADS, "m2mapp-store")
-        self._pool.start()
+        self._users += 1
+        if self._pool is None:
+            self._pool = ThreadPool(0, self._most, "m2mapp-store")
+            self._pool.start()
 
     def run(self, call: Callable[[], T], /) -> Deferred[T]:
         """Run a call in one of the threads; see `RunBlocking`."""
@@ -43,7 +49,8 @@ class StoreThreads:
         return done
 
     def stop(self) -> None:
-        """End the threads. What they run is waited for."""
-        if self._pool is not None:
+        """End the threads, where nobody else has started them. What they run is waited for."""
+        self._users = max(0, self._users - 1)
+        if self._pool is not None and not self._users:
             self._pool.stop()
             self._pool = None

@@ -1,1 +1,1 @@
-"""The resource tree in memory: paths, resource types and their checks, staged and committed changes, watchers, access rules, the dispatcher."""
+"""The resource tree in memory: paths, types and their checks, staged and committed changes, watchers, access rules, the dispatcher."""

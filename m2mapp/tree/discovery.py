@@ -39,7 +39,7 @@ class Discovery:
         self._tree = tree
         self._fixed = tuple(fixed)
         words: dict[str, list[tuple[str, Path]]] = {}
-        for resource in tree.walk():
+        for resource in filter(_with_link, tree.walk()):
             for name, word in _words(resource):
                 words.setdefault(name, []).append((word, resource.path))
         # By attribute: the words of its values and whose they are, in order.
@@ -124,8 +124,8 @@ class Discovery:
             after = part[-1].path[-1]
 
     def _on_change(self, change: Change) -> None:
-        before, after = change.before, change.after
-        if before is not None and after is not None and _same_link(before, after):
+        before, after = _with_link(change.before), _with_link(change.after)
+        if before is after is None or (before and after and _same_link(before, after)):
             return
         if before is not None:
             for name, word in _words(before):
@@ -136,11 +136,10 @@ class Discovery:
         self._version = change.number
 
     def _leave(self, name: str, entry: tuple[str, Path]) -> None:
-        entries = self._by_attribute.get(name)
-        if entries is not None:
-            entries.discard(entry)
-            if not entries:
-                del self._by_attribute[name]
+        entries = self._by_attribute[name]
+        entries.discard(entry)
+        if not entries:
+            del self._by_attribute[name]
 
 
 def _examined(found: Iterable[Resource], query: list[_Pair]) -> Iterator[Link]:
@@ -152,17 +151,17 @@ def _examined(found: Iterable[Resource], query: list[_Pair]) -> Iterator[Link]:
             yield link
 
 
+def _with_link(resource: Resource | None) -> Resource | None:
+    return resource if resource is not None and resource.type == CONTENT else None
+
+
 def _same_link(one: Resource, other: Resource) -> bool:
-    if one.type != CONTENT and other.type != CONTENT:
-        return True
     same = one.attributes is other.attributes or one.attributes == other.attributes
-    return same and one.type == other.type and one.media_type == other.media_type
+    return same and one.media_type == other.media_type
 
 
 def _words(resource: Resource) -> set[_Pair]:
-    """What the resource is found by: the words of each of its link attributes, as `matches` tells them."""
-    if resource.type != CONTENT:
-        return set()
+    """What a content resource is found by: the words of each of its link attributes, as `matches` tells them."""
     pairs = [(name, _attribute_text(value)) for name, value in _given(resource) if value is not False and name != _CONTENT_FORMAT]
     return {(name, word) for name, text in pairs for word in (text.split() if name in LIST_ATTRIBUTES else (text,))}
 

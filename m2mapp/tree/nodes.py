@@ -11,7 +11,7 @@ from m2mapp.model.identifiers import Path
 from m2mapp.tree.unit import Change, Document, Resource
 
 _SORT_ON_DEMAND = 64
-"""Up to so many children are sorted when they are listed; more are kept in order."""
+"""Up to so many children are sorted each time that they are listed; more are kept in order from their first listing on."""
 
 
 class _Node:
@@ -48,6 +48,8 @@ class Nodes:
         node = self._node(path)
         if node is None or not node.children:
             return []
+        if node.order is None and len(node.children) > _SORT_ON_DEMAND:
+            node.order = SortedList(node.children)
         if node.order is not None:
             names: Iterator[str] = node.order.irange(minimum=after, inclusive=(False, True))
         else:
@@ -132,8 +134,6 @@ class Nodes:
                 child = node.children[segment] = _Node()
                 if node.order is not None:
                     node.order.add(segment)
-                elif len(node.children) > _SORT_ON_DEMAND:
-                    node.order = SortedList(node.children)
             node = child
             node.latest = max(node.latest, number)
         return node

@@ -25,11 +25,8 @@ def check_segment(segment: str, field: str = "path") -> str:
         raise Malformed(field, segment, "a path segment: not empty, not '.' and not '..'")
     if "/" in segment or not segment.isprintable():
         raise Malformed(field, segment, "a path segment: printable, without '/'")
-    try:
-        size = len(segment) if segment.isascii() else len(segment.encode())
-    except UnicodeEncodeError as error:
-        raise Malformed(field, segment, "text that can be written as UTF-8") from error
-    if size > MAX_SEGMENT_BYTES:
+    # What is printable has no lone surrogates: it can be written as UTF-8.
+    if len(segment if segment.isascii() else segment.encode()) > MAX_SEGMENT_BYTES:
         raise TooLarge(field, MAX_SEGMENT_BYTES, "bytes a path segment")
     return segment
 
@@ -41,9 +38,9 @@ def check_path(path: Path, field: str = "path") -> Path:
     size = 0
     for segment in path:
         check_segment(segment, field)
-        size += len(segment) + 1
+        size += 1 + len(segment if segment.isascii() else segment.encode())
     if size > MAX_PATH_BYTES:
-        raise TooLarge(field, MAX_PATH_BYTES, "characters a path")
+        raise TooLarge(field, MAX_PATH_BYTES, "bytes a path")
     return path
 
 
@@ -54,7 +51,7 @@ def parse_path(text: str, field: str = "path") -> Path:
     if text == "/":
         return ()
     if len(text) > MAX_PATH_BYTES:
-        raise TooLarge(field, MAX_PATH_BYTES, "characters a path")
+        raise TooLarge(field, MAX_PATH_BYTES, "bytes a path")
     return check_path(tuple(text[1:].split("/")), field)
 
 

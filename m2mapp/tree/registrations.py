@@ -6,10 +6,11 @@ to find a device: the groups' planner, the senders of requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from m2mapp.model.identifiers import Path
+from m2mapp.tree.name_index import NameIndex
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Document, Resource
 
@@ -53,9 +54,7 @@ class Registrations:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        # Several devices may say the same of themselves: the one that said it last is found, while it is there.
-        self._by_host: dict[str, tuple[str, ...]] = {}
-        self._by_address: dict[str, tuple[str, ...]] = {}
+        self._by_host, self._by_address = NameIndex(), NameIndex()
         for resource in tree.children(SCLS):
             self._enter(device_of(resource))
         tree.watch(SCLS, self._on_change, subtree=True)
@@ -65,15 +64,25 @@ class Registrations:
         resource = self._tree.find((*SCLS, name))
         return device_of(resource) if resource is not None and resource.type == SCL else None
 
-    def at_host(self, host: str) -> Device | None:
-        """The device that a URI's host names: one of its hosts, else its endpoint name, else one of its addresses."""
-        names = self._by_host.get(host.lower())
-        return self.named(names[-1] if names else host) or self.at_address(host)
+    def at_host(self, host: str, port: int | None = None) -> Device | None:
+        """The device that a URI's host names: one of its hosts, else its endpoint name, else one of its addresses.
 
-    def at_address(self, address: str) -> Device | None:
-        """The device that registered this address."""
-        names = self._by_address.get(address)
-        return self.named(names[-1]) if names else None
+        Of several that say the same of themselves the one at the port, else the one that said it last.
+        """
+        return self._one_of(self._by_host.last_first(host.lower()), port) or self.named(host) or self.at_address(host, port)
+
+    def at_address(self, address: str, port: int | None = None) -> Device | None:
+        """The device that registered this address; of several the one at the port, else the last."""
+        return self._one_of(self._by_address.last_first(address), port)
+
+    def _one_of(self, names: Iterable[str], port: int | None) -> Device | None:
+        last = None
+        for name in names:
+            device = self.named(name)
+            if device is not None and (port is None or device.port == port):
+                return device
+            last = last or device
+        return last
 
     def _on_change(self, change: Change) -> None:
         if change.before is not None and change.before.type == SCL:
@@ -82,20 +91,16 @@ class Registrations:
             self._enter(device_of(change.after))
 
     def _enter(self, device: Device) -> None:
-        for index, key in self._keys(device):
-            index[key] = (*index.get(key, ()), device.name)
+        for host in device.hosts:
+            self._by_host.add(host.lower(), device.name)
+        for address in device.addresses:
+            self._by_address.add(address, device.name)
 
     def _leave(self, device: Device) -> None:
-        for index, key in self._keys(device):
-            left = tuple(name for name in index.get(key, ()) if name != device.name)
-            if left:
-                index[key] = left
-            else:
-                index.pop(key, None)
-
-    def _keys(self, device: Device) -> Iterator[tuple[dict[str, tuple[str, ...]], str]]:
-        yield from ((self._by_host, host.lower()) for host in set(device.hosts))
-        yield from ((self._by_address, address) for address in set(device.addresses))
+        for host in device.hosts:
+            self._by_host.remove(host.lower(), device.name)
+        for address in device.addresses:
+            self._by_address.remove(address, device.name)
 
 
 def _texts(document: Document, name: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from m2mapp.formats.documents import (
     CBOR,
     JSON,
     LINK_FORMAT,
+    OCTETS,
     RESOURCE_CBOR,
     RESOURCE_JSON,
     choose,
@@ -43,7 +44,7 @@ def page_of(request: Request) -> Page:
     text = request.query_value("limit")
     if text is None:
         return Page(after=request.query_value("after"))
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:5]) <= MAX_PAGE:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_PAGE))) or not 1 <= int(text) <= MAX_PAGE:
         raise Malformed("limit", text, f"a number from 1 to {MAX_PAGE}")
     return Page(int(text), request.query_value("after"))
 
@@ -79,9 +80,9 @@ def whole(resource: Resource) -> Document:
 
 
 def _render_content(resource: Resource, accept: tuple[str, ...]) -> Response:
-    stored = resource.media_type or "application/octet-stream"
+    stored = resource.media_type or OCTETS
     media_type = choose(accept, (stored, RESOURCE_JSON, RESOURCE_CBOR)) if accept else stored
-    if media_type is stored:
+    if media_type == stored:
         tag = etag(CONTENT_TAG, resource.version)
         return Response(Status.CONTENT, resource.content or b"", stored, tag, modified_ms=resource.modified_ms)
     payload, tag_kind = (dump_cbor(whole(resource)), CBOR_TAG) if is_cbor(media_type) else (dump_json(whole(resource)), JSON_TAG)

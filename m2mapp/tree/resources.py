@@ -10,44 +10,76 @@ from dataclasses import dataclass
 
 from m2mapp.formats.documents import (
     MERGE_PATCH,
+    OCTETS,
     RESOURCE_CBOR,
     RESOURCE_JSON,
     TEXT,
     bare,
+    check_media_type,
     content_bytes,
     content_value,
     dump_json,
     is_cbor,
     is_json,
+    is_text,
     load_cbor,
     load_document,
     load_json,
 )
+from m2mapp.formats.link_format import is_attribute_name
 from m2mapp.formats.merge_patch import merge_patch
 from m2mapp.formats.shapes import Field, Shape, Wrong, text
-from m2mapp.model.errors import Malformed, MethodNotAllowed, TooLarge, UnsupportedMediaType
+from m2mapp.model.errors import Malformed, MethodNotAllowed, NoSuchResource, TooLarge, UnsupportedMediaType
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.messages import Method, Request, Response, Status
 from m2mapp.tree.etags import CONTENT_TAG, JSON_TAG, etag
-from m2mapp.tree.paths import RESERVED, check_segment
+from m2mapp.tree.paths import RESERVED, check_path, check_segment, starts_with
 from m2mapp.tree.representation import render
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.types import ResourceType, Types, attributes_only, named_as
+from m2mapp.tree.types import ResourceType, Types, named_as
 from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Change, Document, Remove, Requirement, Resource, Unit, Write
 
 MAX_CONTENT_BYTES = 1 << 20
+MAX_ATTRIBUTE_CHARACTERS = 1024
+
+
+MAX_LINK_ATTRIBUTES = 32
 
 
 def _link_attributes(value: object) -> Document:
-    if not isinstance(value, dict) or len(value) > 32 or not all(isinstance(item, str | int | float | bool) for item in value.values()):  # noqa: PLR2004
-        raise Wrong(value, "at most 32 link attributes such as {\"rt\": \"temperature\"}: text, numbers, true, false")
-    return {text(name): item for name, item in value.items()}
+    if not isinstance(value, dict) or len(value) > MAX_LINK_ATTRIBUTES:
+        raise Wrong(value, f'an object of at most {MAX_LINK_ATTRIBUTES} link attributes such as {{"rt": "temperature"}}')
+    for name, given in value.items():
+        if not is_attribute_name(name) or name == "href":
+            raise Wrong(name, "the name of a link attribute: at most 64 letters, digits and signs, not 'href' (RFC 6690, section 2)")
+        if isinstance(given, str):
+            if len(given) > MAX_ATTRIBUTE_CHARACTERS or not given.isprintable():
+                raise Wrong(given, f"printable text of at most {MAX_ATTRIBUTE_CHARACTERS} characters", f".{name}")
+        elif not isinstance(given, int | float):
+            raise Wrong(given, "text, a number, true or false", f".{name}")
+    return value
+
+
+def _media_type(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        return _check_stored(text(value), "")
+    except Malformed as fault:
+        raise Wrong(value, fault.expected) from fault
+
+
+def _check_stored(media_type: str, field: str) -> str:
+    """The media type, if content can be stored with it; raises `Malformed`."""
+    if bare(check_media_type(media_type, field)) in (RESOURCE_JSON, RESOURCE_CBOR):
+        raise Malformed(field, media_type, "the media type of the content itself")
+    return media_type
 
 
 _WHOLE = Shape(
     {
         "content": Field(lambda value: value),
-        "contentType": Field(text, None),
+        "contentType": Field(_media_type, None),
         "attributes": Field(_link_attributes, None),
     }
 )
@@ -74,7 +106,7 @@ class ResourceRules:
         """Answer a read, or decide a write. Raises the `Fault` that says why not."""
         method = request.method
         if method is Method.GET:
-            resource = self._tree.get(request.path)
+            resource = self._tree.find(request.path) or self._standing(request.path)
             return render(resource, self._types.named(resource.type), self._tree, request)
         if method is Method.DELETE:
             return self._delete(request)
@@ -84,97 +116,132 @@ class ResourceRules:
 
     def _delete(self, request: Request) -> Decision:
         path = request.path
-        if not path or path in self._fixed or (len(path) == 1 and path[0] in RESERVED):
-            raise MethodNotAllowed("DELETE", path_text(path), ("GET", "POST"))
-        self._check_method(request, self._types.at(path))
+        self._not_fixed(request)
+        if len(path) == 1 and path[0] in RESERVED:
+            raise MethodNotAllowed("DELETE", path_text(path), ("GET",))
+        resource = self._expected(path)
+        kind = self._types.named(resource.type)
+        self._check_method(request, kind)
+        if kind is None and path[0] in RESERVED:  # What stands there belongs to whoever owns the name.
+            raise MethodNotAllowed("DELETE", path_text(path), ("GET",))
         requires = (Requirement(path, request.conditions, exists=True),)
         return Decision(Unit((Remove(path),), requires=requires, trace=request.trace), lambda _: Response(Status.DELETED))
 
     def _put(self, request: Request) -> Decision:
-        path = request.path
-        if not path or path in self._fixed:
-            raise MethodNotAllowed("PUT", path_text(path), ("GET", "POST"))
+        path = check_path(request.path)
+        self._not_fixed(request)
         kind = self._types.at(path)
         self._check_method(request, kind)
-        return self._write(request, self._draft(path, kind, request), Requirement(path, request.conditions))
+        given = load_document(request.payload, request.content_type) if _is_document(kind, request) else None
+        return self._write(request, self._draft(path, kind, request, given), Requirement(path, request.conditions))
 
     def _post(self, request: Request) -> Decision:
         path = request.path
-        resource = self._tree.expected(path)
-        if path and resource is None and path not in self._fixed:
-            self._tree.get(path)
-        if resource is not None and resource.type == CONTENT:
-            return self._write(request, self._draft(path, None, request), Requirement(path, request.conditions, exists=True))
-        if resource is not None and self._types.named(resource.type):
-            raise MethodNotAllowed("POST", path_text(path), ("GET", "PUT", "PATCH", "DELETE"))
-        name = self._child_name(request)
-        child = (*path, name)
-        kind = self._types.at(child)
+        resource = self._expected(path)
+        if resource.type == CONTENT:
+            given = load_document(request.payload, request.content_type) if _is_document(None, request) else None
+            draft = self._draft(path, None, request, given)
+            return self._write(request, draft, Requirement(path, request.conditions, exists=True))
+        kind = self._types.named(resource.type)
+        if kind is not None:
+            raise MethodNotAllowed("POST", path_text(path), _names(kind.methods - {Method.POST}))
+        kind = self._types.at((*path, "-")) if path else None
         self._check_method(request, kind)
-        return self._write(request, self._draft(child, kind, request), Requirement(child, exists=False))
+        given = load_document(request.payload, request.content_type) if _is_document(kind, request) else None
+        name = request.query_value("name")
+        child = check_path((*path, self._child_name(path, (given or {}).get("name") if name is None else name)), "name")
+        kind = self._types.at(child)
+        requires = (Requirement(path, request.conditions), Requirement(child, exists=False))
+        return self._write(request, self._draft(child, kind, request, given), *requires)
 
     def _patch(self, request: Request) -> Decision:
         path = request.path
-        resource = self._tree.expected(path) or self._tree.get(path)
+        resource = self._expected(path)
         kind = self._types.named(resource.type)
         self._check_method(request, kind)
-        whole_patch = bare(request.content_type) in (RESOURCE_JSON, RESOURCE_CBOR)
-        if not whole_patch and bare(request.content_type) != MERGE_PATCH:
-            raise UnsupportedMediaType(request.content_type, (MERGE_PATCH, RESOURCE_JSON, RESOURCE_CBOR))
         if resource.type == COLLECTION:
             raise MethodNotAllowed("PATCH", path_text(path), ("GET", "POST", "DELETE"))
-        if kind is not None:
-            given = named_as(path[-1], load_document(request.payload, request.content_type))
-            kept = kind.check(path[-1], _as_document(merge_patch(resource.attributes, given)))
-            write = Write(path, kind.name, kept)
-        elif whole_patch:
-            given = load_document(request.payload, request.content_type)
-            write = _whole_write(path, _as_document(merge_patch(_settable(resource), given)))
-        else:
-            write = _patched_content(resource, load_json(request.payload))
-        # A patch rests on what it was laid upon: nobody may write in between.
-        return self._write(request, write, Requirement(path, request.conditions, exists=True))
+        # Decided and staged in one turn of the reactor: nobody writes between what the patch was laid upon and the patch.
+        requirement = Requirement(path, request.conditions, exists=True)
+        media_type = bare(request.content_type)
+        if media_type not in (MERGE_PATCH, RESOURCE_JSON, RESOURCE_CBOR):
+            raise UnsupportedMediaType(request.content_type, (MERGE_PATCH, RESOURCE_JSON, RESOURCE_CBOR))
+        if kind is None and media_type == MERGE_PATCH:
+            return self._write(request, _patched_content(resource, request), requirement)
+        given = named_as(path[-1], load_document(request.payload, request.content_type))
+        if kind is None:
+            return self._write(request, _whole_write(path, merge_patch(_settable(resource), given)), requirement)
+        kept = kind.check(path[-1], merge_patch(resource.attributes, given))
+        return self._write(request, Write(path, kind.name, kept), requirement)
 
-    def _draft(self, path: Path, kind: ResourceType | None, request: Request) -> Write:
-        if kind is not None:
-            given = named_as(path[-1], load_document(request.payload, request.content_type))
-            return Write(path, kind.name, kind.check(path[-1], given))
-        if bare(request.content_type) in (RESOURCE_JSON, RESOURCE_CBOR):
-            return _whole_write(path, named_as(path[-1], load_document(request.payload, request.content_type)))
+    def _standing(self, path: Path) -> Resource:
+        """A collection that stands without having been written: the root, and those of the types. Raises `NoSuchResource` for others."""
+        if path and path not in self._fixed:
+            raise NoSuchResource(path_text(path))
+        return Resource(path, COLLECTION, EMPTY, None, None, 0, 0, 0)
+
+    def _expected(self, path: Path) -> Resource:
+        """What will stand at the path once all that is pending is done; raises `NoSuchResource`."""
+        return self._tree.expected(path) or self._standing(path)
+
+    def _not_fixed(self, request: Request) -> None:
+        if not request.path or request.path in self._fixed:
+            raise MethodNotAllowed(request.method.value, path_text(request.path), ("GET", "POST"))
+
+    def _draft(self, path: Path, kind: ResourceType | None, request: Request, given: Document | None) -> Write:
+        """What shall stand at the path: `given`, where the payload is a document, else the payload as content."""
+        if given is not None:
+            document = named_as(path[-1], given)
+            return _whole_write(path, document) if kind is None else Write(path, kind.name, kind.check(path[-1], document))
         before = self._tree.expected(path)
         kept = before.attributes if before is not None and before.type == CONTENT else EMPTY
         return content_write(path, request.payload, request.content_type, kept)
 
-    def _child_name(self, request: Request) -> str:
-        kind = self._types.at((*request.path, "-")) if request.path else None
-        name: object = request.query_value("name")
-        if name is None and (kind is not None or bare(request.content_type) in (RESOURCE_JSON, RESOURCE_CBOR)):
-            name = load_document(request.payload, request.content_type).get("name")
-        if name is None:
-            return str(self._tree.next_number)
-        if not isinstance(name, str):
-            raise Malformed("name", name, "a path segment")
-        return check_segment(name, "name")
+    def _child_name(self, path: Path, name: object) -> str:
+        """The name of a new child: the one that is asked for, else the number of its change, or one that is free above that."""
+        if name is not None:
+            if not isinstance(name, str):
+                raise Malformed("name", name, "a path segment")
+            return check_segment(name, "name")
+        number, step = self._tree.next_number, 1
+        while self._tree.expected((*path, str(number))) is not None:
+            number, step = number + step, step * 2
+        return str(number)
 
-    def _write(self, request: Request, write: Write, requirement: Requirement) -> Decision:
-        unit = Unit((write,), requires=(requirement,), trace=request.trace)
-        return Decision(unit, written(write.path))
+    def _write(self, request: Request, write: Write, *requires: Requirement) -> Decision:
+        owner = self._types.owner(write.path)
+        if owner is not None:
+            requires = (Requirement(owner, exists=True), *requires)
+        return Decision(Unit((write,), requires=requires, trace=request.trace), written(write.path))
 
     @staticmethod
     def _check_method(request: Request, kind: ResourceType | None) -> None:
         if kind is not None and request.method not in kind.methods:
-            raise MethodNotAllowed(request.method.value, path_text(request.path), tuple(sorted(method.value for method in kind.methods)))
+            raise MethodNotAllowed(request.method.value, path_text(request.path), _names(kind.methods))
+
+
+def _names(methods: frozenset[Method]) -> tuple[str, ...]:
+    return tuple(sorted(method.value for method in methods))
+
+
+def _is_document(kind: ResourceType | None, request: Request) -> bool:
+    """Whether the payload is a document that describes the resource, and not content."""
+    return kind is not None or bare(request.content_type) in (RESOURCE_JSON, RESOURCE_CBOR)
 
 
 def written(path: Path) -> Callable[[tuple[Change, ...]], Response]:
-    """The answer to a write of one resource, made from the changes that came of it: created with its Location, or changed."""
+    """The answer to a write of one resource, made from the changes that came of it: created with its Location, or changed.
+
+    What is written below it in the same unit counts for its ETag, as it does in the representation of derived types.
+    """
 
     def answer(changes: tuple[Change, ...]) -> Response:
         change = next(change for change in changes if change.path == path)
-        tag = CONTENT_TAG if change.after is not None and change.after.type == CONTENT else JSON_TAG
-        if change.before is None:
-            return Response(Status.CREATED, etag=etag(tag, change.number), location=path)
-        return Response(Status.CHANGED, etag=etag(tag, change.number))
+        status, location = (Status.CREATED, path) if change.before is None else (Status.CHANGED, None)
+        if change.after is not None and change.after.type == CONTENT:
+            return Response(status, etag=etag(CONTENT_TAG, change.number), location=location)
+        number = max(other.number for other in changes if starts_with(other.path, path))
+        return Response(status, etag=etag(JSON_TAG, number), location=location)
 
     return answer
 
@@ -184,26 +251,26 @@ def content_write(path: Path, payload: bytes, media_type: str | None, attributes
     if len(payload) > MAX_CONTENT_BYTES:
         raise TooLarge("body", MAX_CONTENT_BYTES)
     if media_type is None:
-        media_type = TEXT if _is_text(payload) else "application/octet-stream"
-    elif is_json(media_type):
+        return Write(path, CONTENT, attributes, payload, TEXT if _is_plain(payload) else OCTETS)
+    if is_json(_check_stored(media_type, "Content-Type")):
         load_json(payload)
     elif is_cbor(media_type):
         load_cbor(payload)
-    elif bare(media_type).startswith("text/") and not _is_utf8(payload):
+    elif is_text(media_type) and _utf8(payload) is None:
         raise Malformed("body", payload[:16].hex(), "text in UTF-8")
     return Write(path, CONTENT, attributes, payload, media_type)
 
 
-def _is_utf8(payload: bytes) -> bool:
+def _utf8(payload: bytes) -> str | None:
     try:
-        payload.decode()
+        return payload.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
 
 
-def _is_text(payload: bytes) -> bool:
-    return _is_utf8(payload) and all(character.isprintable() or character in "\t\r\n" for character in payload.decode())
+def _is_plain(payload: bytes) -> bool:
+    found = _utf8(payload)
+    return found is not None and found.replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
 
 
 def _settable(resource: Resource) -> Document:
@@ -222,17 +289,8 @@ def _whole_write(path: Path, given: Document) -> Write:
     return content_write(path, content, kind, attributes)
 
 
-def _patched_content(resource: Resource, patch: object) -> Write:
+def _patched_content(resource: Resource, request: Request) -> Write:
     if not is_json(resource.media_type):
-        raise Malformed("Content-Type", resource.media_type, "the type of JSON content, which a merge patch needs")
-    patched = dump_json(merge_patch(load_json(resource.content or b"null"), patch))
+        raise UnsupportedMediaType(request.content_type, (RESOURCE_JSON, RESOURCE_CBOR))
+    patched = dump_json(merge_patch(load_json(resource.content or b"null", "content"), load_json(request.payload)))
     return content_write(resource.path, patched, resource.media_type, resource.attributes)
-
-
-def _as_document(value: object) -> Document:
-    if not isinstance(value, dict):
-        raise Malformed("body", value, "an object with named members")
-    return value
-
-
-__all__ = ["Decision", "ResourceRules", "attributes_only", "content_write", "written"]

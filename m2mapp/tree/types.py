@@ -32,7 +32,7 @@ def attributes_only(resource: Resource, tree: Tree) -> Document:
 
 @dataclass(frozen=True, slots=True)
 class ResourceType:
-    """One type. `place` is where it stands, `*` for any name: `("scls", "*")`.
+    """One type. `place` is where it stands, `*` for any name but the first: `("scls", "*")`, `("groups", "*", "fanoutSets", "*")`.
 
     `derived`: its representation shows what stands below it. `methods`: what the tree's own handling takes there.
     """
@@ -51,7 +51,8 @@ class Types:
     def __init__(self, types: Iterable[ResourceType] = ()) -> None:
         self._by_name = {kind.name: kind for kind in types}
         self._by_place = {kind.place: kind for kind in self._by_name.values()}
-        self._collections = {place[:-1] for place in self._by_place if place[-1] == ANY}
+        self._roots = frozenset(place[0] for place in self._by_place)
+        self._collections = frozenset(place[:-1] for place in self._by_place if place[-1] == ANY and ANY not in place[:-1])
         self._derived = {COLLECTION} | {kind.name for kind in self._by_name.values() if kind.derived}
 
     def derived(self, name: str) -> bool:
@@ -64,22 +65,30 @@ class Types:
 
     def at(self, path: Path) -> ResourceType | None:
         """The type that may stand at a path; None: content. Raises `Conflict` where the name is reserved and nothing may stand."""
-        if not path or path[0] not in RESERVED:
-            return None
-        kind = self._by_place.get(path) or self._placed(path)
-        if kind is None:
+        kind = self._standing_at(path)
+        if kind is None and path and path[0] in RESERVED:
             raise Conflict(f"{path_text(path)}: the name /{path[0]} is reserved and takes no resource there")
         return kind
 
-    def _placed(self, path: Path) -> ResourceType | None:
+    def owner(self, path: Path) -> Path | None:
+        """The nearest path above at which a type stands: without that resource nothing may be made here. None: there is no such path."""
+        above = (path[:depth] for depth in range(len(path) - 1, 0, -1))
+        return next((one for one in above if self._standing_at(one) is not None), None)
+
+    def owned_collections(self) -> frozenset[Path]:
+        """The collections whose children have a type of their own: they are there from the start and cannot be deleted."""
+        return self._collections
+
+    def _standing_at(self, path: Path) -> ResourceType | None:
+        if not path or path[0] not in self._roots:
+            return None
+        return self._by_place.get(path) or self._by_place.get((*path[:-1], ANY)) or self._matching(path)
+
+    def _matching(self, path: Path) -> ResourceType | None:
         for place, kind in self._by_place.items():
             if len(place) == len(path) and all(wanted in (ANY, segment) for wanted, segment in zip(place, path, strict=True)):
                 return kind
         return None
-
-    def owned_collections(self) -> frozenset[Path]:
-        """The collections whose children have a type of their own: they are there from the start and cannot be deleted."""
-        return frozenset(self._collections)
 
 
 def named_as(name: str, given: Mapping[str, object]) -> dict[str, object]:

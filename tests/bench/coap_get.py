@@ -40,6 +40,8 @@ class Result:
 
 def serve_m2mapp(host: str, port: int) -> None:
     """Run this program's CoAP service with a handler that gives one fixed answer."""
+    from twisted.internet import reactor as installed
+
     from m2mapp.coap.access import Principals
     from m2mapp.coap.service import CoapService, make_context
     from m2mapp.coap.settings import AccessSettings
@@ -47,7 +49,6 @@ def serve_m2mapp(host: str, port: int) -> None:
     from m2mapp.model.metrics import Metrics
     from m2mapp.net.clock import make_monotonic
     from m2mapp.net.udp import SystemDatagrams
-    from twisted.internet import reactor as installed  # noqa: TID251 - the benchmark is its own program
 
     class Fixed:
         def handle(self, _request: Request) -> Response:
@@ -67,7 +68,7 @@ def serve_aiocoap(host: str, port: int) -> None:
     """Run an aiocoap server with a resource that gives one fixed answer."""
     from aiocoap import Context, Message, resource
 
-    class Fixed(resource.Resource):
+    class Fixed(resource.Resource):  # type: ignore[misc]  # aiocoap has no types
         async def render_get(self, _request: object) -> Message:
             return Message(payload=PAYLOAD)
 
@@ -86,47 +87,45 @@ def request(mid: int, path: bytes) -> bytes:
     return struct.pack("!BBHI", 0x44, 1, mid, random.getrandbits(32)) + options
 
 
-def load(address: tuple[str, int], path: bytes, count: int) -> tuple[float, int]:
-    """Send so many requests, a window at a time over all sources. Seconds taken, and how many had no answer."""
-    sources = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOURCES)]
-    for source in sources:
-        source.connect(address)
-        source.setblocking(False)
-    mids = [random.randrange(65536) for _ in sources]
-    by_fd = {source.fileno(): index for index, source in enumerate(sources)}
-    poller = select.epoll()
-    for source in sources:
-        poller.register(source, select.EPOLLIN)
+class Load:
+    """Sends requests from several sources, a window of them at a time."""
 
-    def send(index: int) -> None:
-        mids[index] = (mids[index] + 1) & 0xFFFF
-        sources[index].send(request(mids[index], path))
+    def __init__(self, address: tuple[str, int], path: bytes) -> None:
+        self._path = path
+        self._sources = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOURCES)]
+        self._mids = [random.randrange(65536) for _ in self._sources]
+        self._poller = select.epoll()
+        self._by_fd = {source.fileno(): index for index, source in enumerate(self._sources)}
+        for source in self._sources:
+            source.connect(address)
+            source.setblocking(False)
+            self._poller.register(source, select.EPOLLIN)
 
-    sent = got = lost = 0
-    began = time.monotonic()
-    while sent < min(WINDOW, count):
-        send(sent % SOURCES)
-        sent += 1
-    while got + lost < count:
-        ready = poller.poll(PATIENCE_S)
-        if not ready:
-            lost += sent - got - lost
+    def close(self) -> None:
+        """Close the sockets."""
+        self._poller.close()
+        for source in self._sources:
+            source.close()
+
+    def run(self, count: int) -> tuple[float, int]:
+        """Send so many requests. Seconds taken, and how many had no answer."""
+        sent = got = lost = 0
+        began = time.monotonic()
+        while got + lost < count:
             while sent < count and sent - got - lost < WINDOW:
-                send(sent % SOURCES)
+                self._send(sent % SOURCES)
                 sent += 1
-            continue
-        for fd, _ in ready:
-            index = by_fd[fd]
-            sources[index].recv(2048)
-            got += 1
-            if sent < count:
-                send(index)
-                sent += 1
-    took = time.monotonic() - began
-    poller.close()
-    for source in sources:
-        source.close()
-    return took, lost
+            ready = self._poller.poll(PATIENCE_S)
+            for fd, _ in ready:
+                self._sources[self._by_fd[fd]].recv(2048)
+                got += 1
+            if not ready:
+                lost += sent - got - lost
+        return time.monotonic() - began, lost
+
+    def _send(self, index: int) -> None:
+        self._mids[index] = (self._mids[index] + 1) & 0xFFFF
+        self._sources[index].send(request(self._mids[index], self._path))
 
 
 def processor_s(pid: int) -> float:
@@ -163,13 +162,15 @@ def measure(name: str, command: Callable[[int], list[str]], path: bytes, count: 
     port = free_port()
     address = ("127.0.0.1", port)
     with subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        load = Load(address, path)
         try:
             wait_until_serving(address, path)
-            load(address, path, count // 10)
+            load.run(count // 10)
             before = processor_s(server.pid)
-            took, lost = load(address, path, count)
+            took, lost = load.run(count)
             used = processor_s(server.pid) - before
         finally:
+            load.close()
             server.send_signal(signal.SIGKILL)
     return Result(name, (count - lost) / took, used / max(1, count - lost) * 1e6, lost)
 

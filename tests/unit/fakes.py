@@ -135,7 +135,11 @@ class RecordingRequester:
         if reply is not None:
             return succeed(reply)
         place = len(self.sent) - 1
-        waiting: Deferred[Answer] = Deferred(lambda _: self._waiting.pop(place, None))
+
+        def forget(_: Deferred[Answer]) -> None:
+            self._waiting.pop(place, None)
+
+        waiting: Deferred[Answer] = Deferred(forget)
         self._waiting[place] = waiting
         return waiting
 

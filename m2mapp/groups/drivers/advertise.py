@@ -8,28 +8,60 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.formats.uris import parse_uri
-from m2mapp.groups.advertisement import Told, after_join, after_leave, join_request, leave_request, mc_group_name
+from m2mapp.groups.advertisement import after_join, after_leave, is_left, join_request, leave_request, mc_group, mc_group_name
 from m2mapp.groups.drivers.joins import JoinBook
-from m2mapp.groups.group import FANOUT_SET, GROUPS, SETS, FanoutSet, Join, set_of
+from m2mapp.groups.group import FANOUT_SET, GROUPS, SETS, Join, multicast_address, raw_joins
+from m2mapp.groups.index import hosts_of
 from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IRequester
 from m2mapp.model.messages import Answer
 from m2mapp.tree.registrations import Device, Registrations
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import Change, Resource
+from m2mapp.tree.unit import Change, Document, Resource
 from m2mapp.tree.watch import Watch
 
 AT_ONCE = 32
+MOST_OWED = 10_000
+"""So many hosts that were away when they had to leave a group are remembered, to be told when they are back."""
+_TO_TELL = frozenset({Join.PENDING.value, Join.FAILED.value})
+"""Members in these states are told when the program starts. Later it is only a plan that makes one pending."""
+SetName = tuple[str, str]
+"""A fan-out set: the group's name and the set's."""
 Task = tuple[str, str, str]
 """What is to be told: the device's name, the group's, the set's."""
 
 _log = Logger(namespace="m2mapp.groups.advertise")
+
+
+class _Owed:
+    """What hosts that were away have to be told when they are back, bounded in number."""
+
+    def __init__(self) -> None:
+        self._sets_at: dict[str, dict[SetName, None]] = {}
+        self._count = 0
+
+    def add(self, host: str, name: SetName) -> None:
+        """The host has not heard that it shall leave. Past the bound this is forgotten: its answers count for nothing anyway."""
+        if self._count < MOST_OWED and name not in self._sets_at.get(host, ()):
+            self._sets_at.setdefault(host, {})[name] = None
+            self._count += 1
+
+    def take(self, host: str) -> tuple[SetName, ...]:
+        """All that the host has to be told; it is not owed any more."""
+        names = tuple(self._sets_at.pop(host, ()))
+        self._count -= len(names)
+        return names
+
+    def clear(self) -> None:
+        """Nobody is owed anything."""
+        self._sets_at.clear()
+        self._count = 0
 
 
 class Advertiser:
@@ -45,8 +77,11 @@ class Advertiser:
         self._again: set[Task] = set()
         self._pauses: dict[Task, IDelayedCall] = {}
         self._under_way: dict[Task, Deferred[Answer]] = {}
-        self._sets_at: dict[str, set[tuple[str, str]]] = {}
+        # By host: the members there of each multicast set. What one device is told costs no look at the others.
+        self._members_at: dict[str, dict[SetName, list[str]]] = {}
+        self._owed = _Owed()
         self._watch: Watch | None = None
+        self._working = False
 
     @property
     def depth(self) -> int:
@@ -57,75 +92,112 @@ class Advertiser:
         """Go on where the last run of the program ended."""
         for group in self._tree.children(GROUPS):
             for resource in self._tree.children((*group.path, SETS)):
-                self._enter(resource)
+                self._compare(None, resource)
         self._watch = self._tree.watch(GROUPS, self._on_change, subtree=True)
+        self._work()
 
     def stop(self) -> None:
         """Tell nobody anything further."""
         if self._watch is not None:
             self._watch.stop()
+            self._watch = None
         for pause in self._pauses.values():
             pause.cancel()
+        under_way, self._under_way = self._under_way, {}
         self._pauses.clear()
         self._queue.clear()
         self._attempts.clear()
-        for answered in list(self._under_way.values()):
+        self._again.clear()
+        self._members_at.clear()
+        self._owed.clear()
+        for answered in under_way.values():
             answered.cancel()
 
     def device_is_back(self, device: Device) -> None:
         """A device registered: tell it all that concerns it."""
-        for host in (*device.hosts, *device.addresses, device.name):
-            for group, name in self._sets_at.get(host, ()):
+        for host in hosts_of(device):
+            for group, name in self._owed.take(host):
+                self._add((device.name, group, name))
+            for group, name in self._members_at.get(host, ()) if not device.fixed_groups else ():
                 self._add((device.name, group, name))
         self._work()
 
+    # Following the fan-out sets.
+
     def _on_change(self, change: Change) -> None:
-        for resource in (change.before, change.after):
-            if resource is not None and resource.type == FANOUT_SET:
-                break
-        else:
-            return
-        old = set_of(change.before) if change.before is not None else None
-        if change.after is not None:
-            self._enter(change.after, old)
-        group, gone = resource.path[1], self._hosts(old)
-        if change.after is not None:
-            gone -= self._hosts(set_of(change.after))
-        for host in gone:
-            self._sets_at.get(host, set()).discard((group, resource.path[-1]))
-            device = self._registrations.at_host(host)
-            if device is not None and old is not None and old.is_multicast:
-                self._add((device.name, group, resource.path[-1]))
-        self._work()
+        before = change.before if change.before is not None and change.before.type == FANOUT_SET else None
+        after = change.after if change.after is not None and change.after.type == FANOUT_SET else None
+        if before is not None or after is not None:
+            self._compare(before, after)
+            self._work()
 
-    def _enter(self, resource: Resource, old: FanoutSet | None = None) -> None:
-        one, key = set_of(resource), (resource.path[1], resource.path[-1])
-        if not one.is_multicast:
+    def _compare(self, before: Resource | None, after: Resource | None) -> None:
+        """Find what devices have to be told. Costs no more than a comparison for each member that is as before."""
+        either = after or before
+        if either is None:
             return
-        for uri, join in one.joins.items():
-            if old is not None and uri in old.joins and join is old.joins[uri] and one.address == old.address:
-                continue
-            host = parse_uri(uri).host
-            self._sets_at.setdefault(host, set()).add(key)
-            device = self._registrations.at_host(host)
-            if device is not None and join in (Join.PENDING, Join.FAILED) and not device.fixed_groups:
-                self._add((device.name, *key))
-        self._work()
+        name = (either.path[1], either.path[-1])
+        old_address = multicast_address(before) if before is not None else None
+        new_address = multicast_address(after) if after is not None else None
+        old = raw_joins(before) if before is not None and old_address is not None else {}
+        new = raw_joins(after) if after is not None and new_address is not None else {}
+        for uri, join in new.items():
+            if uri not in old or new_address != old_address:
+                self._enter(name, uri, tell=join in _TO_TELL)
+            elif join != old[uri] and join == Join.PENDING.value:
+                self._enter(name, uri, tell=True)
+        for uri in old:
+            if uri not in new:
+                self._leave(name, uri)
 
-    @staticmethod
-    def _hosts(one: FanoutSet | None) -> set[str]:
-        return {parse_uri(uri).host for uri in one.joins} if one is not None else set()
+    def _enter(self, name: SetName, uri: str, *, tell: bool) -> None:
+        host = parse_uri(uri).host
+        uris = self._members_at.setdefault(host, {}).setdefault(name, [])
+        if uri not in uris:
+            uris.append(uri)
+        device = self._registrations.at_host(host) if tell else None
+        if device is not None and not device.fixed_groups:
+            self._add((device.name, *name))
+
+    def _leave(self, name: SetName, uri: str) -> None:
+        host = parse_uri(uri).host
+        sets = self._members_at.get(host, {})
+        uris = sets.get(name, [])
+        if uri in uris:
+            uris.remove(uri)
+        if not uris:
+            sets.pop(name, None)
+        if not sets:
+            self._members_at.pop(host, None)
+        device = self._registrations.at_host(host)
+        if device is None:
+            self._owed.add(host, name)
+        elif not device.fixed_groups:
+            self._add((device.name, *name))
+
+    # Telling.
 
     def _add(self, task: Task) -> None:
         if task in self._under_way:
             self._again.add(task)
-        elif task not in self._attempts:
-            self._attempts[task] = 0
-            self._queue.append(task)
+            return
+        pause = self._pauses.pop(task, None)
+        if pause is not None:
+            # It is news: it does not wait for the end of a pause that an older state brought.
+            pause.cancel()
+        elif task in self._attempts:
+            return
+        self._attempts[task] = 0
+        self._queue.append(task)
 
     def _work(self) -> None:
+        # A loop, and not each answer telling the next: answers that are there at once would be as many calls deep.
+        if self._working:
+            return
+        self._working = True
         while self._queue and len(self._under_way) < AT_ONCE:
             self._tell(self._queue.popleft())
+        self._working = False
 
     def _tell(self, task: Task) -> None:
         device = self._registrations.named(task[0])
@@ -133,47 +205,57 @@ class Advertiser:
             # It is told when it registers again.
             self._attempts.pop(task, None)
             return
-        self._attempts[task] = self._attempts.get(task, 0) + 1
+        self._attempts[task] += 1
         name = mc_group_name(self._node_name, task[1], task[2])
-        resource = self._tree.find((*GROUPS, task[1], SETS, task[2]))
-        one = set_of(resource) if resource is not None else None
-        uris = self._uris(one, device) if one is not None and one.is_multicast else []
-        outgoing = join_request(device, name, one, uris) if one is not None and uris else leave_request(device, name)
-        answered: Deferred[Answer] = self._requester.send(outgoing)
+        uris = [uri for host in hosts_of(device) for uri in self._members_at.get(host, {}).get((task[1], task[2]), ())]
+        document = self._document(task, uris)
+        outgoing = leave_request(device, name) if document is None else join_request(device, name, document)
+        answered: Deferred[Answer] = maybeDeferred(self._requester.send, outgoing)
         self._under_way[task] = answered
-        answered.addErrback(self._no_answer)
-        answered.addCallback(self._told, task, uris)
-        answered.addErrback(lambda failure: _log.failure("telling {device}", failure, device=task[0]))
+        told = answered.addErrback(self._no_answer)
+        if document is None:
+            told.addCallback(self._told_to_leave, task, hosts_of(device))
+        else:
+            told.addCallback(self._told_to_join, task, str(document["mcAddress"]), uris)
+        told.addErrback(lambda failure: _log.failure("telling {device}", failure, device=task[0]))
 
-    def _uris(self, one: FanoutSet, device: Device) -> list[str]:
-        names = {*device.hosts, *device.addresses, device.name}
-        return [uri for uri in one.joins if parse_uri(uri).host in names]
+    def _document(self, task: Task, uris: list[str]) -> Document | None:
+        """What the device has to hold of the set; None: nothing."""
+        resource = self._tree.find((*GROUPS, task[1], SETS, task[2]))
+        return mc_group(resource, uris) if resource is not None and uris else None
 
     @staticmethod
     def _no_answer(failure: Failure) -> None:
-        if failure.check(Fault) is None:
+        if failure.check(Fault, CancelledError) is None:
             _log.failure("an advertisement failed", failure)
 
-    def _told(self, answer: Answer | None, task: Task, uris: list[str]) -> None:
-        del self._under_way[task]
-        if task not in self._attempts:
-            return  # stopped
-        outcome = self._outcome(answer, task, uris)
-        if outcome.join is not None:
-            self._book.note((task[1], task[2]), uris, outcome.join)
+    def _told_to_join(self, answer: Answer | None, task: Task, address: str, uris: Iterable[str]) -> None:
+        if task in self._attempts:
+            told = after_join(answer, self._attempts[task])
+            if told.join is not None:
+                self._book.note((task[1], task[2], address), uris, told.join)
+            self._ended(task, told.pause_s)
+
+    def _told_to_leave(self, answer: Answer | None, task: Task, hosts: Iterable[str]) -> None:
+        if task in self._attempts:
+            told = after_leave(answer, self._attempts[task])
+            if told.pause_s is None and not is_left(answer):
+                for host in hosts:
+                    self._owed.add(host, (task[1], task[2]))
+            self._ended(task, told.pause_s)
+
+    def _ended(self, task: Task, pause_s: float | None) -> None:
+        """One attempt is over: it is made again at once where there is news, after a pause, or not (None)."""
+        self._under_way.pop(task, None)
         if task in self._again:
             self._again.discard(task)
             self._attempts[task] = 0
             self._queue.append(task)
-        elif outcome.pause_s is None:
+        elif pause_s is None:
             del self._attempts[task]
         else:
-            self._pauses[task] = self._reactor.callLater(outcome.pause_s, self._pause_over, task)
+            self._pauses[task] = self._reactor.callLater(pause_s, self._pause_over, task)
         self._work()
-
-    def _outcome(self, answer: Answer | None, task: Task, uris: Iterable[str]) -> Told:
-        attempts = self._attempts[task]
-        return after_join(answer, attempts) if uris else after_leave(answer, attempts)
 
     def _pause_over(self, task: Task) -> None:
         del self._pauses[task]

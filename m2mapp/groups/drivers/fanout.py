@@ -6,21 +6,23 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from m2mapp.formats.uris import parse_uri
-from m2mapp.groups.fanout import Ask, FanOut
+from m2mapp.formats.uris import Uri, parse_uri
+from m2mapp.groups.fanout import Ask, FanOut, MulticastLeg
 from m2mapp.groups.results import GroupResults
-from m2mapp.model.errors import DeadlinePassed, Fault
+from m2mapp.model.errors import DeadlinePassed, Fault, InternalError
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IGathering, IGroupSender, IRequester
-from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing, Request
+from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request
 
 UNICAST_AT_ONCE = 64
 """How many members are asked by unicast at the same time: more would only queue in the network."""
+YOUNG_S = 0.5
+"""A question older than this is not counted among them: members that are switched off do not keep the others from being asked."""
 
 _log = Logger(namespace="m2mapp.groups.fanout")
 
@@ -50,21 +52,23 @@ class RunningFanOut:
         self._group_sender, self._requester = senders
         self._gatherings: list[IGathering] = []
         self._queue: deque[Ask] = deque()
-        self._under_way: set[Deferred[Answer]] = set()
+        self._under_way: dict[Deferred[Answer], None] = {}
+        self._young: dict[Deferred[Answer], float] = {}
         self._sent = 0
-        self._timers: list[IDelayedCall] = []
+        self._timers: dict[IDelayedCall, None] = {}
+        self._room: IDelayedCall | None = None
         self._proven: list[str] = []
-        self._finished = False
+        self._asking = self._finished = False
         self._done: Deferred[GroupResults] = Deferred(lambda _: self.stop())
 
     def start(self) -> Deferred[GroupResults]:
         """Send; a Deferred of the results, which fails with `DeadlinePassed` where nobody answered."""
         machine = self._machine
-        self._timers.append(self._reactor.callLater(max(0.0, machine.deadline - self._reactor.seconds()), self._on_deadline))
+        self._later(machine.deadline - self._reactor.seconds(), self._on_deadline)
+        asks = [ask for leg in machine.legs for ask in self._send_multicast(leg)]
         if machine.repair_at is not None:
-            self._timers.append(self._reactor.callLater(machine.repair_at - self._reactor.seconds(), self._on_leisure_over))
-        self._send_multicast()
-        self._ask(machine.start())
+            self._later(machine.repair_at - self._reactor.seconds(), self._on_leisure_over)
+        self._ask([*machine.start(), *asks])
         return self._done
 
     def stop(self) -> None:
@@ -73,39 +77,58 @@ class RunningFanOut:
             self._machine.deadline_passed()
             self._finish()
 
-    def _send_multicast(self) -> None:
+    # Sending.
+
+    def _send_multicast(self, leg: MulticastLeg) -> list[Ask]:
+        """Send one multicast request; who has to be asked one by one where it cannot be sent."""
         operation, request = self._operation, self._operation.request
-        for leg in self._machine.legs:
-            outgoing = GroupOutgoing(
-                method=request.method,
-                address=leg.address,
-                port=leg.port,
-                path=(*leg.path, *operation.suffix),
-                query=request.query,
-                payload=request.payload,
-                content_type=request.content_type,
-                lifetime_s=self._machine.deadline - self._machine.started,
-                request_id=operation.request_id,
-                cause=request.cause,
-            )
-            try:
-                self._gatherings.append(self._group_sender.send_to_group(outgoing, self._on_multicast_answer))
-            except Fault as fault:
-                # Its members are silent so far, and are asked one by one when the leisure time is over.
-                _log.warn("{trace} {address}: {fault}", trace=request.trace, address=leg.address, fault=fault.detail)
+        outgoing = GroupOutgoing(
+            method=request.method,
+            address=leg.address,
+            port=leg.port,
+            path=(*leg.path, *operation.suffix),
+            query=request.query,
+            payload=request.payload,
+            content_type=request.content_type,
+            lifetime_s=self._machine.deadline - self._machine.started,
+            request_id=operation.request_id,
+            cause=request.cause,
+        )
+        try:
+            self._gatherings.append(self._group_sender.send_to_group(outgoing, self._on_multicast_answer))
+        except Fault as fault:
+            _log.warn("{trace} {address}: {fault}", trace=request.trace, address=leg.address, fault=fault.detail)
+            return self._machine.not_sent(leg)
+        return []
 
     def _ask(self, asks: list[Ask]) -> None:
+        """Ask these members as soon as there is room."""
         self._queue.extend(asks)
-        while self._queue and len(self._under_way) < UNICAST_AT_ONCE and not self._machine.done:
+        # A loop, and not each answer asking the next: answers that are there at once would be as many calls deep.
+        if self._asking:
+            return
+        self._asking = True
+        while self._queue and not self._machine.done and self._has_room():
             self._ask_one(self._queue.popleft())
+        self._asking = False
+
+    def _has_room(self) -> bool:
+        """Whether one more may be asked; where not, asking goes on when the oldest question is not young any more."""
+        now = self._reactor.seconds()
+        while self._young and now >= next(iter(self._young.values())) + YOUNG_S:
+            del self._young[next(iter(self._young))]
+        if len(self._young) < UNICAST_AT_ONCE:
+            return True
+        if self._room is None:
+            self._room = self._later(next(iter(self._young.values())) + YOUNG_S - now, self._on_room)
+        return False
 
     def _ask_one(self, ask: Ask) -> None:
         operation, request = self._operation, self._operation.request
         uri = parse_uri(ask.uri)
-        path, query = (*uri.path, *operation.suffix), (*uri.query, *request.query)
         outgoing = Outgoing(
             method=request.method,
-            uri=type(uri)(uri.scheme, uri.host, uri.port, path, query).text(),
+            uri=Uri(uri.scheme, uri.host, uri.port, (*uri.path, *operation.suffix), (*uri.query, *request.query)).text(),
             payload=request.payload,
             content_type=request.content_type,
             timeout_s=max(0.0, self._machine.deadline - self._reactor.seconds()),
@@ -115,11 +138,22 @@ class RunningFanOut:
             principal=request.principal,
         )
         self._sent += 1
-        answered: Deferred[Answer] = self._requester.send(outgoing)
-        self._under_way.add(answered)
-        answered.addCallback(self._on_unicast_answer, ask)
-        answered.addErrback(self._on_unicast_failure, ask)
-        answered.addBoth(self._on_asked, answered)
+        answered: Deferred[Answer] = maybeDeferred(self._requester.send, outgoing)
+        self._under_way[answered] = None
+        self._young[answered] = self._reactor.seconds()
+        done = answered.addCallbacks(self._on_unicast_answer, self._on_unicast_failure, callbackArgs=(ask,), errbackArgs=(ask,))
+        done.addBoth(self._on_asked, answered)
+
+    def _later(self, delay_s: float, call: Callable[[], None]) -> IDelayedCall:
+        def due() -> None:
+            del self._timers[timer]
+            call()
+
+        timer = self._reactor.callLater(max(0.0, delay_s), due)
+        self._timers[timer] = None
+        return timer
+
+    # What comes.
 
     def _on_multicast_answer(self, answer: Answer) -> None:
         self._proven.extend(self._machine.multicast_answer(answer, self._reactor.seconds()))
@@ -129,13 +163,25 @@ class RunningFanOut:
         self._machine.unicast_answer(ask, answer, self._reactor.seconds())
 
     def _on_unicast_failure(self, failure: Failure, ask: Ask) -> None:
-        if failure.check(Fault) is None:
+        fault = failure.value
+        if failure.check(CancelledError) is not None:
+            return
+        if not isinstance(fault, Fault):
             _log.failure("{trace} asking {uri}", failure, trace=self._operation.request.trace, uri=ask.uri)
+            fault = InternalError()
+        again = self._machine.unicast_failed(ask, fault, self._reactor.seconds())
+        if again is not None:
+            self._later(again[1], lambda: self._ask([again[0]]))
 
     def _on_asked(self, _: object, answered: Deferred[Answer]) -> None:
-        self._under_way.discard(answered)
+        self._under_way.pop(answered, None)
+        self._young.pop(answered, None)
         self._ask([])
         self._check_done()
+
+    def _on_room(self) -> None:
+        self._room = None
+        self._ask([])
 
     def _on_leisure_over(self) -> None:
         self._ask(self._machine.leisure_over())
@@ -144,6 +190,8 @@ class RunningFanOut:
         self._machine.deadline_passed()
         self._check_done()
 
+    # The end.
+
     def _check_done(self) -> None:
         if self._machine.done and not self._finished:
             self._finish()
@@ -151,8 +199,8 @@ class RunningFanOut:
     def _finish(self) -> None:
         self._finished = True
         for timer in self._timers:
-            if timer.active():
-                timer.cancel()
+            timer.cancel()
+        self._timers.clear()
         sent = self._sent + sum(gathering.sent for gathering in self._gatherings)
         for gathering in self._gatherings:
             gathering.close()
@@ -168,9 +216,19 @@ class RunningFanOut:
         machine, operation = self._machine, self._operation
         if not machine.results:
             nobody = f"nobody of {path_text(('groups', operation.group))} answered within {machine.deadline - machine.started:.3g} s"
-            self._done.errback(DeadlinePassed(nobody))
+            self._done.errback(machine.refused or DeadlinePassed(nobody))
             return
-        ms = (self._reactor.seconds() - machine.started) * 1000
-        silent, received = machine.silent, machine.received + machine.extra
-        trace = operation.request.trace
-        self._done.callback(GroupResults(operation.group, operation.request_id, trace, machine.results, silent, sent, received, ms))
+        silent = machine.silent
+        self._done.callback(
+            GroupResults(
+                group=operation.group,
+                request_id=operation.request_id,
+                trace=operation.request.trace,
+                members=machine.results,
+                silent=silent,
+                sent=sent,
+                received=machine.received + machine.extra,
+                ms=(self._reactor.seconds() - machine.started) * 1000,
+                unknown=silent if operation.request.method is Method.POST else (),
+            )
+        )

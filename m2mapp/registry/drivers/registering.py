@@ -28,6 +28,9 @@ UPDATE_AT = 0.75
 """The part of the lifetime after which the registration is renewed: two further attempts fit before its end."""
 SPREAD = 0.1
 """Renewals, and attempts after a failure, come up to this part earlier, at random: devices that started together drift apart."""
+START_S = 1.0
+"""A start registers after half to all of this, at random: what the node makes at its start is among the links then, and devices that get
+power together do not all ask at once."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 """The pause after the first failure; each further one doubles it, up to the longest."""
 REQUEST_TIMEOUT_S = 30.0
@@ -69,10 +72,10 @@ class Registering(Service):
         return self._location is not None
 
     def startService(self) -> None:
-        """Register, now."""
+        """Register within a second."""
         super().startService()
         self._pause_s = FIRST_PAUSE_S
-        self._renew()
+        self._call = self._reactor.callLater(START_S * (1 - 0.5 * self._random.random()), self._renew)
 
     def stopService(self) -> Deferred[None]:
         """Take the registration away, as far as the registrar answers in time. The Deferred fires after that and never fails."""

@@ -108,12 +108,15 @@ class SocketTransport(StringTransport):
 
     def __init__(self, host: str) -> None:
         super().__init__(hostAddress=IPv4Address("TCP", "192.0.2.1", 8080), peerAddress=IPv4Address("TCP", host, 4711))
-        self.aborted = self.reading_paused = False
+        self.aborted = self.reading_paused = self.takes_nothing = False
 
     def write(self, data: bytes) -> None:
         super().write(data)
         if self.producer is not None and len(self.value()) > self.buffer:
             self.producer.pauseProducing()
+
+    def writeSequence(self, data: list[bytes]) -> None:
+        self.write(b"".join(data))
 
     def pauseProducing(self) -> None:
         self.reading_paused = True
@@ -121,9 +124,12 @@ class SocketTransport(StringTransport):
     def resumeProducing(self) -> None:
         self.reading_paused = False
 
-    def abortConnection(self) -> None:
-        self.aborted = True
-        super().abortConnection()
+    def loseConnection(self) -> None:
+        if not self.takes_nothing:
+            super().loseConnection()
+
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+        self.aborted = self.disconnecting = True
 
 
 @dataclass

@@ -108,7 +108,20 @@ class MediaTypeTests(SynchronousTestCase):
 
     def test_bad_media_types(self) -> None:
         """What is none is refused: no slash, white space, wildcards, two of them, open quotes, overlong ones, bytes."""
-        for raw in (b"", b"text", b"a/b c", b"*/*", b"text/*", b"a/b, c/d", b'a/b;c="', b"a/b;c", b"a/" + b"b" * 300, b"a/\xe4", b"/b", b"a/b;=c"):
+        for raw in (
+            b"",
+            b"text",
+            b"a/b c",
+            b"*/*",
+            b"text/*",
+            b"a/b, c/d",
+            b'a/b;c="',
+            b"a/b;c",
+            b"a/" + b"b" * 300,
+            b"a/\xe4",
+            b"/b",
+            b"a/b;=c",
+        ):
             self.assertEqual(self.assertRaises(Malformed, headers.parse_media_type, raw).field, "Content-Type", raw)
 
     def test_accept(self) -> None:
@@ -173,7 +186,11 @@ class OwnFieldTests(SynchronousTestCase):
         self.assertEqual(headers.trace_of(f"01-{TRACE}-00f067aa0ba902b7-01-more".encode()), TRACE)
         for bad in [
             *(None, b"", b"x", parent.upper().encode(), f"ff-{TRACE}-00f067aa0ba902b7-01".encode(), (parent + "-more").encode()),
-            *(f"00-{'0' * 32}-00f067aa0ba902b7-01".encode(), f"00-{TRACE}-{'0' * 16}-01".encode(), parent.encode() + b", " + parent.encode()),
+            *(
+                f"00-{'0' * 32}-00f067aa0ba902b7-01".encode(),
+                f"00-{TRACE}-{'0' * 16}-01".encode(),
+                parent.encode() + b", " + parent.encode(),
+            ),
         ]:
             made = headers.trace_of(bad)
             self.assertNotEqual(made, TRACE, bad)

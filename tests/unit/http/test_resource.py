@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from m2mapp.http.connection import ChannelFactory
 from m2mapp.http.limits import HttpLimits
+from m2mapp.http.resource import Edge, Parts
 from m2mapp.model.errors import Conflict, Forbidden, MethodNotAllowed, NoSuchResource, Overloaded, PeerFailed, Unauthenticated
 from m2mapp.model.interfaces import IClock, IHandle, IJournals
-from m2mapp.model.messages import ANY_ETAG, Conditions, Method, Response, Status
+from m2mapp.model.messages import ANY_ETAG, Conditions, Method, Request, Response, Status
 from m2mapp.model.principal import NOBODY, Right
-from tests.unit.http.harness import ADMIN, HOST, VIEWER, FakeClock, FakeHandler, FakeJournals, Node, encode
+from tests.unit.http.harness import ADMIN, HOST, VIEWER, Client, FakeClock, FakeHandler, FakeJournals, Node, encode
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -147,7 +152,13 @@ class RequestTests(EdgeCase):
 
     def test_host(self) -> None:
         """HTTP/1.1 needs a Host, and a good one."""
-        for line, code in [(b"", 400), (b"Host: a/b\r\n", 400), (b"Host: [::1]:80\r\n", 200), (b"Host: \r\n", 200), (b"Host: g1:8080\r\n", 200)]:
+        for line, code in [
+            (b"", 400),
+            (b"Host: a/b\r\n", 400),
+            (b"Host: [::1]:80\r\n", 200),
+            (b"Host: \r\n", 200),
+            (b"Host: g1:8080\r\n", 200),
+        ]:
             self.client.send(b"GET /a HTTP/1.1\r\n" + line + b"\r\n")
             self.assertEqual(self.client.answers()[0].code, code, line)
 
@@ -240,6 +251,42 @@ class AnswerTests(EdgeCase):
         self.client.send(encode("GET", "/a"))
         self.client.leave()
         self.assertEqual((len(cancelled), self.node.connections.requests), (1, 0))
+
+    def test_error_after_the_client_left(self) -> None:
+        """An error that nobody foresaw is logged also where nobody is left to be told."""
+        self.handler.outcome = Deferred(lambda waiting: waiting.errback(ValueError("for the test")))
+        self.client.send(encode("GET", "/a"))
+        self.client.leave()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_answer_that_cannot_be_finished(self) -> None:
+        """An error after the answer was begun cuts the connection: a second answer would be read as the next one's."""
+
+        def begun(request: Request) -> Response:
+            handling = self.client.channel.handling
+            assert handling is not None
+            handling.startedWriting = 1
+            raise Conflict("too late")
+
+        self.handler.outcome = begun
+        self.client.send(encode("GET", "/a"))
+        self.assertEqual((self.client.transport.aborted, self.client.received()), (True, b""))
+
+    def test_log(self) -> None:
+        """Where requests are logged, each line bears trace, source, principal, status; neither query nor token."""
+        events: list[LogEvent] = []
+        observer = cast(ILogObserver, events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.client.request("GET", "/a?secret=1")
+        self.assertEqual(events, [])
+        parts = Parts(self.handler, self.node.tokens, self.node.streams, {})
+        edge = Edge(parts, self.node.connections, self.node.clock, self.node.metrics, log_requests=True)
+        client = Client(ChannelFactory(self.node.connections, edge.serve))
+        answer = client.request("GET", "/a?secret=1")
+        client.leave()
+        line = formatEvent(events[0])
+        self.assertEqual(line, f"{answer.headers['m2m-trace']} {HOST} admin GET /a 200 0.0 ms")
 
     def test_late(self) -> None:
         """An answer that does not come is no longer awaited a little after the caller's deadline."""

@@ -1,13 +1,12 @@
-"""What the tests of the registry share: a committer that can wait and fail, a wall clock that is set, and builders."""
+"""What the tests of the registry share: one node's registry, and builders of requests to it."""
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from zope.interface import implementer
 
 from m2mapp.model.errors import Fault
-from m2mapp.model.interfaces import IClock, ICommit
+from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.registry.scl import SCL_TYPE
@@ -15,65 +14,25 @@ from m2mapp.registry.service import Limits, RegistryService
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
-from m2mapp.tree.unit import COLLECTION, Change, Staged, Unit, Write
+from m2mapp.tree.unit import COLLECTION, Unit, Write
+from tests.unit.fakes import FakeClock, FakeCommitter
 
 LINKS = "application/link-format"
 JSON = "application/json"
 DEVICE = ("fd00::d1", 5683)
-
-
-@implementer(IClock)
-class SetClock:
-    """A wall clock that shows what it was set to."""
-
-    def __init__(self, ms: int = 1_700_000_000_000) -> None:
-        self.ms = ms
-
-    def now_ms(self) -> int:
-        return self.ms
-
-
-@implementer(ICommit)
-class FakeCommitter:
-    """Stages at once, as the store does, and applies at once, or when `flush` is called where `holding`. `fault` makes it fail."""
-
-    def __init__(self, tree: Tree, clock: SetClock) -> None:
-        self._tree, self._clock = tree, clock
-        self.units: list[Unit] = []
-        self.fault: Fault | None = None
-        self.holding = False
-        self._held: list[tuple[Staged, Deferred[tuple[Change, ...]]]] = []
-
-    def commit(self, unit: Unit) -> Deferred[tuple[Change, ...]]:
-        self.units.append(unit)
-        if self.fault is not None:
-            return fail(self.fault)
-        try:
-            staged = self._tree.stage(unit, self._clock.now_ms())
-        except Fault as fault:
-            return fail(fault)
-        done: Deferred[tuple[Change, ...]] = Deferred()
-        self._held.append((staged, done))
-        if not self.holding:
-            self.flush()
-        return done
-
-    def flush(self) -> None:
-        held, self._held = self._held, []
-        for staged, done in held:
-            self._tree.apply(staged)
-            self._tree.tell(staged)
-            done.callback(staged.changes)
+AT_MS = 1_700_000_000_000
+"""2023-11-14T22:13:20Z: the wall clock of a node when it is made."""
 
 
 class Node:
     """One node's registry with its tree, its clocks and its committer."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.errors: list[Exception] = []
+        self.touched: list[Path] = []
         types = Types([SCL_TYPE])
         self.tree = Tree(types.derived, self.errors.append)
-        self.wall, self.clock, self.metrics = SetClock(), Clock(), Metrics()
+        self.wall, self.clock, self.metrics = FakeClock(AT_MS), Clock(), Metrics()
         self.committer = FakeCommitter(self.tree, self.wall)
         self.committer.commit(Unit((Write(("scls",), COLLECTION),)))
         self.service = RegistryService(
@@ -84,7 +43,8 @@ class Node:
             reactor=self.clock,
             node_uri="http://g1.example.org",
             metrics=self.metrics,
-            limits=limits,
+            touch=self.touched.append,
+            limits=limits or Limits(),
         )
         self.service.startService()
 
@@ -102,7 +62,9 @@ class Node:
         return answer
 
 
-def register(query: str, payload: str = "", source: tuple[str, int] | None = DEVICE, to: str = "/rd", method: Method = Method.POST) -> Request:
+def register(
+    query: str, payload: str = "", source: tuple[str, int] | None = DEVICE, to: str = "/rd", method: Method = Method.POST
+) -> Request:
     """A registration as a CoAP edge hands it in."""
     content_type = LINKS if payload else None
     return Request(method, path(to), pairs(query), payload.encode(), content_type, source=source)
@@ -118,7 +80,7 @@ def get(where: str, query: str = "") -> Request:
     return Request(Method.GET, path(where), pairs(query))
 
 
-def path(text: str) -> tuple[str, ...]:
+def path(text: str) -> Path:
     """The path of a text that needs no decoding."""
     return tuple(text.strip("/").split("/"))
 

@@ -67,7 +67,14 @@ class CheckTests(SynchronousTestCase):
 
     def test_what_was_read_can_be_written_back(self) -> None:
         """Members that only a GET shows are no fault and are not kept."""
-        shown = {"name": "d1", "registeredAt": "http://g1", "lastSeen": None, "expires": "2027", "groups": [], "source": "fd00::bad"}
+        shown: dict[str, object] = {
+            "name": "d1",
+            "registeredAt": "http://g1",
+            "lastSeen": None,
+            "expires": "2027",
+            "groups": [],
+            "source": "fd00::bad",
+        }
         self.assertEqual(check("d1", shown), check("d1", {}))
 
     BAD: ClassVar[list[tuple[str, object]]] = [

@@ -1,10 +1,10 @@
-"""`registry.index`: names by key."""
+"""`tree.name_index`: names by key."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.registry.index import NameIndex
+from m2mapp.tree.name_index import NameIndex
 
 
 class NameIndexTests(SynchronousTestCase):

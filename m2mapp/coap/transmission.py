@@ -1,0 +1,71 @@
+"""One message on its way: what is kept of it until it is acknowledged, reset or given up.
+
+Responsible for these values. Not responsible for what happens with them: `exchange`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from m2mapp.coap import things
+from m2mapp.coap.deadlines import Deadline
+from m2mapp.coap.message import Message, encode
+
+if TYPE_CHECKING:
+    from m2mapp.coap.peers import Peer
+
+
+class Outcome(Enum):
+    """What became of a message that was sent."""
+
+    ACKNOWLEDGED = "acknowledged"
+    RESET = "reset"
+    GIVEN_UP = "given up"
+    CLOSED = "closed"
+
+
+class Transmission:
+    """One message on its way to a peer, or waiting for its turn. `forget` it when its outcome no longer matters."""
+
+    __slots__ = (
+        "confirmable",
+        "datagram",
+        "deadline",
+        "local",
+        "mid",
+        "peer",
+        "repeated",
+        "retries_left",
+        "sent_at",
+        "timeout_s",
+        "token",
+        "told",
+    )
+
+    def __init__(self, peer: Peer, message: Message, mid: int, told: Callable[[Outcome], None]) -> None:
+        self.peer = peer
+        self.confirmable = message.mtype == things.CON
+        self.mid = mid
+        self.token = message.token
+        self.datagram = encode(message, message.mtype, mid)
+        self.told = told
+        self.local: str | None = None
+        self.deadline: Deadline | None = None
+        self.repeated = False
+        self.retries_left = 0
+        self.timeout_s = 0.0
+        self.sent_at = 0.0
+
+
+class Repeats(tuple[float, int]):
+    """How a confirmable message is repeated: first after about `first_s` seconds, then at doubled times, `count` times in all."""
+
+    __slots__ = ()
+
+    def __new__(cls, first_s: float, count: int) -> Repeats:
+        """Seconds and a number, neither negative."""
+        if first_s <= 0 or count < 0:
+            raise ValueError(f"no repeats: {first_s} s, {count} times")
+        return super().__new__(cls, (first_s, count))

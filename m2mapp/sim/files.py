@@ -1,0 +1,145 @@
+"""The configuration files of the demonstration: one gateway, thirty devices of three kinds. Text only; `demo` runs what they configure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from m2mapp.sim.network import Network
+
+NAMES = {"temperature": "temperatures", "switch": "switches", "meter": "meters"}
+"""The kinds of devices, and the groups of all devices of one kind."""
+KINDS = tuple(NAMES)
+ALL = "devices"
+"""The group of all devices."""
+EACH = 10
+"""How many devices there are of each kind."""
+DEVICES = EACH * len(KINDS)
+GATEWAY_NAME = "g1.example.org"
+PERIOD_S = 5.0
+PATH = "/value"
+"""Where every device has its value: members that share a path share a multicast request."""
+_NOTE = "# Written by `make run`, anew at each run: changes made here are lost.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the demonstration keeps what: files and logs at once, the nodes' own state from run to run."""
+
+    directory: Path
+
+    @property
+    def gateway_file(self) -> Path:
+        """The gateway's configuration."""
+        return self.directory / "gateway.toml"
+
+    @property
+    def device_directory(self) -> Path:
+        """The devices' configurations, one file each."""
+        return self.directory / "devices"
+
+    @property
+    def token_file(self) -> Path:
+        """The administrator's token, which the gateway writes at its first start."""
+        return self.state("gateway") / "admin.token"
+
+    def state(self, node: str) -> Path:
+        """The state directory of a node."""
+        return self.directory / "state" / node
+
+    def log(self, process: str) -> Path:
+        """The log of a process."""
+        return self.directory / f"{process}.log"
+
+
+def kind_of(number: int) -> str:
+    """What the device of that number, from 1, measures."""
+    return KINDS[(number - 1) // EACH]
+
+
+def groups() -> dict[str, list[str]]:
+    """The groups by name, with their members' URIs: all devices, and those of each kind."""
+    members = {number: f"coap://{host_of(number)}{PATH}" for number in range(1, DEVICES + 1)}
+    made = {ALL: list(members.values())}
+    for kind, name in NAMES.items():
+        made[name] = [uri for number, uri in members.items() if kind_of(number) == kind]
+    return made
+
+
+def host_of(number: int) -> str:
+    """The host name of the device of that number."""
+    return f"d{number}.example.org"
+
+
+def write_files(layout: Layout, network: Network, http_listen: str) -> None:
+    """Write all files, in place of those of an earlier run. `http_listen` is the gateway's endpoint. Raises `OSError`."""
+    layout.device_directory.mkdir(parents=True, exist_ok=True)
+    for old in layout.device_directory.glob("*.toml"):
+        old.unlink()
+    layout.state("").mkdir(mode=0o700, exist_ok=True)
+    layout.gateway_file.write_text(gateway_text(layout, network, http_listen))
+    for number in range(1, DEVICES + 1):
+        (layout.device_directory / f"d{number}.toml").write_text(device_text(layout, network, number))
+
+
+def gateway_text(layout: Layout, network: Network, http_listen: str) -> str:
+    """The gateway's configuration: a group server with a thermometer of its own, for its event stream to have something to tell."""
+    return f"""{_NOTE}
+[node]
+name = {_quoted(GATEWAY_NAME)}
+state_dir = {_quoted(str(layout.state("gateway")))}
+
+[http]
+listen = [{_quoted(http_listen)}]
+
+[coap]
+listen = [{_quoted(network.authority(network.gateway))}]
+interfaces = [{_quoted(network.gateway_interface)}]
+[coap.access]
+read = ["link"]
+register = ["link"]
+advertise = ["link"]
+
+[groups]
+deadline_s = 5.0
+
+[sim]
+model = "temperature"
+path = {_quoted(PATH)}
+period_s = {PERIOD_S}
+"""
+
+
+def device_text(layout: Layout, network: Network, number: int) -> str:
+    """The configuration of the device of that number: a member that takes writes from its link, where the gateway is."""
+    return f"""{_NOTE}
+[node]
+name = {_quoted(host_of(number))}
+state_dir = {_quoted(str(layout.state(f"d{number}")))}
+
+[coap]
+listen = [{_quoted(network.authority(network.device(number)))}]
+interfaces = [{_quoted(network.device_interface)}]
+[coap.access]
+read = ["link"]
+register = []
+advertise = ["link"]
+write = ["link"]
+
+[member]
+
+[sim]
+model = {_quoted(kind_of(number))}
+path = {_quoted(PATH)}
+period_s = {PERIOD_S}
+seed = {number}
+registrar = {_quoted(f"coap://{network.authority(network.gateway)}/rd")}
+endpoint = "d{number}"
+hosts = [{_quoted(host_of(number))}]
+"""
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: those of JSON are, but for the character DEL, which no name here has."""
+    return json.dumps(text, ensure_ascii=False)

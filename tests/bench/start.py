@@ -1,0 +1,70 @@
+"""Start-up time and memory with 1,000, 10,000 and 100,000 resources: `python -m tests.bench.start`.
+
+The state directories are written by the store itself; then a whole gateway process is started on each.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from m2mapp.store.database import Database
+from m2mapp.store.files import make_state_dir
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import Unit, Write
+from tests.bench.gateway import ROOT, Gateway
+from tests.bench.report import Row, table
+
+SIZES = (1_000, 10_000, 100_000)
+_UNIT = 1_000
+_NOW_MS = 1_700_000_000_000
+
+
+def fill(state_dir: Path, size: int) -> None:
+    """Write a state directory with so many content resources, a hundred to a device."""
+    make_state_dir(state_dir)
+    database = Database(state_dir)
+    database.open()
+    resources, last = database.load()
+    tree = Tree(lambda _: False, lambda error: None)
+    tree.load(resources, last)
+    for start in range(0, size, _UNIT):
+        writes = tuple(
+            Write(("plant", f"device{index // 100}", f"value{index % 100}"), content=f"{index}.5".encode(), media_type="text/plain")
+            for index in range(start, min(size, start + _UNIT))
+        )
+        staged = tree.stage(Unit(writes), _NOW_MS)
+        database.write([staged])
+        database.flush()
+        tree.apply(staged)
+    database.close()
+
+
+def main() -> list[Row]:
+    """The rows of the report."""
+    rows = []
+    with Gateway() as empty:
+        base, base_s = empty.memory_bytes(), empty.start_s
+    twistd_s = _twistd_alone()
+    rows.append(Row("start of an empty gateway (s)", base_s, "import of twisted.web alone", twistd_s, base_s / twistd_s, f"{base / (1 << 20):.0f} MiB"))
+    for size in SIZES:
+        with tempfile.TemporaryDirectory(prefix="m2mapp-bench-") as directory:
+            state = Path(directory) / "state"
+            fill(state, size)
+            with Gateway(state) as gateway:
+                each = (gateway.memory_bytes() - base) / size
+                note = f"{gateway.memory_bytes() / (1 << 20):.0f} MiB in all, {each:,.0f} bytes a resource"
+                rows.append(Row(f"start with {size:,} resources (s)", gateway.start_s, "an empty gateway", base_s, gateway.start_s / base_s, note))
+    return rows
+
+
+def _twistd_alone() -> float:
+    code = "import time; began = time.monotonic(); import twisted.web.server, twisted.internet.reactor; print(time.monotonic() - began)"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    return float(output)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table(main()))
