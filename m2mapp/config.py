@@ -84,6 +84,20 @@ def load(file: str) -> Settings:
     return settings
 
 
+def clashes(loaded: Mapping[str, Settings]) -> list[str]:
+    """What the nodes of one process cannot have together, by the files that they come from: told as `load` tells faults."""
+    faults: list[str] = []
+    first: dict[tuple[str, str], str] = {}
+    for file, settings in loaded.items():
+        keys = [("[node] state_dir", settings.node.state_dir)]
+        keys += [("[coap] listen", f"[{host}]:{port}") for host, port in settings.coap.listen if port] if settings.coap is not None else []
+        for key, value in keys:
+            other = first.setdefault((key, value), file)
+            if other != file:
+                faults.append(f"{file}: {key}: {value} is that of {other}; each node has its own")
+    return faults
+
+
 def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
     """The settings in a document as TOML gives it, or None and all faults."""
     faults: list[Malformed] = []
@@ -114,6 +128,9 @@ def _across(settings: Settings) -> list[Malformed]:
             faults.append(Malformed(f"[{name}]", "a table without [coap]", "used without CoAP: add the table [coap]"))
         elif wanted and settings.coap is not None and not settings.coap.interfaces:
             faults.append(Malformed("[coap] interfaces", [], f"a list of one or more interfaces, which [{name}] needs for group traffic"))
+    sim = settings.sim
+    if sim is not None and sim.registrar.startswith("coap:") and settings.coap is None:
+        faults.append(Malformed("[sim] registrar", sim.registrar, "reached without CoAP: add the table [coap]"))
     if settings.http is None and settings.coap is None:
         faults.append(Malformed("[node]", "a node without [http] and [coap]", "reachable: add one of the tables"))
     return faults

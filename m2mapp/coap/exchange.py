@@ -316,7 +316,7 @@ class MessageLayer:
             transmission.deadline.cancel()
             transmission.deadline = None
         if peer.waiting and self._port is not None:
-            self._start(peer.waiting.popleft())
+            self._start(peer.waiting.pop(0))
 
     def _reset(self, mid: int, to: Sockaddr, local: str | None) -> None:
         self._counters.resets_sent.value += 1

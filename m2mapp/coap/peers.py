@@ -8,7 +8,7 @@ again, when room is needed, or in a sweep every half minute.
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from m2mapp.coap import things
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from m2mapp.coap.transmission import Transmission
 
 _COST_BYTES: Final = 300
-"""What one remembered message costs besides its answer (measured: 260 to 340 bytes)."""
+"""What one remembered message costs besides its answer: 260 to 440 bytes were measured; a peer costs 1,200 more."""
 _SWEPT_AT_ONCE: Final = 1_000
 _FORGOTTEN_AT_ONCE: Final = 4
 _LOOKED_AT: Final = 8
@@ -66,7 +66,7 @@ class Peer:
         self.seen: OrderedDict[int, Inbound | Kept] = OrderedDict()
         self.seen_bytes = 0
         self.sending: dict[int, Transmission] = {}
-        self.waiting: deque[Transmission] = deque()
+        self.waiting: list[Transmission] = []
         self.outstanding = 0
         self.under_way = 0
         self.rtt_s: float | None = None

@@ -44,6 +44,7 @@ class StoreService(Service):
         reactor: IReactorTime,
         metrics: Metrics,
         settings: StoreSettings | None = None,
+        *,
         threads: StoreThreads | None = None,
     ) -> None:
         self._state_dir, self._tree = state_dir, tree

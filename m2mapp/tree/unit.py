@@ -79,7 +79,10 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Several changes and journal entries as one."""
+    """Several changes and journal entries as one.
+
+    Later changes win: a path that is removed and then written is replaced, and keeps its time of creation and volatile attributes.
+    """
 
     changes: tuple[Write | Remove, ...] = ()
     appends: tuple[Append, ...] = ()

@@ -57,7 +57,16 @@ def _measure(gateway: Gateway) -> list[Row]:
             theirs.append(asyncio.run(_unicast(size)) * 1000)
         mine, peer = statistics.median(ours), statistics.median(theirs)
         note = f"{statistics.median(inside):.1f} ms of it to the last answer; a ratio over 1 is in our favour"
-        rows.append(Row(f"group read, {size} members (ms, HTTP request to joined answer)", mine, "aiocoap, concurrent unicast", peer, peer / mine, note))
+        rows.append(
+            Row(
+                f"group read, {size} members (ms, HTTP request to joined answer)",
+                mine,
+                "aiocoap, concurrent unicast",
+                peer,
+                peer / mine,
+                note,
+            )
+        )
     return rows
 
 

@@ -21,7 +21,11 @@ def address(index: int) -> str:
 def answer(request: bytes, message_id: int) -> bytes:
     """2.05 with 21.5: piggybacked on the acknowledgement, or non-confirmable with the device's own message id."""
     length = request[0] & 0x0F
-    head = bytes((0x60 | length, 0x45)) + request[2:4] if request[0] & 0x70 == _CONFIRMABLE else bytes((0x50 | length, 0x45, *message_id.to_bytes(2, "big")))
+    head = (
+        bytes((0x60 | length, 0x45)) + request[2:4]
+        if request[0] & 0x70 == _CONFIRMABLE
+        else bytes((0x50 | length, 0x45, *message_id.to_bytes(2, "big")))
+    )
     return head + request[4 : 4 + length] + b"\xc0\xff21.5"
 
 

@@ -48,7 +48,16 @@ def main() -> list[Row]:
     with Gateway() as empty:
         base, base_s = empty.memory_bytes(), empty.start_s
     twistd_s = _twistd_alone()
-    rows.append(Row("start of an empty gateway (s)", base_s, "import of twisted.web alone", twistd_s, base_s / twistd_s, f"{base / (1 << 20):.0f} MiB"))
+    rows.append(
+        Row(
+            "start of an empty gateway (s)",
+            base_s,
+            "import of twisted.web alone",
+            twistd_s,
+            base_s / twistd_s,
+            f"{base / (1 << 20):.0f} MiB",
+        )
+    )
     for size in SIZES:
         with tempfile.TemporaryDirectory(prefix="m2mapp-bench-") as directory:
             state = Path(directory) / "state"
@@ -56,7 +65,9 @@ def main() -> list[Row]:
             with Gateway(state) as gateway:
                 each = (gateway.memory_bytes() - base) / size
                 note = f"{gateway.memory_bytes() / (1 << 20):.0f} MiB in all, {each:,.0f} bytes a resource"
-                rows.append(Row(f"start with {size:,} resources (s)", gateway.start_s, "an empty gateway", base_s, gateway.start_s / base_s, note))
+                rows.append(
+                    Row(f"start with {size:,} resources (s)", gateway.start_s, "an empty gateway", base_s, gateway.start_s / base_s, note)
+                )
     return rows
 
 

@@ -35,6 +35,8 @@ reactor: Any = _reactor
 WRITERS = 64
 PATHS = 10_000
 BUSY_S = 0.002
+REACTOR = {"idle": None, "half busy": BUSY_S, "saturated": 0.0}
+"""What the reactor does beside: nothing, or 2 ms of work and then a pause of so many seconds."""
 TICK_S = 0.01
 
 
@@ -101,8 +103,8 @@ def at_once(call: Callable[[], Any], /) -> Deferred[Any]:
 class Load:
     """So many writers, each of which writes again as soon as it is answered, for some seconds; and what keeps the reactor busy."""
 
-    def __init__(self, committer: Committer, writers: int, busy: bool, length_s: float) -> None:
-        self._committer, self._writers, self._busy = committer, writers, busy
+    def __init__(self, committer: Committer, writers: int, pause_s: float | None, length_s: float) -> None:
+        self._committer, self._writers, self._pause_s = committer, writers, pause_s
         self._end = time.perf_counter() + length_s
         self._length_s = length_s
         self._chance = random.Random(1)
@@ -112,8 +114,8 @@ class Load:
     def run(self) -> Deferred[Figures]:
         """Run; what was measured."""
         self._tick(None)
-        if self._busy:
-            self._burn()
+        if self._pause_s is not None:
+            self._burn(self._pause_s)
         writers = [self._writer(Deferred()) for _ in range(self._writers)]
         return DeferredList(writers, fireOnOneErrback=True).addCallback(lambda _: self._figures())
 
@@ -143,26 +145,26 @@ class Load:
         if now < self._end:
             reactor.callLater(TICK_S, self._tick, now + TICK_S)
 
-    def _burn(self) -> None:
+    def _burn(self, pause_s: float) -> None:
         until = time.perf_counter() + BUSY_S
         while time.perf_counter() < until:
             pass
         if until < self._end:
-            reactor.callLater(0, self._burn)
+            reactor.callLater(pause_s, self._burn, pause_s)
 
 
 async def measure_way(
-    folder: Path, database: IDatabase, run_blocking: RunBlocking, kind: type[Committer], plan: tuple[int, bool, float]
+    folder: Path, database: IDatabase, run_blocking: RunBlocking, kind: type[Committer], plan: tuple[int, float | None, float]
 ) -> Figures:
-    """One way, with so many writers, a busy reactor or not, for some seconds."""
+    """One way, with so many writers, what the reactor does beside, for some seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = Tree(lambda _: False, lambda error: print(error, file=sys.stderr))
     database.open()
     tree.load(*database.load())
     committer = kind(tree, database, WallClock(), reactor, run_blocking, Metrics())
-    writers, busy, length_s = plan
-    await Load(committer, 64, False, length_s / 4).run()
-    figures = await Load(committer, writers, busy, length_s).run()
+    writers, pause_s, length_s = plan
+    await Load(committer, WRITERS, None, length_s / 4).run()
+    figures = await Load(committer, writers, pause_s, length_s).run()
     await committer.stop()
     database.close()
     shutil.rmtree(folder)
@@ -176,7 +178,7 @@ async def compare_ways(folder: Path, length_s: float) -> str:
     threads = StoreThreads(reactor)
     threads.start()
     for writers in (1, WRITERS):
-        for busy in (False, True):
+        for state, pause_s in REACTOR.items():
             memory = 0.0
             ways: list[tuple[str, IDatabase, RunBlocking, type[Committer]]] = [
                 ("memory only", MemoryDatabase(random.Random(1)), at_once, Committer),
@@ -185,10 +187,9 @@ async def compare_ways(folder: Path, length_s: float) -> str:
                 ("SQL and flush in a thread", ThreadDatabase(folder / "t"), threads.run, Committer),
             ]
             for name, database, run_blocking, kind in ways:
-                found = await measure_way(folder / "t", database, run_blocking, kind, (writers, busy, length_s))
+                found = await measure_way(folder / "t", database, run_blocking, kind, (writers, pause_s, length_s))
                 memory = memory or found.per_s
                 commit, lag = (", ".join(f"{figure:.2f}" for figure in figures) for figures in (found.commit_ms, found.lag_ms))
-                state = "busy" if busy else "idle"
                 lines.append(f"| {name} | {writers} | {state} | {found.per_s:,.0f} ({found.per_s / memory:.2f}) | {commit} | {lag} |")
     threads.stop()
     return "\n".join(lines)
@@ -239,7 +240,7 @@ async def report(folder: Path, length_s: float) -> str:
     return "\n".join([ways, "", *head, *loading])
 
 
-def main(folder: Path, length_s: float = 4.0) -> None:
+def main(folder: Path, length_s: float = 2.5) -> None:
     """Print the report."""
 
     def finish(result: object) -> None:

@@ -20,7 +20,7 @@ from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
-from m2mapp.tree.unit import CONTENT, EMPTY, Resource, Unit, Write
+from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Resource, Unit, Write
 
 SIZES = (1_000, 10_000, 100_000)
 _ROUNDS = 7
@@ -43,23 +43,15 @@ class Figures:
 
 
 def made(size: int) -> list[tuple[Resource, None]]:
-    """So many content resources, twenty to a device, as a store gives them: nothing but short names shared between two."""
-    return [
-        (
-            Resource(
-                (f"device{number // _PER_DEVICE}", f"sensor{number % _PER_DEVICE}"),
-                CONTENT,
-                EMPTY,
-                b"%d.5" % (number % 100),
-                _TEXT,
-                1_800_000_000_000 + number,
-                1_800_000_100_000 + number,
-                number + 1,
-            ),
-            None,
-        )
-        for number in range(size)
-    ]
+    """So many resources, twenty to a device, which is a collection; each with a path, a content and times of its own."""
+    resources = []
+    for number in range(size):
+        device, sensor = divmod(number, _PER_DEVICE)
+        path = (f"device{device}", f"sensor{sensor}") if sensor else (f"device{device}",)
+        kind, content, media_type = (CONTENT, b"%d.5" % (number % 100), _TEXT) if sensor else (COLLECTION, None, None)
+        at_ms = 1_800_000_000_000 + number
+        resources.append((Resource(path, kind, EMPTY, content, media_type, at_ms, at_ms + 1, number + 1), None))
+    return resources
 
 
 def build(resources: list[tuple[Resource, None]]) -> Tree:
@@ -95,15 +87,17 @@ def _bytes_each(size: int) -> float:
 
 
 def measure(size: int) -> Figures:
-    """The figures of a tree with so many resources in pages of a flat collection and of devices."""
+    """The figures of a tree with so many resources: the root has a twentieth of them as children, and is what pages are of."""
     resources = made(size)
     load_us = _best_us(lambda: build(resources), 1)
     tree = build(resources)
     discovery = Discovery(tree, ())
     rules = ResourceRules(tree, Types())
-    paths = [resource.path for resource, _ in random.Random(1).sample(resources, _SAMPLE)]
+    contents = [resource.path for resource, _ in resources if resource.type == CONTENT]
+    paths = random.Random(1).choices(contents, k=_SAMPLE)
     units = [Unit((Write(path, content=b"22.5", media_type=_TEXT),)) for path in paths]
-    pages = [Request(Method.GET, (), (("limit", "100"), ("after", path[0])), principal=NODE) for path in paths[:50]]
+    # Names between the first and the last: behind each there are at least as many as a page shows, but for the smallest tree.
+    pages = [Request(Method.GET, (), (("limit", "25"), ("after", f"device{number}")), principal=NODE) for number in range(1, 30)]
     discover = Request(Method.GET, (".well-known", "core"), (("count", "100"),), principal=NODE)
 
     def find() -> None:
@@ -134,7 +128,7 @@ def measure(size: int) -> Figures:
 
 def main() -> None:
     """Print one line for each size."""
-    print("resources  bytes each   load s   find us  write us  page of 100 us  100 links us")
+    print("resources  bytes each   load s   find us  write us  page of 25 us  100 links us")
     for size in SIZES:
         one = measure(size)
         print(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import aiocoap
 
-from tests.system.nodes import ROOT, Place
+from tests.system.programs import ROOT, Place
 
 _TIMEOUT_S = 30.0
 

@@ -2,9 +2,9 @@
 
 `python -m tests.system.store_child STATE_DIR MODE`. Every line is one JSON object.
 
-`writes`: from where the store's counter stands, sixteen writers; each unit writes `/pair/<writer>/left` and `/right` with one content and an
-entry to the journal `log`; `{"writer": 3, "number": 17}` says that 17 was answered. `check`: `{"pairs": ..., "log": ...}` as loaded, and ends.
-`fill`: writes until it is refused, then says what happens each second while it reads, removes and writes; ends at the end of its input.
+`writes`: sixteen writers, each from where its counter stands. A unit writes `/pair/<writer>/left` and `/right` with one content, and an
+entry to the journal `log`; `{"writer": 3, "number": 17}` says that 17 was answered. `check`: `{"pairs": ..., "log": ...}` as loaded, and
+ends. `fill`: writes until it is refused, then says what becomes of further writes until its input ends, then removes all and writes again.
 """
 
 from __future__ import annotations
@@ -118,6 +118,13 @@ class Child:
         for first in range(0, number, 50):
             removed = await self.attempt(Unit(tuple(Remove(("fill", f"{name:06}")) for name in range(first, min(first + 50, number)))))
             say(removed=removed)
+        outcome = ""
+        for _ in range(50):
+            outcome = await self.attempt(Unit((Write(("again",), content=bytes(100_000)),)))
+            if outcome == "done":
+                break
+            await deferLater(reactor, 0.2, lambda: None)
+        say(again=outcome)
 
     def readable(self, number: int) -> bool:
         """Whether everything that was answered can be read."""

@@ -6,13 +6,16 @@ import contextlib
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.system.http_calls import Reply
+from tests.system.libcoap import coap_client
 from tests.system.namespaces import Host, skip_reason, wait_until
-from tests.system.nodes import GROUP_SERVER, STOPPED, Gateway, Reply, Site, Tables, coap_client
+from tests.system.nodes import GROUP_SERVER, Gateway, Site
+from tests.system.programs import STOPPED, Tables
 
 _MB = 1 << 20
 _DISK_MB, _FILLER_MB = 48, 24

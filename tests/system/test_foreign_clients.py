@@ -11,9 +11,11 @@ import cbor2
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.aiocoap_calls import Call, Called, call_aiocoap
+from tests.system.libcoap import CoapReply, coap_client
 from tests.system.namespaces import Host, skip_reason, wait_until
-from tests.system.nodes import GROUP_SERVER, CoapReply, Gateway, Site, Tables, coap_client
+from tests.system.nodes import GROUP_SERVER, Gateway, Site
 from tests.system.pcap import Wire
+from tests.system.programs import Tables
 
 _SKIP = skip_reason("curl", "coap-client-notls")
 _GATEWAY = "fd00:1::1"
@@ -54,7 +56,9 @@ class _Clients:
 def _clients(tables: Tables = _WRITABLE) -> Iterator[_Clients]:
     with Site() as site:
         gateway = site.gateway("gw", [f"{_GATEWAY}/64"], tables)
-        yield _Clients(site, gateway, site.lab.host("clients", ["fd00:1::c1/64"]))
+        host = site.host("clients", ["fd00:1::c1/64"])
+        site.ready()
+        yield _Clients(site, gateway, host)
 
 
 def _put(path: str, payload: bytes | str, content_format: int | None = 0, **more: object) -> Call:
@@ -72,7 +76,7 @@ class SameTreeTests(SynchronousTestCase):
     skip = _SKIP
 
     def test_libcoap_and_curl(self) -> None:
-        """libcoap creates, reads, changes and deletes; curl sees each step, with the same ETag, and the other way round."""
+        """The client of libcoap creates, reads, changes and deletes; curl sees each step, with the same ETag, and the other way round."""
         with _clients() as clients:
             self.assertEqual(clients.libcoap("put", "/room/temperature", "-t", "0", payload="21.5").code, "2.01")
             status, fields, body = clients.curl("/room/temperature")
@@ -89,7 +93,7 @@ class SameTreeTests(SynchronousTestCase):
             self.assertEqual(clients.curl("/room/temperature")[0], 404)
 
     def test_aiocoap_and_curl(self) -> None:
-        """aiocoap creates by PUT and by POST, with a Location, reads and deletes; curl sees each, and the other way round."""
+        """The client of aiocoap creates by PUT and by POST, with a Location, reads and deletes; curl sees each, and the other way round."""
         with _clients() as clients:
             made, posted = clients.aiocoap(
                 _put("/room/lamp", "on"), Call("POST", _AT + "/room?name=switch", b"off", 0), _put("/room/lamp", "dimmed")
@@ -139,9 +143,7 @@ class SameTreeTests(SynchronousTestCase):
             self.assertEqual(json.loads(clients.curl("/json")[2]), value)
             _, fields, body = clients.curl("/cbor")
             self.assertEqual((fields["content-type"], cbor2.loads(body)), ("application/cbor", value))
-            as_json, as_cbor, node = clients.aiocoap(
-                _get("/cbor", _RESOURCE_JSON), _get("/json", _RESOURCE_CBOR), _get("/node", _CBOR)
-            )
+            as_json, as_cbor, node = clients.aiocoap(_get("/cbor", _RESOURCE_JSON), _get("/json", _RESOURCE_CBOR), _get("/node", _CBOR))
             self.assertEqual((as_json.content_format, json.loads(as_json.payload)["content"]), (_RESOURCE_JSON, value))
             self.assertEqual((as_cbor.content_format, cbor2.loads(as_cbor.payload)["content"]), (_RESOURCE_CBOR, value))
             self.assertEqual(node.content_format, _CBOR)
@@ -197,7 +199,7 @@ class ErrorTests(SynchronousTestCase):
         with _clients() as clients:
             clients.gateway.put("/text", "21.5")
             number = clients.gateway.request("GET", "/text").headers["etag"]
-            for call, code, kind in (
+            refused = (
                 (_get("/nothing"), "4.04", "not-found"),
                 (Call("DELETE", _AT + "/node"), "4.05", "method-not-allowed"),
                 (_get("/text", _CBOR), "4.06", "not-acceptable"),
@@ -207,8 +209,8 @@ class ErrorTests(SynchronousTestCase):
                 (_put("/text/../text", "x"), "4.00", "malformed"),
                 (_put("/metrics/x", "x"), "4.09", "conflict"),
                 (_put("/text", "x", if_match=(b"\1\0",)), "4.12", "precondition-failed"),
-            ):
-                answer = clients.aiocoap(call)[0]
+            )
+            for (call, code, kind), answer in zip(refused, clients.aiocoap(*(call for call, _, _ in refused)), strict=True):
                 self.assertEqual((answer.code, answer.text.partition(":")[0]), (code, kind), call)
                 self.assertRegex(answer.text, r"\(trace [0-9a-f]{32}\)$")
             for arguments, status in (
@@ -248,10 +250,11 @@ class GroupByCoapTests(SynchronousTestCase):
         """A joined answer of several blocks: libcoap and aiocoap fetch it whole, each with one request to the group."""
         with _clients() as clients:
             devices = clients.site.devices("devices", range(1, 13))
+            devices.ready()
             for device in devices.devices:
                 clients.gateway.put_document(f"/scls/{device.name}", device.registration)
-                written = coap_client(clients.host, "put", f"coap://[{device.address}]/temperature", "-t", "0", payload=device.name)
-                self.assertEqual(written.code, "2.01")
+            puts = [Call("PUT", f"coap://[{device.address}]/temperature", device.name.encode(), 0) for device in devices.devices]
+            self.assertEqual({answer.code for answer in clients.aiocoap(*puts)}, {"2.01"})
             members = [device.uri("/temperature") for device in devices.devices]
             clients.gateway.put_document("/groups/all", {"members": members})
             wait_until(lambda: clients.gateway.get("/groups/all").json()["state"] == "ready", 60, "the joins")

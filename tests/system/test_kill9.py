@@ -1,4 +1,4 @@
-"""`kill -9` of the whole program at random instants under concurrent writes over HTTP: nothing that was answered is lost, nothing is half there.
+"""`kill -9` of the whole program at random instants under concurrent HTTP writes: nothing answered is lost, nothing is half there.
 
 Each writer has a connection and resources of its own, and at most one write under way: what it may find after a kill is then known.
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.system.nodes import SMOKE, Caller, Gateway, Site
+from tests.system.http_calls import Caller
+from tests.system.nodes import SMOKE, Gateway, Site
 
 _KILLS = 5 if SMOKE else 60
 _WRITERS = 8

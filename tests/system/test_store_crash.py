@@ -28,10 +28,25 @@ PATIENCE_S = 60.0
 TMPFS_BYTES = 6 << 20
 
 
-def start(state_dir: Path, mode: str) -> subprocess.Popen[bytes]:
-    """A child process on a state directory; see `store_child`."""
+@contextmanager
+def start(state_dir: Path, mode: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process on a state directory; see `store_child`. Killed when the test is done with it, whatever came of that."""
     command = [sys.executable, "-m", "tests.system.store_child", str(state_dir), mode]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def check(state_dir: Path) -> dict[str, Any]:
+    """What a new process loads from a state directory."""
+    command = [sys.executable, "-m", "tests.system.store_child", str(state_dir), "check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr.decode()
+    (line,) = done.stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
 def lines(stream: IO[bytes] | None) -> Iterator[dict[str, Any]]:
@@ -61,19 +76,16 @@ class KillTests(SynchronousTestCase):
         total = last = 0
         for kill in range(KILLS):
             where = f"seed {SEED}, kill {kill}"
-            child = start(self.folder, "writes")
-            wait_for_output(child)
-            time.sleep(chance.uniform(0.0, 0.4))
-            child.kill()
-            for line in lines(child.stdout):
-                self.assertNotIn("error", line, where)
-                if "writer" in line:
-                    answered[str(line["writer"])] = line["number"]
-                    total += 1
-            child.communicate()
-            with start(self.folder, "check") as checking:
-                (found,) = lines(checking.stdout)
-            self.assertEqual(checking.returncode, 0, where)
+            with start(self.folder, "writes") as child:
+                wait_for_output(child)
+                time.sleep(chance.uniform(0.0, 0.4))
+                child.kill()
+                for line in lines(child.stdout):
+                    self.assertNotIn("error", line, where)
+                    if "writer" in line:
+                        answered[str(line["writer"])] = line["number"]
+                        total += 1
+            found = check(self.folder)
             for writer, sides in found["pairs"].items():
                 self.assertEqual(sides["left"], sides["right"], f"half a unit of writer {writer}: {where}")
                 self.assertEqual(found["log"][writer], sides["left"], f"a journal without its unit: {where}")
@@ -93,12 +105,9 @@ class KillTests(SynchronousTestCase):
             second = subprocess.run(
                 [sys.executable, "-m", "tests.system.store_child", str(self.folder), "check"], cwd=ROOT, capture_output=True, check=False
             )
-            first.kill()
         self.assertNotEqual(second.returncode, 0)
         self.assertIn(f"process {first.pid} uses it", second.stderr.decode())
-        with start(self.folder, "check") as third:
-            self.assertEqual(len(list(lines(third.stdout))), 1)
-        self.assertEqual(third.returncode, 0)
+        check(self.folder)
 
 
 @contextmanager
@@ -132,9 +141,7 @@ class FullDiskTests(SynchronousTestCase):
             removed = [line["removed"] for line in lines(child.stdout) if "removed" in line]
             self.assertEqual(set(removed), {"done"})
             child.wait(PATIENCE_S)
-            with start(disk / "state", "check") as checking:
-                self.assertEqual(len(list(lines(checking.stdout))), 1)
-            self.assertEqual(checking.returncode, 0)
+            check(disk / "state")
 
     def test_removals_make_room(self) -> None:
         """On a disk that stays full removals are taken, and make the room that writes need."""
@@ -142,22 +149,18 @@ class FullDiskTests(SynchronousTestCase):
             written = self.fill_up(child, disk, by_other=False)
             assert child.stdin is not None
             child.stdin.close()
-            removed = [line["removed"] for line in lines(child.stdout) if "removed" in line]
-            self.assertEqual(removed, ["done"] * len(range(0, written, 50)))
+            said = list(lines(child.stdout))
+            self.assertEqual([line["removed"] for line in said if "removed" in line], ["done"] * len(range(0, written, 50)))
+            self.assertEqual(said[-1], {"again": "done"})
             child.wait(PATIENCE_S)
-            with start(disk / "state", "fill") as again:
-                self.assertGreater(self.fill_up(again, disk, by_other=False), written // 4)
-                again.kill()
+            check(disk / "state")
 
     def test_killed_on_a_full_disk(self) -> None:
         """A process killed while its disk is full starts again on it, with all that was answered, and removes things."""
         with small_disk(self.folder, TMPFS_BYTES) as disk:
             with start(disk / "state", "fill") as child:
                 self.fill_up(child, disk, by_other=False)
-                child.kill()
-            with start(disk / "state", "check") as checking:
-                self.assertEqual(len(list(lines(checking.stdout))), 1)
-            self.assertEqual(checking.returncode, 0)
+            check(disk / "state")
 
     def fill_up(self, child: subprocess.Popen[bytes], disk: Path, *, by_other: bool) -> int:
         """Until the writers are refused, and refused again. `by_other`: by a file that fills the disk. How many were answered."""

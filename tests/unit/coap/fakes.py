@@ -20,6 +20,7 @@ from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import Principal, Right
+from m2mapp.net.addresses import HostAddress
 from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -101,6 +102,9 @@ class FakeDatagrams:
 
     def interface_addresses(self, name: str) -> tuple[IPv4Interface | IPv6Interface, ...]:
         raise OSError(f"{name} has no addresses here")
+
+    def addresses(self) -> tuple[HostAddress, ...]:
+        return ()
 
 
 @implementer(IHandle)

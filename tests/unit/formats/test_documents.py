@@ -151,7 +151,14 @@ class JsonTests(SynchronousTestCase):
         """Whole numbers of 64 bits come through exactly; larger ones are refused, however large."""
         for number in (LEAST_INTEGER, GREATEST_INTEGER, 2**53 + 1):
             self.assertEqual(load_json(b"[%d]" % number), [number])
-        for payload in (b"%d" % (LEAST_INTEGER - 1), b'{"a":[%d]}' % (GREATEST_INTEGER + 1), b"9" * 4000, b"9" * 5000, b"-" + b"9" * 5000):
+        for payload in (
+            b"%d" % (LEAST_INTEGER - 1),
+            b"[0,%d,1]" % (LEAST_INTEGER - 1),
+            b'{"a":[%d]}' % (GREATEST_INTEGER + 1),
+            b"9" * 4000,
+            b"9" * 5000,
+            b"-" + b"9" * 5000,
+        ):
             self.refused(payload)
 
     def test_repeated_keys(self) -> None:

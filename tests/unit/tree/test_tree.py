@@ -341,12 +341,18 @@ class VersionTests(TreeCase):
         self.assertGreater(self.commit(write("/a")).changes[0].number, dropped.last_number)
 
     def test_a_full_loaded_tree(self) -> None:
-        """What was loaded counts for the limit."""
+        """What was loaded counts for the limit; a tree that is above it takes writes of what is there, and removals."""
         self.commit(write("/a"), write("/b"))
         kept = [(resource, None) for resource in self.tree.walk()]
         self.tree = self.build(max_resources=2)
         self.tree.load(kept, 2)
         self.assertRaises(TooLarge, self.stage, write("/c"))
+        self.tree = self.build(max_resources=1)
+        self.tree.load(kept, 2)
+        self.assertRaises(TooLarge, self.stage, write("/c"))
+        self.commit(write("/a", b"2"))
+        self.commit(remove("/b"))
+        self.assertEqual(self.state(), {"/a": b"2"})
 
 
 class TellingTests(TreeCase):

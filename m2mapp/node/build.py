@@ -1,0 +1,311 @@
+"""Builds a node from its settings and its surroundings: the module that knows every part."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from ipaddress import IPv6Interface
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from m2mapp import __version__
+from m2mapp.clients.coap import coap_sender
+from m2mapp.clients.http import HttpClient
+from m2mapp.clients.names import Names, OwnUris
+from m2mapp.clients.requester import Requester, Send
+from m2mapp.coap.access import Principals
+from m2mapp.coap.service import CoapService, make_context
+from m2mapp.config import Settings
+from m2mapp.formats.documents import dump_json
+from m2mapp.formats.link_format import Link
+from m2mapp.formats.uris import Uri, parse_uri
+from m2mapp.groups.edit import Surroundings
+from m2mapp.groups.group import GROUPS, group_types
+from m2mapp.groups.pool import derived_pool
+from m2mapp.groups.service import GroupNode, GroupService
+from m2mapp.groups.settings import GroupSettings
+from m2mapp.http.limits import HttpLimits
+from m2mapp.http.service import HttpParts, HttpService
+from m2mapp.http.tokens import Tokens, load_tokens
+from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
+from m2mapp.member.service import MemberService
+from m2mapp.model.errors import Overloaded
+from m2mapp.model.identifiers import Path
+from m2mapp.model.interfaces import IHandle
+from m2mapp.model.messages import Method, Request, Response
+from m2mapp.model.metrics import Metrics
+from m2mapp.net.lag import LagMonitor
+from m2mapp.node.life import Node
+from m2mapp.node.world import HostAddresses, World
+from m2mapp.registry.drivers.registering import Registering, Registrant
+from m2mapp.registry.scl import SCL_TYPE
+from m2mapp.registry.service import RegistryService
+from m2mapp.sim.service import SimService
+from m2mapp.tree.access import DISCOVERY
+from m2mapp.tree.discovery import Discovery
+from m2mapp.tree.node import NODE, NodePage
+from m2mapp.tree.registrations import SCLS, Registrations
+from m2mapp.tree.resources import ResourceRules
+from m2mapp.tree.service import Answered, Dispatcher
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.types import ResourceType, Types
+from m2mapp.tree.unit import COLLECTION, Unit, Write
+
+_log = Logger(namespace="m2mapp")
+
+_FIXED_LINKS = {
+    "rd": Link("/rd", (("rt", "core.rd"), ("ct", "40"))),
+    "groups": Link("/groups", (("rt", "m2m.groups"),)),
+    "mcGroups": Link("/mcGroups", (("rt", "m2m.mcgroups"),)),
+    "node": Link("/node", (("rt", "m2m.node"),)),
+}
+
+
+@implementer(IHandle)
+class Door:
+    """Where requests come in before all parts are there, since the edges are made before those whom they ask."""
+
+    def __init__(self) -> None:
+        self.dispatcher: Dispatcher | None = None
+        self.heard: Callable[[str], None] = lambda _: None
+
+    def handle(self, request: Request) -> Response | Deferred[Response] | None:
+        """The dispatcher's answer."""
+        if self.dispatcher is None:
+            raise Overloaded("the node is starting")
+        if request.source is not None:
+            self.heard(request.source[0])
+        return self.dispatcher.handle(request)
+
+    def handle_unicast(self, request: Request) -> Response | Deferred[Response]:
+        """The dispatcher's answer to what is for this node alone."""
+        if self.dispatcher is None:
+            raise Overloaded("the node is starting")
+        return self.dispatcher.handle_unicast(request)
+
+
+def make_node(settings: Settings, world: World) -> Node:
+    """Build a node, with its tree loaded; nothing is started. Raises `StoreRefused`, `TokenFileError`."""
+    return _Builder(settings, world).build()
+
+
+class _Builder:
+    """Builds one node. Each method makes one part from those before it."""
+
+    def __init__(self, settings: Settings, world: World) -> None:
+        self._settings, self._world, self._metrics = settings, world, Metrics()
+        self._uri = node_uri(settings)
+        types: list[ResourceType] = [SCL_TYPE]
+        if settings.groups is not None:
+            types += group_types(lambda name: f"{self._uri}/groups/{name}")
+        if settings.member:
+            types.append(MC_GROUP_TYPE)
+        self._types = Types(types)
+        self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
+        self._rules = ResourceRules(self._tree, self._types)
+        store, self._committer = world.open_store(settings, self._tree, self._metrics)
+        self._registrations = Registrations(self._tree)
+        self._datagrams = world.datagrams(settings, self._metrics)
+        self._rng = world.rng(settings.node.name)
+        self._door = Door()
+        self._node = Node(settings, self._tree, self._door)
+        self._parts: list[Service] = [store]
+        self._routes: dict[Path, IHandle] = {}
+        self._metrics.gauge("m2mapp_tree_resources", "Resources in the tree.", lambda: len(self._tree))
+
+    def build(self) -> Node:
+        """The node."""
+        settings, node = self._settings, self._node
+        addresses = self._world.addresses(self._datagrams, settings.coap.interfaces if settings.coap is not None else ())
+        own = self._own_uris(addresses)
+        registry = self._registry()
+        coap = self._coap(addresses) if settings.coap is not None else None
+        requester = self._requester(own, coap)
+        if settings.groups is not None and coap is not None:
+            self._groups(settings.groups, own, requester, coap, registry)
+        member = self._member(requester, coap) if settings.member and coap is not None else None
+        page = self._describe()
+        self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
+        names = {place[0] for place in self._routes}
+        discovery = Discovery(self._tree, [link for name, link in _FIXED_LINKS.items() if name in names])
+        self._door.dispatcher = Dispatcher(self._rules, self._committer, discovery, self._routes, member or (lambda _: None))
+        edges: list[Service] = [coap] if coap is not None else []
+        answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
+        node.parts = (*self._parts, *edges, *answering, *self._sim(), *self._http())
+        node.late = self._registering(requester, discovery)
+        node.prepare = self._prepare
+        return node
+
+    def _own_uris(self, addresses: HostAddresses) -> OwnUris:
+        settings = self._settings
+        own = OwnUris((settings.node.name, *settings.node.aliases), addresses.own)
+        for host, port in settings.coap.listen if settings.coap is not None else ():
+            own.listens("coap", host, port)
+        for host, port in settings.http.addresses() if settings.http is not None else ():
+            own.listens("http", host, port)
+        return own
+
+    def _registry(self) -> RegistryService:
+        registry = RegistryService(
+            tree=self._tree,
+            committer=self._committer,
+            rules=self._rules,
+            clock=self._world.clock,
+            reactor=self._world.reactor,
+            node_uri=self._uri,
+            metrics=self._metrics,
+            touch=self._committer.touch,
+        )
+        self._routes |= {("rd",): registry, SCLS: registry}
+        self._door.heard = registry.seen
+        return registry
+
+    def _coap(self, addresses: HostAddresses) -> CoapService:
+        settings = self._settings.coap
+        if settings is None:
+            raise LookupError("[coap]")
+        context = make_context(self._world.reactor, self._metrics, self._rng)
+        principals = Principals(settings.access, addresses.contains, lambda _: False, context.names)
+        self._parts.append(_Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
+        coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)
+        coap.setName("coap")
+        coap.register_gauges(self._metrics)
+        return coap
+
+    def _requester(self, own: OwnUris, coap: CoapService | None) -> Requester:
+        settings, reactor = self._settings, self._world.reactor
+        peers = {peer.name: peer.uri for peer in settings.peers}
+        tokens = {place: peer.token_file for peer in settings.peers if peer.token_file for place in _authorities(peer.name, peer.uri)}
+        http = HttpClient(reactor, tokens)
+        self._parts.append(_Between("http client", lambda: None, http.close))
+        schemes: dict[str, Send] = {"http": http.request}
+        if coap is not None:
+            schemes["coap"] = coap_sender(coap.client, self._datagrams.interface_index)
+        requester = Requester(reactor, own, Names(self._registrations, peers, self._world.resolve), schemes)
+        requester.connect(self._door.handle_unicast)
+        return requester
+
+    def _groups(self, settings: GroupSettings, own: OwnUris, requester: Requester, coap: CoapService, registry: RegistryService) -> None:
+        node = GroupNode(
+            name=self._settings.node.name,
+            around=Surroundings(self._tree, self._registrations, own, settings),
+            pool=lambda: settings.local_pool or derived_pool(self._settings.node.name, self._prefix()),
+            rules=self._rules,
+            committer=self._committer,
+            requester=requester,
+            group_sender=coap,
+        )
+        groups = GroupService(self._world.reactor, node, self._metrics)
+        registry.groups_of = groups.groups_of
+        self._routes[GROUPS] = groups
+
+    def _member(self, requester: Requester, coap: CoapService) -> Callable[[Request], Answered]:
+        member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)
+        member.connect(self._door.handle_unicast, requester)
+        self._routes[MC_GROUPS] = member
+        return member.handle_multicast
+
+    def _sim(self) -> list[Service]:
+        sim = self._settings.sim
+        return [SimService(self._tree, self._committer, self._world.reactor, sim)] if sim is not None else []
+
+    def _registering(self, requester: Requester, discovery: Discovery) -> tuple[Service, ...]:
+        sim = self._settings.sim
+        if sim is None or not sim.registrar:
+            return ()
+
+        def links() -> str:
+            return discovery.respond(Request(Method.GET, DISCOVERY)).payload.decode()
+
+        endpoint = sim.endpoint or self._settings.node.name
+        registrant = Registrant(endpoint, sim.lifetime_s, links, sim.registration_query())
+        return (Registering(self._world.reactor, requester, sim.registrar, registrant, self._rng),)
+
+    def _http(self) -> list[Service]:
+        """The HTTP edge, and what only its pages show."""
+        settings = self._settings.http
+        if settings is None:
+            return []
+        limits = HttpLimits()
+        known = load_tokens(self._settings.node.state_dir, settings.tokens)
+        parts = HttpParts(
+            handler=self._door,
+            tree=self._tree,
+            journals=self._committer,
+            tokens=Tokens(known, self._world.reactor, limits.failed_sign_ins),
+            metrics=self._metrics,
+            clock=self._world.clock,
+            unready=self._unready,
+            limits=limits,
+        )
+        return [LagMonitor(self._world.reactor, self._metrics), HttpService(self._world.reactor, settings.listen, parts)]
+
+    def _prepare(self) -> Deferred[None]:
+        """Make the collections that are there from the start."""
+        owned = sorted(path for path in self._types.owned_collections() if len(path) == 1)
+        missing = tuple(Write(path, COLLECTION) for path in owned if self._tree.find(path) is None)
+        return self._committer.commit(Unit(missing)).addCallback(lambda _: None) if missing else succeed(None)
+
+    def _unready(self) -> list[str]:
+        reasons = [] if self._node.prepared else ["the node is starting or stopping"]
+        if not self._committer.writable:
+            reasons.append("the store takes no writes")
+        return reasons
+
+    def _describe(self) -> Mapping[str, object]:
+        settings = self._settings
+        roles = [name for name in ("http", "coap", "groups", "sim") if getattr(settings, name) is not None]
+        return {
+            "name": settings.node.name,
+            "aliases": list(settings.node.aliases),
+            "uri": self._uri,
+            "version": __version__,
+            "roles": sorted([*roles, *(["member"] if settings.member else [])]),
+        }
+
+    def _prefix(self) -> IPv6Interface | None:
+        """This node's own global (or unique local) prefix on the first interface that has one."""
+        for name in self._settings.coap.interfaces if self._settings.coap is not None else ():
+            try:
+                found = self._datagrams.interface_addresses(name)
+            except OSError:
+                continue
+            for address in found:
+                if isinstance(address, IPv6Interface) and not address.ip.is_link_local and not address.ip.is_loopback:
+                    return address
+        return None
+
+
+class _Between(Service):
+    """Something that begins and ends with the node and is no service."""
+
+    def __init__(self, name: str, begin: Callable[[], None], end: Callable[[], Deferred[object] | None]) -> None:
+        self.name, self._begin, self._end = name, begin, end
+
+    def startService(self) -> None:
+        """Begin it."""
+        super().startService()
+        self._begin()
+
+    def stopService(self) -> Deferred[object] | None:
+        """End it."""
+        super().stopService()
+        return self._end()
+
+
+def node_uri(settings: Settings) -> str:
+    """The URI that this node gives for itself, without a path: by HTTP where it serves that, else by CoAP."""
+    if settings.http is not None:
+        ports = [port for _, port in settings.http.addresses()]
+        return f"http://{Uri('http', settings.node.name, ports[0] if ports else 80, ()).authority}"
+    port = settings.coap.listen[0][1] if settings.coap is not None else 5683
+    return f"coap://{Uri('coap', settings.node.name, port, ()).authority}"
+
+
+def _authorities(name: str, uri: str) -> tuple[str, ...]:
+    """What stands in URIs of a peer's resources: its own authority, and the name that this node gives it."""
+    return (parse_uri(uri).authority, name)

@@ -1,0 +1,174 @@
+"""What the tests of the groups share: devices, a tree with groups in it, a whole group service on fakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from m2mapp.formats.documents import load_cbor
+from m2mapp.formats.uris import Uri, parse_uri
+from m2mapp.groups.edit import Surroundings
+from m2mapp.groups.group import AddressType, FanoutSet, Join, group_types, sets_of
+from m2mapp.groups.plan import Member
+from m2mapp.groups.pool import Network
+from m2mapp.groups.service import GroupNode, GroupService
+from m2mapp.groups.settings import GroupSettings
+from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response
+from m2mapp.model.metrics import Metrics
+from m2mapp.registry.scl import SCL_TYPE, check
+from m2mapp.tree.registrations import SCL, SCLS, Device, Registrations
+from m2mapp.tree.unit import Remove, Unit, Write
+from tests.unit.fakes import Built, RecordingGroupSender, RecordingRequester, ask, build_tree
+
+NODE_NAME = "g1.example.org"
+POOL: tuple[Network, ...] = (ip_network("ff35:30:3ffe:ffff:1::8000:0/120"), ip_network("239.255.1.0/24"))
+FIRST_ADDRESS, SECOND_ADDRESS = "ff35:30:3ffe:ffff:1::8000:0", "ff35:30:3ffe:ffff:1::8000:1"
+
+
+def build_device(number: int, **more: object) -> Device:
+    """Device d<number>, registered with its host and one address of IPv6, that takes multicast."""
+    given: dict[str, object] = {
+        "name": f"d{number}",
+        "hosts": (f"d{number}.example.org",),
+        "addresses": (f"fd00::d{number}",),
+        "port": 5683,
+        "scheme": "coap",
+        "multicast_enabled": True,
+        "group_server": False,
+        "mc_groups": "/mcGroups",
+        "fixed_groups": (),
+        **more,
+    }
+    return Device(**given)  # type: ignore[arg-type]
+
+
+def member_at(number: int, path: str = "/t", **more: object) -> Member:
+    """The member of device d<number> at a path."""
+    return Member(parse_uri(f"coap://d{number}.example.org{path}"), build_device(number, **more))
+
+
+def uri_at(number: int, path: str = "/t") -> str:
+    """The URI of that member."""
+    return f"coap://d{number}.example.org{path}"
+
+
+def build_set(members: Iterable[str], **more: object) -> FanoutSet:
+    """A multicast set named 1 with the first address and the path /t; its members are pending."""
+    uris = tuple(members)
+    joins = dict.fromkeys(uris, Join.PENDING)
+    whole = FanoutSet("1", AddressType.MULTICAST_IPV6, FIRST_ADDRESS, 5683, ("t",), uris, joins, dict.fromkeys(uris, "same path"))
+    return replace(whole, **more)  # type: ignore[arg-type]
+
+
+def answer(code: str = "2.05", payload: bytes = b"21.5", source: str = "fd00::d1", port: int = 5683, **more: object) -> Answer:
+    """A device's answer."""
+    return Answer(code, payload, "text/plain", source, port, **more)  # type: ignore[arg-type]
+
+
+@dataclass
+class Groups:
+    """A group service on fakes. Devices and groups are written to its tree by the methods."""
+
+    built: Built
+    clock: Clock
+    requester: RecordingRequester
+    sender: RecordingGroupSender
+    service: GroupService
+    own: set[str] = field(default_factory=set)
+
+    def register(self, number: int, **more: object) -> None:
+        """A device registers; `more` are members of its document."""
+        given = {"hosts": [f"d{number}.example.org"], "addresses": [f"fd00::d{number}"], "multicastEnabled": True, **more}
+        self.built.committer.commit(Unit((Write((*SCLS, f"d{number}"), SCL, check("", given)),)))
+
+    def deregister(self, number: int) -> None:
+        """Its registration ends."""
+        self.built.committer.commit(Unit((Remove((*SCLS, f"d{number}")),)))
+
+    def send(self, method: Method, path: str, document: object = None, **more: object) -> Deferred[Response]:
+        """A request to the service; a document goes as JSON."""
+        request = build_request(method, path, document, **more)
+        try:
+            answered = self.service.handle(request)
+        except Exception:
+            failed: Deferred[Response] = Deferred()
+            failed.errback()
+            return failed
+        if isinstance(answered, Deferred):
+            return answered
+        done: Deferred[Response] = Deferred()
+        done.callback(answered)
+        return done
+
+    def make(self, members: Iterable[str], name: str = "g", **more: object) -> Deferred[Response]:
+        """Make a group."""
+        return self.send(Method.POST, "/groups", {"name": name, "members": list(members), **more})
+
+    def sets(self, name: str = "g") -> list[FanoutSet]:
+        """The fan-out sets of a group."""
+        return sets_of(self.built.tree, name)
+
+    def join_all(self) -> None:
+        """Confirm every advertisement that waits; the book is written."""
+        for place in self.requester.waiting:
+            self.requester.answer(place, Answer("2.04"))
+        self.clock.advance(1.0)
+
+    def told(self) -> list[str]:
+        """What devices were told so far: method and URI of each advertisement."""
+        return [f"{outgoing.method.value} {outgoing.uri}" for outgoing in self.requester.sent]
+
+
+def build_request(method: Method, path: str, document: object = None, **more: object) -> Request:
+    """A request with a JSON document."""
+    if document is None:
+        return ask(method, path, **more)
+    content_type = str(more.pop("content_type", "application/json"))
+    payload = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return ask(method, path, payload, content_type, **more)
+
+
+def build_groups(devices: int = 0, settings: GroupSettings | None = None, pool: tuple[Network, ...] = POOL) -> Groups:
+    """A group service that runs, with so many devices registered."""
+    own: set[str] = {NODE_NAME}
+    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}")))
+    clock, requester, sender = Clock(), RecordingRequester(), RecordingGroupSender()
+
+    def is_own(uri: Uri) -> bool:
+        return uri.host in own
+
+    around = Surroundings(built.tree, Registrations(built.tree), is_own, settings or GroupSettings())
+    node = GroupNode(NODE_NAME, around, lambda: pool, built.rules, built.committer, requester, sender)
+    groups = Groups(built, clock, requester, sender, GroupService(clock, node, Metrics()), own)
+    groups.service.startService()
+    for number in range(1, devices + 1):
+        groups.register(number)
+    clock.advance(1.0)
+    return groups
+
+
+def told_document(outgoing: Outgoing) -> object:
+    """The document of an advertisement."""
+    return load_cbor(outgoing.payload)
+
+
+class GroupCase(SynchronousTestCase):
+    """A test case that ends its group services and finds nothing pending then."""
+
+    def build(self, devices: int = 0, settings: GroupSettings | None = None, pool: tuple[Network, ...] = POOL) -> Groups:
+        """See `build_groups`."""
+        groups = build_groups(devices, settings, pool)
+        self.addCleanup(self._end, groups)
+        return groups
+
+    def _end(self, groups: Groups) -> None:
+        groups.service.stopService()
+        self.assertEqual(groups.clock.getDelayedCalls(), [])
+        self.assertEqual(groups.requester.waiting, [])
+        self.assertEqual(groups.built.errors, [])

@@ -1,0 +1,231 @@
+"""The fan-out machine: one group request, whatever answers come in whatever order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from m2mapp.groups.fanout import FANOUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, REPAIR_AFTER_S, Ask, Event, FanOut, MulticastLeg, Phase, Target
+from m2mapp.model.errors import DeadlinePassed, NotSupported, Overloaded, PeerFailed
+from m2mapp.model.messages import Method
+from tests.unit.groups.parts import answer, uri_at
+
+
+def target(number: int, *addresses: str) -> Target:
+    """The member of device d<number>."""
+    return Target(uri_at(number), addresses or (f"fd00::d{number}",), 5683)
+
+
+def leg(*targets: Target, leisure_s: float = 0.1) -> MulticastLeg:
+    """A multicast request to them."""
+    return MulticastLeg("ff35::1", 5683, ("t",), targets, leisure_s)
+
+
+def build_machine(*targets: Target, alone: tuple[str, ...] = (), method: Method = Method.GET, leisure_s: float = 0.1) -> FanOut:
+    """A machine that begins at 100 s and has 30 s."""
+    legs = (leg(*targets, leisure_s=leisure_s),) if targets else ()
+    return FanOut(method, legs, alone, 100.0, 130.0)
+
+
+class TableTests(SynchronousTestCase):
+    def test_every_state_is_complete(self) -> None:
+        """Before it is done every event is foreseen, but for a second end of the leisure time; afterwards only extra answers."""
+        self.assertEqual({event for phase, event in FANOUT if phase is Phase.WAITING}, set(Event))
+        self.assertEqual({event for phase, event in FANOUT if phase is Phase.REPAIRING}, set(Event) - {Event.LEISURE_OVER})
+        self.assertEqual({event for phase, event in FANOUT if phase is Phase.DONE}, {Event.EXTRA})
+
+    def test_what_is_not_foreseen_changes_nothing(self) -> None:
+        """An event without a row raises and leaves the machine as it was."""
+        machine = build_machine(target(1))
+        machine.deadline_passed()
+        self.assertRaises(KeyError, machine.deadline_passed)
+        self.assertRaises(KeyError, machine.leisure_over)
+        self.assertEqual((machine.phase, machine.silent), (Phase.DONE, (uri_at(1),)))
+
+
+class AnswerTests(SynchronousTestCase):
+    def test_all_answer(self) -> None:
+        """It is done with the last answer; each result has status, content, way and time."""
+        machine = build_machine(target(1), target(2), alone=(uri_at(3),))
+        self.assertEqual(machine.start(), [Ask(uri_at(3), "unicast")])
+        self.assertEqual(machine.multicast_answer(answer(source="fd00::d1"), 100.02), [uri_at(1)])
+        machine.unicast_answer(Ask(uri_at(3), "unicast"), answer("4.04", b""), 100.03)
+        self.assertFalse(machine.done)
+        machine.multicast_answer(answer(source="fd00::d2"), 100.5)
+        self.assertTrue(machine.done)
+        found = {uri: (result.status, result.via, round(result.ms)) for uri, result in machine.results.items()}
+        self.assertEqual(
+            found, {uri_at(1): ("2.05", "multicast", 20), uri_at(3): ("4.04", "unicast", 30), uri_at(2): ("2.05", "multicast", 500)}
+        )
+        self.assertEqual((machine.silent, machine.received, machine.extra), ((), 3, 0))
+
+    def test_strangers_and_repeats(self) -> None:
+        """Answers of strangers, from another port, and second ones are counted and change nothing."""
+        machine = build_machine(target(1), target(2))
+        machine.multicast_answer(answer(source="fd00::d1"), 100.1)
+        for other in (answer(source="fd00::99"), answer(source="fd00::d2", port=9), answer("5.00", b"other", "fd00::d1")):
+            self.assertEqual(machine.multicast_answer(other, 100.2), [])
+        self.assertEqual((machine.extra, machine.received, machine.results[uri_at(1)].content), (3, 1, b"21.5"))
+
+    def test_late(self) -> None:
+        """What comes when it is done is counted only."""
+        machine = build_machine(target(1))
+        machine.deadline_passed()
+        machine.multicast_answer(answer(), 131.0)
+        machine.unicast_answer(Ask(uri_at(1), "repair"), answer(), 131.0)
+        self.assertEqual((machine.results, machine.extra), ({}, 2))
+
+    def test_several_addresses(self) -> None:
+        """A device may answer from any address that it registered; the first answer counts."""
+        machine = build_machine(target(1, "fd00::d1", "192.0.2.1"), target(2))
+        self.assertEqual(machine.multicast_answer(answer(source="192.0.2.1"), 100.1), [uri_at(1)])
+        self.assertEqual(machine.multicast_answer(answer(source="fd00::d1"), 100.1), [])
+
+    def test_two_members_of_one_device(self) -> None:
+        """Two members whose device answers once both have that answer, which is one datagram."""
+        machine = build_machine(target(1), Target("coap://alias/t", ("fd00::d1",), 5683))
+        self.assertEqual(machine.multicast_answer(answer(), 100.1), [uri_at(1), "coap://alias/t"])
+        self.assertEqual((machine.done, machine.received), (True, 1))
+
+    def test_zones(self) -> None:
+        """A link-local device is known by its zone, where it is registered with one; without one it may be in any."""
+        machine = build_machine(target(1, "fe80::1%eth0"), target(2, "FE80::2"))
+        self.assertEqual(machine.multicast_answer(answer(source="fe80::1%eth1"), 100.1), [])
+        self.assertEqual(machine.multicast_answer(answer(source="fe80::1%eth0"), 100.1), [uri_at(1)])
+        self.assertEqual(machine.multicast_answer(answer(source="fe80::2%eth1"), 100.1), [uri_at(2)])
+
+
+class RepairTests(SynchronousTestCase):
+    def test_the_silent_are_asked_again(self) -> None:
+        """Half a second after the longest leisure those are asked one by one that were asked by multicast and are silent."""
+        machine = build_machine(target(1), target(2), alone=(uri_at(3),), leisure_s=2.0)
+        self.assertEqual(machine.repair_at, 102.0 + REPAIR_AFTER_S)
+        machine.multicast_answer(answer(), 100.1)
+        self.assertEqual(machine.leisure_over(), [Ask(uri_at(2), "repair")])
+        machine.unicast_answer(Ask(uri_at(2), "repair"), answer(), 103.0)
+        self.assertEqual((machine.results[uri_at(2)].via, machine.silent), ("repair", (uri_at(3),)))
+
+    def test_a_late_multicast_answer_still_counts(self) -> None:
+        """While it repairs, the answer to the multicast request may come first; the other is extra then."""
+        machine = build_machine(target(1), target(2))
+        [ask, _] = machine.leisure_over()
+        machine.multicast_answer(answer(), 101.0)
+        machine.unicast_answer(ask, answer(), 101.1)
+        self.assertEqual((machine.results[uri_at(1)].via, machine.extra), ("multicast", 1))
+
+    def test_post_is_not_repaired(self) -> None:
+        """POST is asked once: there is no repair time, and a failed question ends it for that member."""
+        machine = build_machine(target(1), alone=(uri_at(2),), method=Method.POST)
+        self.assertIsNone(machine.repair_at)
+        self.assertIsNone(machine.unicast_failed(Ask(uri_at(2), "unicast"), PeerFailed("reset"), 101.0))
+        self.assertFalse(machine.done)
+        machine.multicast_answer(answer(), 101.0)
+        self.assertTrue(machine.done)
+        self.assertEqual(machine.silent, (uri_at(2),))
+
+    def test_no_time_for_repair(self) -> None:
+        """Where the deadline comes before the end of the leisure time there is no repair; nor where nobody was asked by multicast."""
+        self.assertIsNone(build_machine(target(1), leisure_s=40.0).repair_at)
+        self.assertIsNone(build_machine(alone=(uri_at(1),)).repair_at)
+
+    def test_not_sent(self) -> None:
+        """Members whose multicast request could not leave are asked one by one at once, POST too; nothing is left to repair."""
+        machine = build_machine(target(1), target(2), method=Method.POST)
+        self.assertEqual(machine.not_sent(machine.legs[0]), [Ask(uri_at(1), "unicast"), Ask(uri_at(2), "unicast")])
+        self.assertEqual((machine.legs, machine.silent), ((), (uri_at(1), uri_at(2))))
+
+
+class FailureTests(SynchronousTestCase):
+    def test_asked_once_more(self) -> None:
+        """A member that cannot be reached is asked again after growing pauses, until the deadline would be passed."""
+        machine = build_machine(alone=(uri_at(1),))
+        pauses, ask = [], Ask(uri_at(1), "unicast")
+        for _ in range(7):
+            again = machine.unicast_failed(ask, PeerFailed("reset"), 101.0)
+            assert again is not None
+            ask, pause = again
+            pauses.append(pause)
+        self.assertEqual(pauses, [FIRST_PAUSE_S, 1.0, 2.0, 4.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S])
+        self.assertEqual(ask.attempt, 8)
+        self.assertIsNone(machine.unicast_failed(ask, Overloaded(), 125.0))
+        self.assertFalse(machine.done)
+
+    def test_certain_silence(self) -> None:
+        """A member that cannot be asked at all is settled: nobody waits for it; its reason is that of the whole where it is everybody's."""
+        machine = build_machine(alone=(uri_at(1), uri_at(2)))
+        self.assertIsNone(machine.unicast_failed(Ask(uri_at(1), "unicast"), NotSupported("no https"), 101.0))
+        self.assertIsNone(machine.refused)
+        machine.unicast_failed(Ask(uri_at(2), "unicast"), NotSupported("no https"), 101.0)
+        self.assertTrue(machine.done)
+        self.assertIsInstance(machine.refused, NotSupported)
+
+    def test_an_answer_after_all(self) -> None:
+        """A member that was given up for certain and answers the multicast request after all has its answer."""
+        machine = build_machine(target(1), target(2))
+        [ask, _] = machine.leisure_over()
+        machine.unicast_failed(ask, DeadlinePassed(), 101.0)
+        machine.multicast_answer(answer(), 101.0)
+        self.assertEqual((list(machine.results), machine.lost, machine.done), ([uri_at(1)], {}, False))
+
+    def test_different_reasons(self) -> None:
+        """Where members could not be asked for different reasons, or were only not reached, no one reason is given."""
+        machine = build_machine(alone=(uri_at(1), uri_at(2)), method=Method.POST)
+        machine.unicast_failed(Ask(uri_at(1), "unicast"), PeerFailed("reset"), 101.0)
+        machine.unicast_failed(Ask(uri_at(2), "unicast"), PeerFailed("reset"), 101.0)
+        self.assertEqual((machine.done, machine.refused), (True, None))
+
+    def test_after_it_is_done(self) -> None:
+        """A question that fails when its member has answered, or all is done, changes nothing."""
+        machine = build_machine(target(1), target(2))
+        machine.multicast_answer(answer(), 100.1)
+        self.assertIsNone(machine.unicast_failed(Ask(uri_at(1), "repair"), PeerFailed(), 101.0))
+        machine.deadline_passed()
+        self.assertIsNone(machine.unicast_failed(Ask(uri_at(2), "repair"), PeerFailed(), 131.0))
+        self.assertEqual(machine.lost, {})
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("multicast"), st.integers(0, 8)),
+        st.tuples(st.just("unicast"), st.integers(0, 5)),
+        st.tuples(st.just("failed"), st.integers(0, 5)),
+        st.tuples(st.just("refused"), st.integers(0, 5)),
+        st.tuples(st.just("leisure"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+class PropertyTests(SynchronousTestCase):
+    @given(st.sampled_from([Method.GET, Method.PUT, Method.POST]), st.integers(0, 6), STEPS)
+    def test_any_order(self, method: Method, by_multicast: int, steps: list[tuple[str, int]]) -> None:
+        """Any order, loss, repetition and answers of strangers: it ends once, each member has one result or is silent, no result changes."""
+        uris = [uri_at(number) for number in range(6)]
+        machine = FanOut(
+            method, (leg(*(target(number) for number in range(by_multicast))),) if by_multicast else (), tuple(uris[by_multicast:]), 0.0, 30.0
+        )
+        repaired, ended, first = False, 0, {}
+        for number, (what, which) in enumerate(steps):
+            was_done, now = machine.done, 0.1 * number
+            said = answer(payload=str(number).encode(), source=f"fd00::d{which}")
+            if what == "multicast":
+                machine.multicast_answer(said, now)
+            elif what == "unicast":
+                machine.unicast_answer(Ask(uris[which], "unicast"), said, now)
+            elif what == "leisure":
+                if not repaired and not machine.done:
+                    self.assertFalse({ask.uri for ask in machine.leisure_over()} & set(machine.results))
+                    repaired = True
+            else:
+                machine.unicast_failed(Ask(uris[which], "unicast"), PeerFailed() if what == "failed" else NotSupported(), now)
+            for uri, result in machine.results.items():
+                first.setdefault(uri, result.content)
+            ended += machine.done and not was_done
+        if not machine.done:
+            machine.deadline_passed()
+            ended += 1
+        self.assertEqual(ended, 1)
+        self.assertEqual({uri: result.content for uri, result in machine.results.items()}, first)
+        self.assertEqual(sorted([*machine.results, *machine.silent]), sorted(uris))
+        self.assertLessEqual(len(machine.results), machine.received + 5)
