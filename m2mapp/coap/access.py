@@ -82,5 +82,7 @@ class Principals:
             for right, sources in self._sources.items()
             if (sources.link and link) or (sources.leases and leased) or any(address in prefix for prefix in sources.prefixes)
         )
+        if link or Right.READ in rights:
+            rights |= {Right.DISCOVER}
         text = source_text(source, self._names)
         return Principal(f"coap:{text}", rights, source=text)

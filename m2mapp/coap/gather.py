@@ -68,21 +68,18 @@ class Gathering:
         if not self._open:
             self._context.counters.late.add()
             return True
-        if critical_unknown(message) is not None:
-            self._context.counters.unexpected.add()
+        value = message.first(things.BLOCK2)
+        try:
+            more = value is not None and Block.parse(value, "Block2").more
+        except Malformed:
             return False
-        if self._is_first_block(message):
+        if critical_unknown(message) is not None:
+            return False
+        if more:
             self._fetch_rest(message, source)
         else:
             self._on_answer(answer_of(message, message.payload, (self._endpoint.address_text(source), source[1]), self._elapsed_s()))
         return True
-
-    def _is_first_block(self, message: Message) -> bool:
-        value = message.first(things.BLOCK2)
-        try:
-            return value is not None and Block.parse(value, "Block2").more
-        except Malformed:
-            return False
 
     def _fetch_rest(self, first: Message, source: Sockaddr) -> None:
         """Ask the member alone for the other blocks (RFC 7959, section 2.8); one whose blocks do not come counts as silent."""

@@ -100,7 +100,7 @@ class Server:
         try:
             step(serving)
         except Fault as fault:
-            self._send(serving, fault_message(fault, serving.message.token, serving.trace))
+            self._send(serving, fault_message(fault, serving.message.token, serving.trace), fault.leisure_s)
         except Refused as refused:
             self._refuse(serving, refused)
         except Exception:  # noqa: BLE001 - the one catch-all of this entry point: a failing handler is 5.00, never silence
@@ -205,7 +205,7 @@ class Server:
     def _went_wrong(self, serving: _Serving, failure: Failure) -> None:
         error = failure.value
         if isinstance(error, Fault):
-            self._send(serving, fault_message(error, serving.message.token, serving.trace))
+            self._send(serving, fault_message(error, serving.message.token, serving.trace), error.leisure_s)
         else:
             self._fail(serving, failure)
 

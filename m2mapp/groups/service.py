@@ -118,11 +118,11 @@ class GroupService(Service):
         path = request.path
         if len(path) <= 2:  # noqa: PLR2004 - /groups and /groups/<name>
             return self._handle_group(request)
+        if path[2] == MEMBERS and len(path) == 3:  # noqa: PLR2004 - /groups/<name>/members
+            return self._handle_members(request)
         self._tree.get(path[:2])
         if path[2] == MEMBERS_CONTENT:
             return self._fan_out(request, path[1], path[3:])
-        if path[2] == MEMBERS and len(path) == 3:  # noqa: PLR2004 - /groups/<name>/members
-            return self._handle_members(request)
         return execute(self._node.committer, self._node.rules.decide(request))
 
     def groups_of(self, device: str) -> list[str]:

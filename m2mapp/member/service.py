@@ -113,12 +113,26 @@ class MemberService(Service):
         self._answered.add()
         group, locals_ = found
         if len(locals_) == 1:
-            answered = self._ask(request, locals_[0])
-            if isinstance(answered, Response):
-                return replace(answered, leisure_s=group.leisure_s)
-            return answered.addCallback(lambda response: replace(response, leisure_s=group.leisure_s))
+            return self._leisurely(request, locals_[0], group.leisure_s)
         asked = gatherResults([self._outcome(request, local) for local in locals_])
         return asked.addCallback(self._joined_answer, request, locals_, group.leisure_s)
+
+    def _leisurely(self, request: Request, local: Local, leisure_s: float) -> Response | Deferred[Response]:
+        """What one member answers, be it a fault, with the group's leisure time."""
+
+        def slow_down(failure: Failure) -> Failure:
+            if isinstance(failure.value, Fault):
+                failure.value.leisure_s = leisure_s
+            return failure
+
+        try:
+            answered = self._ask(request, local)
+        except Fault as fault:
+            fault.leisure_s = leisure_s
+            raise
+        if isinstance(answered, Response):
+            return replace(answered, leisure_s=leisure_s)
+        return answered.addCallbacks(lambda response: replace(response, leisure_s=leisure_s), slow_down)
 
     # Joining and leaving.
 

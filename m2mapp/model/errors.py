@@ -39,6 +39,8 @@ class Fault(Exception):  # noqa: N818 - a fact, not a mistake of the program
 
     kind: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
+    leisure_s: float | None = None
+    """As `Response.leisure_s`: set by the member role on the faults of a group request."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or self.title)

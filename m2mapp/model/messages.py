@@ -63,8 +63,9 @@ class Request:
     """One request to this node.
 
     `query` holds the decoded pairs in their order, a bare key with an empty value. `accept` holds media types, the preferred
-    first; empty means any. `source` is the address (with its zone) and the port that a CoAP request came from. `deadline` is in seconds of the node's monotonic clock. `cause` lists the operations passed
-    through (spec section 6). `trace` is in every log line, event and record that comes of this request.
+    first; empty means any. `source` is the address (with its zone) and the port that a CoAP request came from. `deadline` is in
+    seconds of the node's monotonic clock. `cause` lists the operations passed through (spec section 6). `trace` is in every log
+    line, event and record that comes of this request.
     """
 
     method: Method

@@ -48,9 +48,9 @@ def main(file: str) -> None:
         return _Remembering(database, committer), committer
 
     node = make_node(load(file), replace(world, open_store=open_store))
-    reactor.callWhenRunning(node.privilegedStartService)  # type: ignore[attr-defined]
-    reactor.callWhenRunning(node.startService)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(node.privilegedStartService)
+    reactor.callWhenRunning(node.startService)
+    reactor.run()
 
 
 if __name__ == "__main__":

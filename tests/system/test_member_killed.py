@@ -108,11 +108,13 @@ class MemberKilledTests(SynchronousTestCase):
 
     def test_killed_while_answering(self) -> None:
         """Devices that are killed at a random instant of their leisure time: who had answered is there, the others are silent."""
+        if SMOKE:
+            self.skipTest("random instants are for the full run")
         seed = random.SystemRandom().randrange(1 << 32)
         print(f"seed {seed}")
         chance = random.Random(seed)
         with _two_hosts(leisure_s=1.0) as (gateway, stay, go):
-            for _ in range(1 if SMOKE else 10):
+            for _ in range(10):
                 read = _Read(gateway, 4.0)
                 threading.Event().wait(chance.uniform(0.0, 1.5))
                 go.kill()

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.groups.index import MemberIndex, hosts_of
-from m2mapp.model.errors import Fault
+from m2mapp.model.errors import Fault, Overloaded, StorageFailed, StorageFull, TooManyRequests
 from m2mapp.tree.registrations import SCL, SCLS, Device, device_of
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change
@@ -19,6 +19,8 @@ from m2mapp.tree.watch import Watch
 AFTER_S = 0.5
 """Devices that register together are gathered: the groups are planned once for all of them."""
 RETRY_S = 5.0
+_PASSING = (StorageFull, StorageFailed, Overloaded, TooManyRequests)
+"""Faults that pass: then it is planned once more. Any other one says that the group cannot be planned as it is."""
 _SHARE = 10
 """Planning takes no more than one part in so many of the time, however fast devices come and go."""
 
@@ -43,13 +45,15 @@ class Replanner:
         self._reactor, self._tree, self._index = reactor, tree, index
         self._plan, self._on_registered = plan, on_registered
         self._names: dict[str, None] = {}
+        self._failed_names: dict[str, None] = {}
         self._call: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
         self._watch: Watch | None = None
 
     @property
     def depth(self) -> int:
         """How many groups wait to be planned again."""
-        return len(self._names)
+        return len(self._names) + len(self._failed_names)
 
     def start(self) -> None:
         """Follow the registrations from now on."""
@@ -63,7 +67,11 @@ class Replanner:
         if self._call is not None:
             self._call.cancel()
             self._call = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         self._names.clear()
+        self._failed_names.clear()
 
     def _on_change(self, change: Change) -> None:
         before = device_of(change.before) if change.before is not None and change.before.type == SCL else None
@@ -91,6 +99,13 @@ class Replanner:
         if failure.check(Fault) is None:
             _log.failure("group {name} could not be planned again", failure, name=name)
             return
-        _log.warn("group {name} could not be planned again, once more in {s} s: {why}", name=name, s=RETRY_S, why=failure.getErrorMessage())
-        if self._watch is not None:
-            self._add([name], RETRY_S)
+        _log.warn("group {name} could not be planned again: {why}", name=name, why=failure.getErrorMessage())
+        if failure.check(*_PASSING) is not None and self._watch is not None:
+            self._failed_names[name] = None
+            if self._retry is None:
+                self._retry = self._reactor.callLater(RETRY_S, self._once_more)
+
+    def _once_more(self) -> None:
+        self._retry = None
+        names, self._failed_names = list(self._failed_names), {}
+        self._add(names, 0.0)

@@ -25,7 +25,7 @@ class AccessTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """Neighbours and leases may read, register and advertise; nobody may write; a stranger may nothing (spec section 10)."""
         principals = self._principals(AccessSettings())
-        usual = {Right.READ, Right.REGISTER, Right.ADVERTISE}
+        usual = {Right.DISCOVER, Right.READ, Right.REGISTER, Right.ADVERTISE}
         self.assertEqual(principals.principal(("fe80::1", 5683, 0, 3), 3).rights, usual)
         self.assertEqual(principals.principal(("fd00::2", 5683, 0, 0), 1).rights, usual)
         self.assertEqual(principals.principal(("2001:db8::9", 5683, 0, 0), 3).rights, frozenset())
@@ -34,10 +34,16 @@ class AccessTests(SynchronousTestCase):
         """A prefix gives the right to the addresses in it, of its own family."""
         access = AccessSettings(read=("192.0.2.0/24", "fd00::/64"), register=(), advertise=(), write=("fd00::2/128",))
         principals = self._principals(access)
-        self.assertEqual(principals.principal(("192.0.2.7", 5683), 1).rights, {Right.READ})
-        self.assertEqual(principals.principal(("fd00::7", 5683, 0, 0), 1).rights, {Right.READ})
-        self.assertEqual(principals.principal(("fd00::2", 5683, 0, 0), 1).rights, {Right.READ, Right.WRITE})
+        self.assertEqual(principals.principal(("192.0.2.7", 5683), 1).rights, {Right.DISCOVER, Right.READ})
+        self.assertEqual(principals.principal(("fd00::7", 5683, 0, 0), 1).rights, {Right.DISCOVER, Right.READ})
+        self.assertEqual(principals.principal(("fd00::2", 5683, 0, 0), 1).rights, {Right.DISCOVER, Right.READ, Right.WRITE})
         self.assertEqual(principals.principal(("192.0.3.7", 5683), 1).rights, frozenset())
+
+    def test_discovery(self) -> None:
+        """Who is on the link may discover what there is, even where it may do nothing else (spec section 10)."""
+        principals = self._principals(AccessSettings(read=(), register=(), advertise=()))
+        self.assertEqual(principals.principal(("fe80::1", 5683, 0, 3), 3).rights, {Right.DISCOVER})
+        self.assertEqual(principals.principal(("2001:db8::9", 5683, 0, 0), 3).rights, frozenset())
 
     def test_name_and_source(self) -> None:
         """The name says that it is CoAP, and from where; a zone stands by its name, or by its index."""

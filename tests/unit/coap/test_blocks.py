@@ -7,13 +7,64 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.coap import numbers, things
-from m2mapp.coap.blocks import Block, cut, next_number
+from m2mapp.coap.blocks import Block, KeptAnswers, Key, Uploads, cut, next_number
+from m2mapp.coap.faults import Refused
 from m2mapp.coap.message import Message, uint
 from m2mapp.coap.parameters import Limits
 from m2mapp.model import errors
 from m2mapp.model.messages import Response, Status
 from tests.unit.coap.cases import ServerCase
 from tests.unit.coap.fakes import CONTENT, OTHER, Node, get, request, vectors
+
+
+class KeptTests(SynchronousTestCase):
+    def _keep(self, kept: KeptAnswers, source: int, path: bytes, size: int = 100, now_s: float = 0.0) -> Key:
+        key: Key = ((f"fd00::{source}", 5683, 0, 0), things.GET, ((things.URI_PATH, path),))
+        kept.keep(key, Response(Status.CONTENT, b"x" * size), now_s)
+        return key
+
+    def test_of_one_source(self) -> None:
+        """One source has so many answers kept; its oldest goes first, another's stay."""
+        kept = KeptAnswers(Limits(kept_answers_per_peer=2))
+        other = self._keep(kept, 2, b"x")
+        keys = [self._keep(kept, 1, b"%d" % index) for index in range(4)]
+        self.assertEqual([kept.find(key, 1.0) is not None for key in (other, *keys)], [True, False, False, True, True])
+
+    def test_of_all(self) -> None:
+        """So many and so many bytes are kept of all; one that is larger than a quarter of it is not kept."""
+        kept = KeptAnswers(Limits(kept_answers=5, kept_bytes=10_000))
+        for source in range(20):
+            self._keep(kept, source, b"x")
+        self.assertEqual((len(kept), kept.bytes), (5, 5 * 600))
+        for source in range(20):
+            self._keep(kept, source, b"x", 1900)
+        self.assertEqual((len(kept), kept.bytes), (4, 4 * 2400))
+        self.assertIsNone(kept.find(self._keep(kept, 1, b"large", 2100), 0.0))
+
+    def test_times(self) -> None:
+        """An answer is kept for a minute after it was last asked for, and is gone then, asked for or not."""
+        kept = KeptAnswers(Limits())
+        key, left = self._keep(kept, 1, b"x"), self._keep(kept, 2, b"y")
+        self.assertIsNotNone(kept.find(key, 59.0))
+        kept.expire(61.0)
+        self.assertEqual(len(kept), 1)
+        self.assertIsNone(kept.find(left, 61.0))
+        self.assertIsNotNone(kept.find(key, 118.0))
+        self.assertIsNone(kept.find(key, 178.0))
+        self.assertEqual((len(kept), kept.bytes), (0, 0))
+
+    def test_uploads_of_one_source(self) -> None:
+        """A source that begins more uploads than it may loses its oldest."""
+        uploads = Uploads(Limits(uploads_per_peer=2))
+        block = request(things.PUT, "big", 1, (), b"x" * 16)
+        keys: list[Key] = [(("fd00::1", 5683, 0, 0), things.PUT, ((things.URI_PATH, b"%d" % index),)) for index in range(3)]
+        for key in keys:
+            self.assertIsNone(uploads.add(key, block, Block(0, True, 0), 0.0))
+        self.assertEqual((len(uploads), uploads.bytes), (2, 32))
+        self.assertRaises(Refused, uploads.add, keys[0], block, Block(1, False, 0), 1.0)
+        self.assertEqual(uploads.add(keys[2], block, Block(1, False, 0), 1.0), b"x" * 32)
+        uploads.expire(30.0)
+        self.assertEqual(len(uploads), 1)
 
 
 class BlockTests(SynchronousTestCase):

@@ -266,6 +266,7 @@ class FailureTests(ClientCase):
     def test_no_port_of_the_family(self) -> None:
         """An IPv4 address cannot be reached by an IPv6 port."""
         self.failureResultOf(self.client.request(Outgoing(Method.GET, "coap://192.0.2.1/x")), errors.PeerFailed)
+        self.assertIsNone(self.client.rtt_s(("192.0.2.1", 5683)))
 
     def test_too_many(self) -> None:
         """More requests than may be under way are refused at once; so is a queue for one peer that is too long."""

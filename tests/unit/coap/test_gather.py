@@ -250,6 +250,36 @@ class BlockTests(GatherCase):
         self.assertEqual([len(handler.requests) for handler in handlers], [1, 1])
         self.assertEqual(len(self.service.endpoint.tokens), 1)
 
+    def test_blocks_that_come_late(self) -> None:
+        """An answer whose last block comes when the request is closed is counted as late."""
+        recorder, port = self.foreign(1)
+        gathering = self.send()
+        self.scheduler.advance(0.1)
+        message, source = recorder.received[0]
+        block = Message(things.NON, things.CONTENT, 1, message.token, ((things.BLOCK2, Block(0, True, 0).build()),), b"x" * 16)
+        port.send(build(block), source)
+        self.scheduler.advance(0.1)
+        gathering.close()
+        asked = recorder.received[1][0]
+        self.assertEqual((asked.mtype, asked.first(things.BLOCK2)), (things.CON, Block(1, False, 0).build()))
+        self.assertIsNone(asked.first(numbers.NO_RESPONSE))
+        last = Message(things.ACK, things.CONTENT, asked.mid, asked.token, ((things.BLOCK2, Block(1, False, 0).build()),), b"y")
+        port.send(build(last), source)
+        self.scheduler.advance(0.1)
+        self.assertEqual((self.answers, self.context.counters.late.value), ([], 1))
+
+    def test_answers_that_are_none(self) -> None:
+        """An answer with an unknown critical option or a reserved block size is not handed on, and is reset if it can be."""
+        recorder, port = self.foreign(1)
+        self.send()
+        self.scheduler.advance(0.1)
+        message, source = recorder.received.pop()
+        for mid, option in enumerate(((9, b""), (things.BLOCK2, b"\x07"))):
+            port.send(build(Message(things.CON, things.CONTENT, mid, message.token, (option,), b"x")), source)
+        self.scheduler.advance(1)
+        self.assertEqual([answer for answer, _ in recorder.received], [Message(things.RST, 0, 0), Message(things.RST, 0, 1)])
+        self.assertEqual((self.answers, self.context.counters.unexpected.value), ([], 2))
+
     def test_blocks_that_do_not_come(self) -> None:
         """A member whose other blocks do not come is not handed on: it counts as silent."""
         recorder, port = self.foreign(1)

@@ -29,6 +29,7 @@ class PeersTests(SynchronousTestCase):
 
     def _hear(self, peers: Peers, source: Sockaddr, mid: int, now_s: float = 0.0, reply: bytes = b"") -> Inbound:
         peer = peers.heard(source, now_s)
+        self.assertIsNone(peers.earlier(peer, message(mid, token=b"new"), now_s))
         inbound = peers.remember(peer, message(mid), now_s)
         peers.keep(inbound, reply)
         return inbound
@@ -73,11 +74,15 @@ class PeersTests(SynchronousTestCase):
         """Any number of sources with any number of messages stay within the bounds, and the sums are right."""
         peers = self._peers(peers=50, messages=200, bytes=100_000)
         rng = random.Random(7)
+        most = 0
         for step in range(20_000):
-            self._hear(peers, address(rng.randrange(500)), rng.randrange(65536), step / 100, b"x" * rng.randrange(200))
+            sources = 500 if step % 2000 < 500 else 40
+            self._hear(peers, address(rng.randrange(sources)), rng.randrange(65536), step / 100, b"x" * rng.randrange(200))
             self.assertLessEqual(len(peers), 50)
-        self.assertLessEqual(peers.messages, 200)
-        self.assertLess(peers.bytes, 100_000 + 2_000)
+            self.assertLessEqual(peers.messages, 200)
+            self.assertLess(peers.bytes, 100_000 + 2_000)
+            most = max(most, peers.messages)
+        self.assertEqual(most, 200)
         self.assertEqual(peers.messages, sum(len(peer.seen) for peer in peers.all()))
         self.assertEqual(peers.bytes, sum(peer.seen_bytes for peer in peers.all()))
 
@@ -110,6 +115,18 @@ class PeersTests(SynchronousTestCase):
         self._hear(peers, address(2), 1)
         self._hear(peers, address(3), 1)
         self.assertEqual({peer.address for peer in peers.all()}, {address(1), address(3)})
+
+    def test_bytes_of_all(self) -> None:
+        """Large answers to many are forgotten as soon as they are too many bytes together; busy peers that hold none are passed over."""
+        peers = self._peers(bytes=20_000)
+        for index in range(3):
+            peers.heard(address(900 + index), 0.0).under_way = 1
+        peers.heard(address(950), 0.0)
+        for index in range(100):
+            self._hear(peers, address(index), 1, 1.0, b"x" * 1000)
+        self.assertLess(peers.bytes, 20_000 + 1_400)
+        self.assertIsNone(peers.find(address(950)))
+        self.assertIsNotNone(peers.find(address(901)))
 
     def test_message_ids(self) -> None:
         """IDs start anywhere and go on in turn; those of groups and those of single peers are never the same."""

@@ -257,6 +257,19 @@ class SeparateTests(ServerCase):
         self.result.callback(CONTENT)
         self.assertEqual([message.mtype for message in self.node.port.take()], [things.NON])
 
+    def test_too_many_separate_answers(self) -> None:
+        """Separate answers to a peer that acknowledges none wait in a bounded queue; those beyond it are counted and not sent."""
+        self.node = Node(limits=Limits(waiting_per_peer=2))
+        pending: list[Deferred[Response]] = [Deferred() for _ in range(5)]
+        unused = iter(pending)
+        self.node.handler.answer = lambda _request: next(unused)
+        for mid in range(5):
+            self.node.receive(get(mid=mid))
+        self.node.clock.advance(1)
+        for deferred in pending:
+            deferred.callback(CONTENT)
+        self.assertEqual((self.node.count("refused"), self.node.service.server.under_way), (2, 0))
+
     def test_answer_after_the_end(self) -> None:
         """An answer that comes when the service has stopped goes nowhere and harms nothing."""
         self.node.receive(get())

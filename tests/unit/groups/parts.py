@@ -28,7 +28,7 @@ from tests.unit.fakes import Built, RecordingGroupSender, RecordingRequester, as
 
 NODE_NAME = "g1.example.org"
 POOL: tuple[Network, ...] = (ip_network("ff35:30:3ffe:ffff:1::8000:0/120"), ip_network("239.255.1.0/24"))
-FIRST_ADDRESS, SECOND_ADDRESS = "ff35:30:3ffe:ffff:1::8000:0", "ff35:30:3ffe:ffff:1::8000:1"
+FIRST_ADDRESS, SECOND_ADDRESS = "ff35:30:3ffe:ffff:1:0:8000:0", "ff35:30:3ffe:ffff:1:0:8000:1"
 
 
 def build_device(number: int, **more: object) -> Device:
