@@ -2,7 +2,7 @@
 
 Responsible for importing `txthings.coap` and for what that import does: it warns (a `SyntaxWarning` in its own source) and it
 imports the global reactor. Whoever starts the program installs the reactor first (twistd does). Not responsible for messages on the
-wire: `docs/decisions/coap-codec.md` says why they are not txThings' own.
+wire: `docs/decisions/2026-11-22-coap-codec.md` says why they are not txThings' own.
 """
 
 from __future__ import annotations

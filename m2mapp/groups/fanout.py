@@ -13,7 +13,7 @@ from enum import Enum
 from m2mapp.formats.uris import address_key
 from m2mapp.groups.results import MemberResult
 from m2mapp.model.errors import Fault, Overloaded, PeerFailed
-from m2mapp.model.identifiers import Path
+from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.messages import Answer, Method
 
 REPAIR_AFTER_S = 0.5
@@ -74,6 +74,11 @@ class MulticastLeg:
     targets: tuple[Target, ...]
     leisure_s: float
 
+    @property
+    def key(self) -> str:
+        """What tells it from the other requests of its group."""
+        return f"{self.address} {self.port} {path_text(self.path)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -101,17 +106,18 @@ class FanOut:
     phase: Phase = Phase.WAITING
     received: int = 0
     extra: int = 0
-    _by_source: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    _by_source: dict[tuple[str, str, int], list[str]] = field(default_factory=dict)
     _expected: dict[str, None] = field(default_factory=dict)
     _by_multicast: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Index who may answer from where."""
+        """Index who may answer which multicast request from where: a device may have members in several."""
         for leg in self.legs:
+            key = leg.key
             for target in leg.targets:
                 self._by_multicast[target.uri] = None
                 for address in target.addresses:
-                    self._by_source.setdefault((address_key(address), target.port), []).append(target.uri)
+                    self._by_source.setdefault((key, address_key(address), target.port), []).append(target.uri)
         self._expected.update(self._by_multicast)
         self._expected.update(dict.fromkeys(self.alone))
 
@@ -152,9 +158,9 @@ class FanOut:
         same = len(self.lost) == len(self._expected) and len(kinds) == 1 and not isinstance(first, PeerFailed)
         return first if same else None
 
-    def multicast_answer(self, answer: Answer, now: float) -> list[str]:
+    def multicast_answer(self, leg: MulticastLeg, answer: Answer, now: float) -> list[str]:
         """An answer to a multicast request: whose it is, which is nobody's for a stranger and for a repeated one."""
-        new = [uri for uri in self._uris_at(answer) if uri not in self.results]
+        new = [uri for uri in self._uris_at(leg, answer) if uri not in self.results]
         if self.done or not new:
             self._count_extra()
             return []
@@ -193,10 +199,11 @@ class FanOut:
         """The deadline is there: what is not answered stays silent."""
         self._step(Event.DEADLINE)
 
-    def _uris_at(self, answer: Answer) -> list[str]:
+    def _uris_at(self, leg: MulticastLeg, answer: Answer) -> list[str]:
         """The members whose device answers from there. One that is registered without a zone may be in any."""
-        key = address_key(answer.source)
-        return self._by_source.get((key, answer.port)) or self._by_source.get((key.partition("%")[0], answer.port), [])
+        source, key = address_key(answer.source), leg.key
+        found = self._by_source.get((key, source, answer.port))
+        return found or self._by_source.get((key, source.partition("%")[0], answer.port), [])
 
     def _take(self, uris: Iterable[str], answer: Answer, via: str, now: float) -> None:
         ms = (now - self.started) * 1000

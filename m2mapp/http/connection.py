@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as TwistedRequest
 from twisted.web.iweb import INonQueuedRequestFactory
-from zope.interface import provider
+from zope.interface import implementer, provider
 
 from m2mapp.http import answers, problems
 from m2mapp.http.book import Connections, Phase, Source
@@ -332,6 +332,7 @@ def _discard(_data: bytes) -> None:
     """Take what a refused client still sends."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class ChannelFactory(ServerFactory):
     """Makes the channels of one HTTP service."""
 
@@ -339,6 +340,10 @@ class ChannelFactory(ServerFactory):
 
     def __init__(self, connections: Connections, serve: Callable[[WireRequest], None]) -> None:
         self._connections, self._serve = connections, serve
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 - Twisted's name
+        """What a TLS client may choose (ALPN, RFC 7301). Without this Twisted ends the handshake of every client that offers any."""
+        return [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         """A channel for a client that has connected."""

@@ -1,4 +1,4 @@
-"""The settings of a simulated device: the table `[sim]` (why there is one: `docs/decisions/sim-table.md`)."""
+"""The settings of a simulated device: the table `[sim]` (why there is one: `docs/decisions/2026-11-22-sim-table.md`)."""
 
 from __future__ import annotations
 

@@ -85,6 +85,11 @@ class Committer:
         """Whether writes are taken: the store is not stopped, the disk neither full nor failing."""
         return not (self._stopped or self._broken or self._full)
 
+    @property
+    def failing(self) -> bool:
+        """Whether the disk failed and was not repaired since: it may hold what its writers were told is lost."""
+        return self._broken
+
     def commit(self, unit: Unit) -> Deferred[tuple[Change, ...]]:
         """Check a unit, flush it, apply it; its changes, once they are durable and readers see them. Watchers are told afterwards.
 
@@ -118,8 +123,8 @@ class Committer:
         return entries
 
     def start(self) -> None:
-        """Take writes again after a stop."""
-        self._stopped = False
+        """Take writes again after a stop: the database was opened anew, and what it was before does not count."""
+        self._stopped = self._broken = self._full = self._mend_due = False
         self._tidy_from_s = 0.0
 
     def stop(self) -> Deferred[None]:

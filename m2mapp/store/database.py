@@ -1,7 +1,7 @@
 """The tree, its volatile attributes and its journals in one SQLite file: loading, transactions, flushing, tidying.
 
-Why SQL runs on the reactor's thread and only flushes in another is in docs/decisions/store-flush.md. Not responsible for order and
-answers (`store.committer`), nor for the file before it is used (`store.files`).
+Why SQL runs on the reactor's thread and only flushes in another: docs/decisions/2026-11-22-store-flush.md. Not responsible for order
+and answers (`store.committer`), nor for the file before it is used (`store.files`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Database:
         self._reader: sqlite3.Connection | None = None
         self._reading = Lock()
         self._unflushed: list[Staged] = []
-        self._prepared = False
+        self._prepared = self._failed = False
 
     # Opening, loading, closing.
 
@@ -89,7 +89,9 @@ class Database:
                 raise StoreRefused(f"{self.path}: cannot be opened: {error}; see that the disk has room and works") from error
             undo.pop_all()
         self._unflushed.clear()
-        self._reserve.take()
+        self._failed = False
+        if self._reserve.fits():
+            self._reserve.take()
 
     def close(self) -> None:
         """See `IDatabase`."""
@@ -98,9 +100,12 @@ class Database:
             return
         writer, _, wal = self._opened
         try:
-            if self._unflushed:
+            if self._failed:
+                self.undo()
+                self.repair()
+            else:
                 self.flush()
-            self.tidy()
+                self.tidy()
         finally:
             self._opened = None
             with self._reading:
@@ -132,6 +137,11 @@ class Database:
             raise self._damaged(error) from error
         if seen != count:
             raise self._damaged(Damaged(f"{seen} resources of {count}"))
+
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """What changes whenever another process writes to the closed file, or dies after it began to."""
+        found = (path.stat() for path in (self.path, self.path.with_name(self.path.name + "-wal")) if path.exists())
+        return tuple((status.st_mtime_ns, status.st_size) for status in found if status.st_size)
 
     def _prepare(self) -> None:
         if not self._prepared:
@@ -206,6 +216,7 @@ class Database:
         try:
             self._parts()[2].sync()
         except OSError as error:
+            self._failed = True
             raise self._fault(error) from error
         self._unflushed.clear()
 
@@ -216,6 +227,7 @@ class Database:
         except OSError as error:
             raise self._fault(error) from error
         self.tidy()
+        self._failed = False
 
     def needs_tidy(self) -> bool:
         """See `IDatabase`."""

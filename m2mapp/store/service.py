@@ -53,6 +53,7 @@ class StoreService(Service):
         self._threads = threads or StoreThreads(IReactorFromThreads(reactor))
         self.committer = Committer(tree, self._database, clock, reactor, self._threads.run, metrics)
         self.committer.stop()
+        self._loaded: tuple[tuple[int, int], ...] | None = None
 
     def open(self) -> None:
         """Blocking. Take the directory's lock, see to the file, load the tree. Raises `StoreRefused`, and holds nothing then."""
@@ -60,16 +61,17 @@ class StoreService(Service):
         self._lock.acquire()
         try:
             self._load()
+            self._loaded = self._database.stamp()
         except BaseException:
             self._lock.release()
             raise
 
     def startService(self) -> None:
-        """Open the file and take writes. Raises `StoreRefused`; also where another process wrote since the tree was loaded."""
+        """Open the file and take writes. Raises `StoreRefused`, also where the file is not the tree: another process wrote to it since."""
         self._lock.acquire()
         try:
-            if self._database.load()[1] != self._tree.committed_number:
-                raise StoreRefused(f"{self._database.path}: another process wrote to it; start the program anew")
+            if self._loaded is None or self._database.stamp() != self._loaded:
+                raise StoreRefused(f"{self._database.path}: it may have been written to since it was loaded; start the program anew")
             self._database.open()
         except BaseException:
             self._lock.release()
@@ -80,9 +82,14 @@ class StoreService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Take no further writes, flush those that were taken, save the volatile attributes, close the file, give the lock up."""
+        runs = bool(self.running)
         super().stopService()
         stopped = self.committer.stop()
+        if not runs:
+            return stopped.addCallback(lambda _: self._lock.release())
+        self._loaded = None
         stopped.addCallback(lambda _: self._threads.run(self._database.close))
+        stopped.addCallback(lambda _: self._remember())
         stopped.addErrback(lambda failure: self._log.failure("the store was not closed in order", failure))
         stopped.addCallback(lambda _: self._stopped())
         return stopped
@@ -97,6 +104,11 @@ class StoreService(Service):
         finally:
             if collects:
                 gc.enable()
+
+    def _remember(self) -> None:
+        """What was closed in order is what the tree holds."""
+        if not self.committer.failing:
+            self._loaded = self._database.stamp()
 
     def _stopped(self) -> None:
         self._threads.stop()

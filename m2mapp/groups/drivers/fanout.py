@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -95,7 +96,7 @@ class RunningFanOut:
             cause=request.cause,
         )
         try:
-            self._gatherings.append(self._group_sender.send_to_group(outgoing, self._on_multicast_answer))
+            self._gatherings.append(self._group_sender.send_to_group(outgoing, partial(self._on_multicast_answer, leg)))
         except Fault as fault:
             _log.warn("{trace} {address}: {fault}", trace=request.trace, address=leg.address, fault=fault.detail)
             return self._machine.not_sent(leg)
@@ -155,8 +156,8 @@ class RunningFanOut:
 
     # What comes.
 
-    def _on_multicast_answer(self, answer: Answer) -> None:
-        self._proven.extend(self._machine.multicast_answer(answer, self._reactor.seconds()))
+    def _on_multicast_answer(self, leg: MulticastLeg, answer: Answer) -> None:
+        self._proven.extend(self._machine.multicast_answer(leg, answer, self._reactor.seconds()))
         self._check_done()
 
     def _on_unicast_answer(self, answer: Answer, ask: Ask) -> None:

@@ -97,4 +97,6 @@ class AnswerTests(SynchronousTestCase):
 
     def test_pauses(self) -> None:
         """Pauses double up to a minute, however many attempts there were."""
-        self.assertEqual([pause_s(attempts) for attempts in (1, 2, 3, 7, 8, 10_000)], [1.0, 2.0, 4.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S])
+        self.assertEqual(
+            [pause_s(attempts) for attempts in (1, 2, 3, 7, 8, 10_000)], [1.0, 2.0, 4.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+        )

@@ -143,7 +143,9 @@ class CreateTests(EditCase):
             groups.register(number, port=40_000)
         groups.make([uri_at(1), uri_at(2), "coap://d2.example.org:7000/t", "coap://d1.example.org:40000/t"])
         together, alone = groups.sets()
-        self.assertEqual((together.port, len(together.members), alone.why[alone.members[0]]), (40_000, 3, "its device is not registered here"))
+        self.assertEqual(
+            (together.port, len(together.members), alone.why[alone.members[0]]), (40_000, 3, "its device is not registered here")
+        )
 
 
 class ChangeTests(EditCase):

@@ -49,10 +49,10 @@ class AnswerTests(SynchronousTestCase):
         """It is done with the last answer; each result has status, content, way and time."""
         machine = build_machine(target(1), target(2), alone=(uri_at(3),))
         self.assertEqual(machine.start(), [Ask(uri_at(3), "unicast")])
-        self.assertEqual(machine.multicast_answer(answer(source="fd00::d1"), 100.02), [uri_at(1)])
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fd00::d1"), 100.02), [uri_at(1)])
         machine.unicast_answer(Ask(uri_at(3), "unicast"), answer("4.04", b""), 100.03)
         self.assertFalse(machine.done)
-        machine.multicast_answer(answer(source="fd00::d2"), 100.5)
+        machine.multicast_answer(machine.legs[0], answer(source="fd00::d2"), 100.5)
         self.assertTrue(machine.done)
         found = {uri: (result.status, result.via, round(result.ms)) for uri, result in machine.results.items()}
         self.assertEqual(
@@ -63,37 +63,45 @@ class AnswerTests(SynchronousTestCase):
     def test_strangers_and_repeats(self) -> None:
         """Answers of strangers, from another port, and second ones are counted and change nothing."""
         machine = build_machine(target(1), target(2))
-        machine.multicast_answer(answer(source="fd00::d1"), 100.1)
+        machine.multicast_answer(machine.legs[0], answer(source="fd00::d1"), 100.1)
         for other in (answer(source="fd00::99"), answer(source="fd00::d2", port=9), answer("5.00", b"other", "fd00::d1")):
-            self.assertEqual(machine.multicast_answer(other, 100.2), [])
+            self.assertEqual(machine.multicast_answer(machine.legs[0], other, 100.2), [])
         self.assertEqual((machine.extra, machine.received, machine.results[uri_at(1)].content), (3, 1, b"21.5"))
 
     def test_late(self) -> None:
         """What comes when it is done is counted only."""
         machine = build_machine(target(1))
         machine.deadline_passed()
-        machine.multicast_answer(answer(), 131.0)
+        machine.multicast_answer(machine.legs[0], answer(), 131.0)
         machine.unicast_answer(Ask(uri_at(1), "repair"), answer(), 131.0)
         self.assertEqual((machine.results, machine.extra), ({}, 2))
 
     def test_several_addresses(self) -> None:
         """A device may answer from any address that it registered; the first answer counts."""
         machine = build_machine(target(1, "fd00::d1", "192.0.2.1"), target(2))
-        self.assertEqual(machine.multicast_answer(answer(source="192.0.2.1"), 100.1), [uri_at(1)])
-        self.assertEqual(machine.multicast_answer(answer(source="fd00::d1"), 100.1), [])
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="192.0.2.1"), 100.1), [uri_at(1)])
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fd00::d1"), 100.1), [])
+
+    def test_a_device_in_two_requests(self) -> None:
+        """A device with members in two requests answers each: an answer counts for the member that was asked by that request alone."""
+        legs = tuple(MulticastLeg("ff35::1", 5683, (path,), (Target(uri_at(1, "/" + path), ("fd00::d1",), 5683),), 0.1) for path in "ab")
+        machine = FanOut(Method.GET, legs, (), 100.0, 130.0)
+        self.assertEqual(machine.multicast_answer(legs[1], answer(payload=b"b"), 100.1), [uri_at(1, "/b")])
+        self.assertEqual(machine.multicast_answer(legs[0], answer(payload=b"a"), 100.2), [uri_at(1, "/a")])
+        self.assertEqual({uri: result.content for uri, result in machine.results.items()}, {uri_at(1, "/b"): b"b", uri_at(1, "/a"): b"a"})
 
     def test_two_members_of_one_device(self) -> None:
         """Two members whose device answers once both have that answer, which is one datagram."""
         machine = build_machine(target(1), Target("coap://alias/t", ("fd00::d1",), 5683))
-        self.assertEqual(machine.multicast_answer(answer(), 100.1), [uri_at(1), "coap://alias/t"])
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer(), 100.1), [uri_at(1), "coap://alias/t"])
         self.assertEqual((machine.done, machine.received), (True, 1))
 
     def test_zones(self) -> None:
         """A link-local device is known by its zone, where it is registered with one; without one it may be in any."""
         machine = build_machine(target(1, "fe80::1%eth0"), target(2, "FE80::2"))
-        self.assertEqual(machine.multicast_answer(answer(source="fe80::1%eth1"), 100.1), [])
-        self.assertEqual(machine.multicast_answer(answer(source="fe80::1%eth0"), 100.1), [uri_at(1)])
-        self.assertEqual(machine.multicast_answer(answer(source="fe80::2%eth1"), 100.1), [uri_at(2)])
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fe80::1%eth1"), 100.1), [])
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fe80::1%eth0"), 100.1), [uri_at(1)])
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fe80::2%eth1"), 100.1), [uri_at(2)])
 
 
 class RepairTests(SynchronousTestCase):
@@ -101,7 +109,7 @@ class RepairTests(SynchronousTestCase):
         """Half a second after the longest leisure those are asked one by one that were asked by multicast and are silent."""
         machine = build_machine(target(1), target(2), alone=(uri_at(3),), leisure_s=2.0)
         self.assertEqual(machine.repair_at, 102.0 + REPAIR_AFTER_S)
-        machine.multicast_answer(answer(), 100.1)
+        machine.multicast_answer(machine.legs[0], answer(), 100.1)
         self.assertEqual(machine.leisure_over(), [Ask(uri_at(2), "repair")])
         machine.unicast_answer(Ask(uri_at(2), "repair"), answer(), 103.0)
         self.assertEqual((machine.results[uri_at(2)].via, machine.silent), ("repair", (uri_at(3),)))
@@ -110,7 +118,7 @@ class RepairTests(SynchronousTestCase):
         """While it repairs, the answer to the multicast request may come first; the other is extra then."""
         machine = build_machine(target(1), target(2))
         [ask, _] = machine.leisure_over()
-        machine.multicast_answer(answer(), 101.0)
+        machine.multicast_answer(machine.legs[0], answer(), 101.0)
         machine.unicast_answer(ask, answer(), 101.1)
         self.assertEqual((machine.results[uri_at(1)].via, machine.extra), ("multicast", 1))
 
@@ -120,7 +128,7 @@ class RepairTests(SynchronousTestCase):
         self.assertIsNone(machine.repair_at)
         self.assertIsNone(machine.unicast_failed(Ask(uri_at(2), "unicast"), PeerFailed("reset"), 101.0))
         self.assertFalse(machine.done)
-        machine.multicast_answer(answer(), 101.0)
+        machine.multicast_answer(machine.legs[0], answer(), 101.0)
         self.assertTrue(machine.done)
         self.assertEqual(machine.silent, (uri_at(2),))
 
@@ -165,7 +173,7 @@ class FailureTests(SynchronousTestCase):
         machine = build_machine(target(1), target(2))
         [ask, _] = machine.leisure_over()
         machine.unicast_failed(ask, DeadlinePassed(), 101.0)
-        machine.multicast_answer(answer(), 101.0)
+        machine.multicast_answer(machine.legs[0], answer(), 101.0)
         self.assertEqual((list(machine.results), machine.lost, machine.done), ([uri_at(1)], {}, False))
 
     def test_different_reasons(self) -> None:
@@ -178,7 +186,7 @@ class FailureTests(SynchronousTestCase):
     def test_after_it_is_done(self) -> None:
         """A question that fails when its member has answered, or all is done, changes nothing."""
         machine = build_machine(target(1), target(2))
-        machine.multicast_answer(answer(), 100.1)
+        machine.multicast_answer(machine.legs[0], answer(), 100.1)
         self.assertIsNone(machine.unicast_failed(Ask(uri_at(1), "repair"), PeerFailed(), 101.0))
         machine.deadline_passed()
         self.assertIsNone(machine.unicast_failed(Ask(uri_at(2), "repair"), PeerFailed(), 131.0))
@@ -203,14 +211,19 @@ class PropertyTests(SynchronousTestCase):
         """Any order, loss, repetition and answers of strangers: it ends once, each member has one result or is silent, no result changes."""
         uris = [uri_at(number) for number in range(6)]
         machine = FanOut(
-            method, (leg(*(target(number) for number in range(by_multicast))),) if by_multicast else (), tuple(uris[by_multicast:]), 0.0, 30.0
+            method,
+            (leg(*(target(number) for number in range(by_multicast))),) if by_multicast else (),
+            tuple(uris[by_multicast:]),
+            0.0,
+            30.0,
         )
         repaired, ended, first = False, 0, {}
         for number, (what, which) in enumerate(steps):
             was_done, now = machine.done, 0.1 * number
             said = answer(payload=str(number).encode(), source=f"fd00::d{which}")
             if what == "multicast":
-                machine.multicast_answer(said, now)
+                if machine.legs:
+                    machine.multicast_answer(machine.legs[0], said, now)
             elif what == "unicast":
                 machine.unicast_answer(Ask(uris[which], "unicast"), said, now)
             elif what == "leisure":

@@ -71,8 +71,12 @@ class TogetherTests(SynchronousTestCase):
 
     def test_a_path_within_another_has_its_own_address(self) -> None:
         """A path that begins with another's is asked for elsewhere: a device with the shorter one would take it for its own suffix."""
-        sets = made([member_at(number, path) for path, pair in (("/a", (1, 2)), ("/a/b", (3, 4)), ("/c", (5, 6)), ("/", (7, 8))) for number in pair])
-        self.assertEqual([(one.path, one.address) for one in sets], [(("a",), "ff35::1"), (("a", "b"), "ff35::2"), (("c",), "ff35::1"), ((), "ff35::3")])
+        sets = made(
+            [member_at(number, path) for path, pair in (("/a", (1, 2)), ("/a/b", (3, 4)), ("/c", (5, 6)), ("/", (7, 8))) for number in pair]
+        )
+        self.assertEqual(
+            [(one.path, one.address) for one in sets], [(("a",), "ff35::1"), (("a", "b"), "ff35::2"), (("c",), "ff35::1"), ((), "ff35::3")]
+        )
 
     def test_families_and_ports_apart(self) -> None:
         """IPv4 devices, and devices at another port, are sets of their own; a device with both families counts as IPv6."""
@@ -157,9 +161,7 @@ class FixedTests(SynchronousTestCase):
         ]
         [one] = made(members)
         self.assertEqual(one.address, "ff05::2")
-        self.assertEqual(
-            one.joins, {uri_at(1): Join.JOINED, uri_at(2): Join.JOINED, uri_at(3): Join.UNSUPPORTED, uri_at(4): Join.PENDING}
-        )
+        self.assertEqual(one.joins, {uri_at(1): Join.JOINED, uri_at(2): Join.JOINED, uri_at(3): Join.UNSUPPORTED, uri_at(4): Join.PENDING})
         self.assertEqual(one.why[uri_at(1)], "same path, the address that its device always listens to")
         self.assertEqual(one.why[uri_at(3)], "its device has another address")
 
@@ -244,4 +246,3 @@ class PropertyTests(SynchronousTestCase):
             for other in sets:
                 if one is not other and (one.address, one.port) == (other.address, other.port):
                     self.assertNotEqual(one.path, other.path[: len(one.path)])
-

@@ -94,11 +94,11 @@ class Box:
         self.node.privilegedStartService()
         self.node.startService()
 
-    def kill(self, *, power: bool = False) -> None:
-        """The process dies. With `power` what it had not flushed is lost, but for a random beginning; else the system has it."""
+    def kill(self) -> None:
+        """The power fails: the process dies, and what it had not flushed is lost, but for a random beginning of it."""
         if self.time is not None and self.disk is not None:
-            self.time.kill()
             self.disk.crash()
+            self.time.kill()
         self.simulation.network.down(self.name)
         self.database.crash()
         self.node = self.time = self.disk = None
@@ -185,8 +185,8 @@ class Site:
         """Stop everything in order; nothing is pending afterwards."""
         for box in (*self.members, self.gateway):
             box.stop()
-        # The token of a group request is kept until no answer can come any more; the service has dropped all else.
-        left = [call for call in self.simulation.scheduler.getDelayedCalls() if "_arrive" not in repr(call)]
+        self.run(1.0)  # What is still on its way arrives nowhere.
+        left = self.simulation.scheduler.getDelayedCalls()
         if left:
             raise AssertionError(f"still pending: {left[:5]}")
 

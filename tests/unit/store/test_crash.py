@@ -88,7 +88,7 @@ class KillTests(CrashCase):
         whole = self.copy()
         log = (whole / "tree.db-wal").read_bytes()
         seen = set()
-        for cut in sorted({0, 1, 31, 32, 33, len(log), *(self.chance.randrange(len(log)) for _ in range(40))}):
+        for cut in sorted({0, 1, 31, 32, 33, len(log), *(self.chance.randrange(len(log)) for _ in range(25))}):
             for tail in (b"", self.chance.randbytes(len(log) - cut), bytes(len(log) - cut)):
                 copy = self.copy()
                 (copy / "tree.db-wal").write_bytes(log[:cut] + tail)

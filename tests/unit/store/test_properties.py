@@ -24,7 +24,7 @@ from tests.unit.store.build import FailingSync, Store, copy_state, loaded
 PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(tuple)
 CHANGES = st.lists(st.one_of(PATHS.map(Remove), st.builds(Write, PATHS, content=st.binary(max_size=3))), min_size=1, max_size=4)
 Model = dict[Path, bytes | None]
-QUICK = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def apply(model: Model, changes: list[Write | Remove]) -> Model:
@@ -163,4 +163,4 @@ class SqliteMachine(Machine):
 MemoryTests = Machine.TestCase
 MemoryTests.settings = QUICK
 SqliteTests = SqliteMachine.TestCase
-SqliteTests.settings = settings(QUICK, max_examples=25)
+SqliteTests.settings = settings(QUICK, max_examples=15)

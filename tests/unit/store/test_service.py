@@ -15,7 +15,7 @@ from m2mapp.store.errors import StoreRefused
 from m2mapp.store.service import StoreService
 from m2mapp.tree.tree import Tree
 from tests.unit.fakes import FakeClock
-from tests.unit.store.build import build_tree, put, resources, stage, unit
+from tests.unit.store.build import FailingSync, build_tree, put, resources, unit
 
 
 class ServiceTests(TestCase):
@@ -57,7 +57,7 @@ class ServiceTests(TestCase):
         await service.stopService()
         other, copy = self.build()
         other.open()
-        self.addCleanup(other._lock.release)
+        await other.stopService()
         self.assertEqual(len(copy), 602)
         self.assertEqual(resources(copy), resources(tree))
 
@@ -94,7 +94,7 @@ class ServiceTests(TestCase):
         other.startService()
         await other.committer.commit(unit(put("x")))
         await other.stopService()
-        self.assertIn("another process", str(self.assertRaises(StoreRefused, service.startService)))
+        self.assertIn("written to", str(self.assertRaises(StoreRefused, service.startService)))
         third, _ = self.build()
         third.open()
         third.startService()
@@ -110,7 +110,30 @@ class ServiceTests(TestCase):
         self.assertEqual((self.folder / "tree.db").read_bytes(), b"no database")
         (self.folder / "tree.db").unlink()
         service.open()
-        service._lock.release()
+        self.successResultOf(service.stopService())
+        service.open()
+        self.successResultOf(service.stopService())
+
+    def test_not_opened(self) -> None:
+        """What was never loaded is not started: the tree in memory would be empty."""
+        service, _ = self.build()
+        self.folder.mkdir(parents=True)
+        self.assertRaises(StoreRefused, service.startService)
+
+    async def test_failed_and_repaired(self) -> None:
+        """Numbers that were lost to a failed flush do not keep the service from starting again."""
+        service, tree = self.build()
+        service.open()
+        service.startService()
+        wal = service._database._parts()[2]
+        wal._sync = FailingSync()
+        wal._sync.failures = 1
+        await self.assertFailure(service.committer.commit(unit(put("a"))), StorageFailed)
+        await service.stopService()
+        service.startService()
+        await service.committer.commit(unit(put("b")))
+        await service.stopService()
+        self.assertEqual(set(resources(tree)), {("b",)})
 
     def test_the_collector_is_left_as_it_was(self) -> None:
         """Loading does without the garbage collector, and turns it on again only where it was on."""
@@ -121,22 +144,21 @@ class ServiceTests(TestCase):
             service, _ = self.build()
             service.open()
             self.assertEqual(gc.isenabled(), enabled)
-            service._lock.release()
+            self.successResultOf(service.stopService())
 
     async def test_a_disk_that_fails_at_the_stop(self) -> None:
         """The service stops all the same, logs it, and gives up the lock."""
         service, _ = self.build()
         service.open()
         service.startService()
-        service._database._sync = None  # type: ignore[assignment]
         service._database._parts()[2]._sync = lambda _: self.fail_sync()
         await service.stopService()
         self.assertEqual(len(self.flushLoggedErrors(StorageFailed)), 1)
         other, tree = self.build()
         other.open()
-        other._lock.release()
+        await other.stopService()
         self.assertEqual(resources(tree), {})
-        stage(tree, put("a"))
+        self.assertRaises(StoreRefused, service.startService)
 
     def fail_sync(self) -> None:
         raise OSError(5, "Input/output error")

@@ -134,6 +134,14 @@ class FailureTests(SqliteCase):
         (copy / "tree.db-wal").unlink()
         self.assertEqual(loaded(Database(copy)), answered)
 
+    def test_closed_before_the_repair(self) -> None:
+        """What is closed after a failed flush is repaired first: the next process does not find what its writers were told is lost."""
+        self.database.write([stage(self.tree, put("b"), apply=False)])
+        self.sync.failures = 1
+        self.assertRaises(StorageFailed, self.database.flush)
+        self.database.close()
+        self.assertEqual(loaded(Database(self.folder)), {})
+
     def test_the_repair_fails_too(self) -> None:
         """A repair that fails can be done again."""
         self.database.write([stage(self.tree, put("b"), apply=False)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from twisted.internet import reactor as _reactor  # noqa: TID251 - threads need a real one
@@ -27,6 +28,18 @@ class ThreadTests(TestCase):
             await self.assertFailure(threads.run(fail), OSError)
             threads.stop()
         threads.stop()
+
+    def test_switching(self) -> None:
+        """While they run Python switches between threads soon enough for a busy reactor; afterwards as before."""
+        before = sys.getswitchinterval()
+        threads = StoreThreads(IReactorFromThreads(_reactor))
+        threads.start()
+        threads.start()
+        threads.stop()
+        self.assertLess(sys.getswitchinterval(), 0.001)
+        threads.stop()
+        self.assertEqual(sys.getswitchinterval(), before)
+        self.assertRaises(RuntimeError, threads.run, fail)
 
     async def test_two_at_once(self) -> None:
         """A call that takes long keeps no other one from running."""

@@ -28,7 +28,13 @@ class Run:
         legs = (MulticastLeg("ff35::1", 5683, ("t",), targets, 0.1),) if targets else ()
         rows = tuple(uri_at(number) for number in range(by_multicast + 1, by_multicast + alone + 1))
         self.machine = FanOut(method, legs, rows, self.clock.seconds(), 30.0)
-        given: dict[str, object] = {"payload": b"on", "content_type": "text/plain", "query": (("u", "C"),), "principal": NODE, "trace": "ab" * 16}
+        given: dict[str, object] = {
+            "payload": b"on",
+            "content_type": "text/plain",
+            "query": (("u", "C"),),
+            "principal": NODE,
+            "trace": "ab" * 16,
+        }
         operation = Operation("g", Request(method, ("groups", "g", "membersContent", "x"), **{**given, **request}), ("x",), REQUEST_ID)  # type: ignore[arg-type]
         self.running = RunningFanOut(self.clock, (self.sender, self.requester), operation, self.machine, self.proven.extend)
         self.done: Deferred[GroupResults] = Deferred()
