@@ -170,8 +170,10 @@ _NODE = Shape(
 
 def _read_node(table: Mapping[str, object], where: str) -> tuple[NodeSettings, list[Malformed]]:
     values, faults = _NODE.read(table, where)
+    if faults:
+        return NodeSettings("", (), ""), faults
     aliases = values["aliases"]
-    return NodeSettings(str(values["name"]), tuple(aliases) if isinstance(aliases, list) else (), str(values["state_dir"])), faults
+    return NodeSettings(str(values["name"]), tuple(aliases) if isinstance(aliases, list) else (), str(values["state_dir"])), []
 
 
 def _read_member(table: Mapping[str, object], where: str) -> tuple[bool, list[Malformed]]:
@@ -198,5 +200,6 @@ def _read_peers(table: Mapping[str, object], where: str) -> tuple[tuple[Peer, ..
             continue
         values, found = _PEER.read(peer, f"[peers.{name}] ")
         faults += found
-        peers.append(Peer(name, str(values["uri"]), str(values["token_file"])))
+        if not found:
+            peers.append(Peer(name, str(values["uri"]), str(values["token_file"])))
     return tuple(peers), faults

@@ -157,14 +157,14 @@ class GroupService(Service):
     def _edit(self, name: str, decide: Callable[[Taking], Decision]) -> Deferred[Response]:
         """Decide and commit, when the edits of this group that came before are done."""
 
-        def act() -> Response | Deferred[Response]:
+        def act() -> Deferred[Response]:
             taking = Taking(self._ledger)
             try:
                 answered = execute(self._node.committer, decide(taking))
             except Exception:
                 taking.dropped()
                 raise
-            return answered.addErrback(_drop, taking) if isinstance(answered, Deferred) else answered
+            return answered.addErrback(_drop, taking) if isinstance(answered, Deferred) else succeed(answered)
 
         return self._turns.take(name, act)
 

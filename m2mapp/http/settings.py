@@ -15,7 +15,8 @@ from m2mapp.model.identifiers import path_text
 from m2mapp.model.principal import Role
 from m2mapp.tree.paths import parse_path
 
-_TCP = re.compile(r"(?:tcp|tcp6):(?:port=)?(?P<port>[0-9]+)(?::.*)?(?::interface=(?P<host>(?:[^:\\]|\\.)+)(?::.*)?)?")
+_PARTS = re.compile(r"(?:[^:\\]|\\.)*")
+_ANY_HOST = {"tcp": "0.0.0.0", "tcp6": "::"}  # noqa: S104 - what the endpoint means that names none
 _USUAL_LISTEN = ("tcp:8080:interface=127.0.0.1",)
 
 
@@ -28,12 +29,19 @@ class HttpSettings:
 
     def addresses(self) -> list[tuple[str, int]]:
         """The addresses and ports of the TCP endpoints, where the strings say them; the port is that of this node's own URIs."""
-        found = []
-        for endpoint in self.listen:
-            match = _TCP.fullmatch(endpoint)
-            if match is not None:
-                found.append((match["host"].replace("\\:", ":") if match["host"] else "::", int(match["port"])))
-        return found
+        found = (_address(endpoint) for endpoint in self.listen)
+        return [address for address in found if address is not None]
+
+
+def _address(endpoint: str) -> tuple[str, int] | None:
+    """The address and port of a TCP endpoint string: `tcp:80:interface=::1` with each `:` of a value escaped; None for others."""
+    kind, *arguments = (part.replace("\\", "") for part in _PARTS.findall(endpoint) if part)
+    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    first = next((argument for argument in arguments if "=" not in argument), "")
+    port = named.get("port", first)
+    if kind not in _ANY_HOST or not (port.isascii() and port.isdecimal()):
+        return None
+    return named.get("interface") or _ANY_HOST[kind], int(port)
 
 
 def _endpoint(value: object) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp.model.errors import Fault, Overloaded, StorageFailed, StorageFull
@@ -300,8 +301,8 @@ class Committer:
         self._log.failure("the store failed in a way that nobody foresaw")
         return StorageFailed(str(error))
 
-    def _bug(self, failure: object) -> None:
-        self._log.critical("the committer stopped: {failure}", failure=failure)
+    def _bug(self, failure: Failure) -> None:
+        self._log.failure("writing stopped until the next write", failure)
 
 
 def _only_removes(unit: Unit) -> bool:

@@ -157,7 +157,11 @@ class Site:
         self.here = Here()
         self._stack.callback(self.here.end_processes)
         if self._namespaces:
-            self.lab = self._stack.enter_context(Lab())
+            try:
+                self.lab = self._stack.enter_context(Lab())
+            except BaseException:
+                self._stack.close()
+                raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:

@@ -20,6 +20,8 @@ from typing import Protocol
 from tests.system.namespaces import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+"""The checkout."""
+
 STOPPED = (0, -signal.SIGTERM)
 """The exit codes of an orderly stop: `twistd` ends by the signal that it was sent, once all is done, so that its parent sees why."""
 
@@ -49,16 +51,14 @@ class Place(Protocol):
 
 
 class Here:
-    """This machine as it is: for tests that need no more than its loopback, and so no root. A command prefix may go before programs."""
+    """This machine as it is: for tests that need no more than its loopback, and so no root."""
 
-    def __init__(self, prefix: Sequence[str] = ()) -> None:
-        self._prefix = tuple(prefix)
+    def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
 
     def run(self, command: Sequence[str], timeout_s: float = 60.0, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program to its end; whatever its exit code. Raises `TimeoutExpired`."""
-        whole = [*self._prefix, *command]
-        return subprocess.run(whole, input=text, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout_s, check=False)
 
     def popen(
         self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None, log: Path | None = None
@@ -67,7 +67,7 @@ class Here:
         with contextlib.ExitStack() as files:
             output = files.enter_context(log.open("a")) if log is not None else subprocess.DEVNULL
             process = subprocess.Popen(
-                [*self._prefix, *command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

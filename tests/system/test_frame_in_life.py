@@ -23,6 +23,7 @@ from tests.system.programs import STOPPED, environment, twistd, write_config
 
 _REFUSED = 78
 _DATABASE = "tree.db"
+_SKIP = None if shutil.which("curl") else "not installed: curl"
 
 
 def _run(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +33,8 @@ def _run(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class StopTests(SynchronousTestCase):
+    skip = _SKIP
+
     def test_stop_under_writes(self) -> None:
         """SIGTERM while writes are under way: an orderly end, the service manager is told, and every answered write is there."""
         with Site(namespaces=False) as site:
@@ -202,6 +205,8 @@ class RefusalTests(SynchronousTestCase):
 
 
 class TokenTests(SynchronousTestCase):
+    skip = _SKIP
+
     def test_admin_token(self) -> None:
         """The first start makes a token that only its owner can read; it stays over a restart, and is closed again if it was opened."""
         with Site(namespaces=False) as site:
@@ -272,7 +277,7 @@ def _stream(gateway: Gateway, path: str, last_event_id: int | None = None) -> It
 
 
 class EventStreamTests(SynchronousTestCase):
-    skip = None if shutil.which("curl") else "not installed: curl"
+    skip = _SKIP
 
     def test_resumed_after_restart(self) -> None:
         """A reader that comes back with its Last-Event-ID, after changes and a `kill -9`, gets what it missed and goes on live."""

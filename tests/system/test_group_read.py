@@ -17,7 +17,7 @@ from tests.system.namespaces import Host, skip_reason, wait_until
 from tests.system.nodes import Device, Devices, Gateway, Site
 from tests.system.pcap import Datagram, Wire
 
-_SKIP = skip_reason("tcpdump", "coap-client-notls", "coap-server-notls")
+_SKIP = skip_reason("tcpdump", "ss", "coap-client-notls", "coap-server-notls")
 _GATEWAY = "fd00:1::1"
 _COUNT = 30
 _FIXED = "ff15::4d32"

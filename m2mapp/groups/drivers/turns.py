@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 class _Line:
     def __init__(self) -> None:
-        self.waiting: deque[tuple[Callable[[], object], Deferred[object]]] = deque()
+        self.waiting: deque[tuple[Callable[[], Deferred[object]], Deferred[object]]] = deque()
         self.busy = self.serving = False
 
 
@@ -35,8 +35,8 @@ class Turns:
         """How many groups are being edited."""
         return len(self._lines)
 
-    def take(self, name: str, call: Callable[[], T | Deferred[T]]) -> Deferred[T]:
-        """Make the call when those before it of this name are done: a Deferred of what it gives or raises. Raises `TooManyRequests`."""
+    def take(self, name: str, call: Callable[[], Deferred[T]]) -> Deferred[T]:
+        """Make the call when those before it of this name are done; a Deferred of its result. Raises `TooManyRequests`."""
         line = self._lines.setdefault(name, _Line())
         if len(line.waiting) >= MOST_WAITING:
             raise TooManyRequests(f"{MOST_WAITING} changes of the group {name} are waiting")

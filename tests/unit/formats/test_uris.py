@@ -43,9 +43,27 @@ class ParseTests(SynchronousTestCase):
         for text in (
             *("", "temp1", "/a", "d1/a", "coap:d1", "coap:/d1", "//d1/a", "ftp://d1/a", "coap://", "coap:///a", "coap://:5683/"),
             *("coap://u@h/", "coap://u:p@h/", "coap://h/#f", "coap://h#", "coap://h:0/", "coap://h:65536/", "coap://h:x/", "coap://h:-1/"),
-            *("coap://h /", "coap://h/a b", "coap://h/\n", "coap://h/\x00", "coap://h/\ud800", "coap://-h/", "coap://a..b/", "coap://ü.example/"),
+            *(
+                "coap://h /",
+                "coap://h/a b",
+                "coap://h/\n",
+                "coap://h/\x00",
+                "coap://h/\ud800",
+                "coap://-h/",
+                "coap://a..b/",
+                "coap://ü.example/",
+            ),
             *("coap://[::1/", "coap://::1/", "coap://[192.0.2.1]/", "coap://[x]/", "coap://[::1]x/", "coap://256.1.1.1/", "coap://1.2.3/"),
-            *("coap://h//a", "coap://h/a//b", "coap://h/a//", "coap://h/.", "coap://h/../a", "coap://h/a/%2e%2e", "coap://h/a%2Fb", "coap://h/%00"),
+            *(
+                "coap://h//a",
+                "coap://h/a//b",
+                "coap://h/a//",
+                "coap://h/.",
+                "coap://h/../a",
+                "coap://h/a/%2e%2e",
+                "coap://h/a%2Fb",
+                "coap://h/%00",
+            ),
             *("coap://h/%ff", "coap://h/?%ff", "coap://h/%ed%a0%80", "coap://%31/"),
         ):
             fault = self.assertRaises(Malformed, parse_uri, text, "members[3]")
@@ -77,7 +95,9 @@ class TextTests(SynchronousTestCase):
     def test_path_and_address(self) -> None:
         """The same for paths and addresses by themselves."""
         self.assertEqual((path_uri(()), path_uri(("a b", "ü", "c"))), ("/", "/a%20b/%C3%BC/c"))
-        self.assertEqual([address_key(text) for text in ("FD00:0::1", "fe80::1%eth0", "D1.Example")], ["fd00::1", "fe80::1%eth0", "d1.example"])
+        self.assertEqual(
+            [address_key(text) for text in ("FD00:0::1", "fe80::1%eth0", "D1.Example")], ["fd00::1", "fe80::1%eth0", "d1.example"]
+        )
         self.assertEqual(parse_query(""), ())
 
     @given(
@@ -104,7 +124,13 @@ class TextTests(SynchronousTestCase):
             self.assertEqual(parse_uri(text), uri)
             self.assertEqual(parse_uri(text).text(), text)
 
-    @given(st.one_of(st.text(max_size=60), st.text(max_size=40).map(lambda text: "coap://" + text), st.text(max_size=40).map(lambda t: "coap://h/" + t)))
+    @given(
+        st.one_of(
+            st.text(max_size=60),
+            st.text(max_size=40).map(lambda text: "coap://" + text),
+            st.text(max_size=40).map(lambda t: "coap://h/" + t),
+        )
+    )
     def test_any_text(self, text: str) -> None:
         """Any text is a URI, whose text is stable, or a fault."""
         try:

@@ -78,7 +78,7 @@ class RequestTests(SynchronousTestCase):
 
 class AnswerTests(SynchronousTestCase):
     def test_after_a_join(self) -> None:
-        """2.xx: joined. Devices that know no groups: unsupported, and left alone. Others: failed, asked again. Silence: failed after five."""
+        """2.xx: joined. Devices that know no groups: unsupported, left alone. Others: failed, asked again. Silence: failed after five."""
         self.assertEqual(after_join(Answer("2.01"), 1), Told(Join.JOINED, None))
         for code in ("4.04", "4.05", "5.01"):
             self.assertEqual(after_join(Answer(code), 1), Told(Join.UNSUPPORTED, None))

@@ -51,7 +51,9 @@ class CreateTests(EditCase):
         shown = self.read(groups, "/groups/grp7")
         self.assertEqual((shown["name"], shown["type"], shown["reliable"]), ("grp7", "static", False))
         self.assertEqual((shown["uri"], shown["state"]), (f"http://{NODE_NAME}/groups/grp7", "joining"))
-        [one] = shown["fanoutSets"]  # type: ignore[misc]
+        sets = shown["fanoutSets"]
+        assert isinstance(sets, list)
+        [one] = sets
         self.assertEqual((one["name"], one["addressType"], one["fanoutAddress"]), ("1", "multicast-ipv6", FIRST_ADDRESS))
         self.assertEqual((one["fanoutURI"], one["memberList"]), ("/t", [uri_at(1), uri_at(2)]))
         self.assertEqual(self.read(groups, "/groups/grp7/fanoutSets/1"), one)

@@ -208,7 +208,7 @@ STEPS = st.lists(
 class PropertyTests(SynchronousTestCase):
     @given(st.sampled_from([Method.GET, Method.PUT, Method.POST]), st.integers(0, 6), STEPS)
     def test_any_order(self, method: Method, by_multicast: int, steps: list[tuple[str, int]]) -> None:
-        """Any order, loss, repetition and answers of strangers: it ends once, each member has one result or is silent, no result changes."""
+        """Any order, loss, repetition, strangers: it ends once, each member has one result or is silent, no result changes."""
         uris = [uri_at(number) for number in range(6)]
         machine = FanOut(
             method,
@@ -217,7 +217,8 @@ class PropertyTests(SynchronousTestCase):
             0.0,
             30.0,
         )
-        repaired, ended, first = False, 0, {}
+        repaired, ended = False, 0
+        first: dict[str, bytes] = {}
         for number, (what, which) in enumerate(steps):
             was_done, now = machine.done, 0.1 * number
             said = answer(payload=str(number).encode(), source=f"fd00::d{which}")

@@ -152,7 +152,7 @@ class AloneTests(SynchronousTestCase):
 
 class FixedTests(SynchronousTestCase):
     def test_most_devices_decide(self) -> None:
-        """The address that most devices with fixed groups listen to is used, without a join; one with another is asked alone by its state."""
+        """The address that most devices with fixed groups listen to is used, without a join; one with another is unsupported."""
         members = [
             member_at(1, fixed_groups=("ff05::1", "ff05::2")),
             member_at(2, fixed_groups=("ff05::2",)),

@@ -171,7 +171,7 @@ class LimitTests(ServiceCase):
         self.failureResultOf(groups.send(Method.GET, CONTENT, request_id=b"12345678"), LoopDetected)
         self.assertNoResult(groups.send(Method.GET, CONTENT, request_id=b"abcdefgh"))
         self.assertNoResult(groups.send(Method.GET, CONTENT + "/x", request_id=b"12345678"))
-        self.assertEqual([gathering.outgoing.request_id for gathering in groups.sender.gatherings][0], b"12345678")
+        self.assertEqual(groups.sender.gatherings[0].outgoing.request_id, b"12345678")
 
     def test_deadlines(self) -> None:
         """The configured deadline holds, a caller may ask for less, not for more; one that is over already is refused."""

@@ -72,7 +72,9 @@ class MappingTests(SynchronousTestCase):
         self.assertEqual(asked(groups, "/v/s"), ("g", ["/a/s", "/b/s", "http://n1.example.com/xxx/temp1/s?unit=C"]))
         found = mapped(groups, ("v",))
         assert found is not None
-        self.assertEqual(found[1][2], Local("http://n1.example.com/xxx/temp1?unit=C", ("xxx", "temp1"), "http://n1.example.com/xxx/temp1?unit=C"))
+        self.assertEqual(
+            found[1][2], Local("http://n1.example.com/xxx/temp1?unit=C", ("xxx", "temp1"), "http://n1.example.com/xxx/temp1?unit=C")
+        )
 
     def test_no_group(self) -> None:
         """At an address without groups nothing is asked."""
@@ -98,7 +100,9 @@ class DocumentTests(SynchronousTestCase):
     def test_kept_and_back(self) -> None:
         """A document is kept in one form; leisure is DEFAULT_LEISURE where nothing is said; a group without fan-out URI has none."""
         kept = check(mcAddress="FF35:30:3FFE:FFFF:1:0:0:1234", fanoutURI="/xx/aa", memberList=["/cc", "HTTP://N1.example.com"])
-        self.assertEqual(kept, {"mcAddress": ADDRESS, "fanoutURI": "/xx/aa", "memberList": ["/cc", "http://n1.example.com/"], "leisure": 5.0})
+        self.assertEqual(
+            kept, {"mcAddress": ADDRESS, "fanoutURI": "/xx/aa", "memberList": ["/cc", "http://n1.example.com/"], "leisure": 5.0}
+        )
         found = mc_group_of(Resource(("mcGroups", "g"), MC_GROUP, kept, None, None, 0, 0, 1))
         self.assertEqual(found, McGroup("g", ADDRESS, ("xx", "aa"), ("/cc", "http://n1.example.com/"), 5.0))
         self.assertNotIn("fanoutURI", check())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -30,8 +30,10 @@ from m2mapp.model.interfaces import IHandle, IMembership
 from m2mapp.model.messages import ANY_ETAG, Answer, Conditions, Method, Multicast, Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import Principal, Right
+from m2mapp.tree.paths import parse_path
 from m2mapp.tree.unit import Unit, Write
 from tests.unit.fakes import RecordingRequester, ask, build_tree
+from tests.unit.groups.parts import soon
 
 ONE, TWO = "ff35::1", "ff35::2"
 READER = Principal("coap:fd00::1", frozenset({Right.READ}))
@@ -79,9 +81,11 @@ class Member:
         """A request to /mcGroups or below."""
         payload = json.dumps(document).encode() if document is not None else b""
         request = ask(method, path, payload, "application/json" if document is not None else None, **more)
-        return maybeDeferred(lambda: self.service.handle(request))  # type: ignore[arg-type, return-value]
+        return soon(lambda: self.service.handle(request))
 
-    def join(self, name: str, address: str = ONE, fanout: str | None = "/v", members: Iterable[str] = ("/a",), **more: object) -> Deferred[Response]:
+    def join(
+        self, name: str, address: str = ONE, fanout: str | None = "/v", members: Iterable[str] = ("/a",), **more: object
+    ) -> Deferred[Response]:
         """PUT of an mcGroup."""
         document: dict[str, object] = {"mcAddress": address, "memberList": list(members), "leisure": 0.25}
         if fanout is not None:
@@ -90,9 +94,9 @@ class Member:
 
     def hear(self, path: str = "/v", method: Method = Method.GET, address: str = ONE, **more: object) -> Deferred[Response | None]:
         """A request to a group's address."""
-        given: dict[str, object] = {"principal": WRITER, **more}
-        request = ask(method, path, multicast=Multicast(address, 2), **given)
-        return maybeDeferred(lambda: self.service.handle_multicast(request))  # type: ignore[arg-type, return-value]
+        given: dict[str, object] = {"principal": WRITER, "multicast": Multicast(address, 2), **more}
+        request = Request(method, parse_path(path), **given)  # type: ignore[arg-type]
+        return soon(lambda: self.service.handle_multicast(request))  # type: ignore[arg-type, return-value]  # a Deferred of one of both
 
 
 class MemberCase(SynchronousTestCase):
@@ -120,7 +124,7 @@ class JoinTests(MemberCase):
         self.assertEqual(self.successResultOf(done).status, Status.CREATED)
 
     def test_the_system_refuses(self) -> None:
-        """An address that cannot be joined is a clear 503 with its name and the system's reason; nothing is written, nothing stays joined."""
+        """An address that cannot be joined is a clear 503 with its name and the system's reason; nothing is written nor joined."""
         member = self.build()
         member.membership.refuse.add(ONE)
         fault = self.failureResultOf(member.join("g"), Overloaded).value
@@ -195,7 +199,8 @@ class JoinTests(MemberCase):
         """A device is in so many groups and no more; a group that is there already may be written."""
         member = self.build()
         changes = tuple(
-            Write((*MC_GROUPS, f"g{number}"), "mcGroup", {"mcAddress": ONE, "memberList": ["/a"], "leisure": 0.0}) for number in range(MAX_MC_GROUPS)
+            Write((*MC_GROUPS, f"g{number}"), "mcGroup", {"mcAddress": ONE, "memberList": ["/a"], "leisure": 0.0})
+            for number in range(MAX_MC_GROUPS)
         )
         member.built.committer.commit(Unit(changes))
         self.failureResultOf(member.join("more"), TooLarge)
@@ -298,7 +303,7 @@ class AnswerTests(MemberCase):
         narrow = Principal("token", frozenset({Right.READ}), scopes=(("v",),))
         self.failureResultOf(member.hear(principal=narrow), Forbidden)
         anonymous = Request(Method.GET, ("v",), multicast=Multicast(ONE, 2))
-        self.failureResultOf(maybeDeferred(lambda: member.service.handle_multicast(anonymous)), Unauthenticated)  # type: ignore[arg-type, return-value]
+        self.failureResultOf(soon(lambda: member.service.handle_multicast(anonymous)), Unauthenticated)
         self.assertEqual(member.built.tree.get(("a",)).content, b"1")
 
     def test_several_members(self) -> None:
@@ -359,7 +364,9 @@ class ElsewhereTests(MemberCase):
         """A member elsewhere is asked there, with everything the request has and in the time that is left; its answer is ours."""
         member = self.build()
         member.join("g", members=["http://n1.example.com/xxx/temp1"])
-        done = member.hear("/v/s", Method.PUT, payload=b"9", content_type="text/plain", trace="ab" * 16, request_id=b"12345678", deadline=4.0)
+        done = member.hear(
+            "/v/s", Method.PUT, payload=b"9", content_type="text/plain", trace="ab" * 16, request_id=b"12345678", deadline=4.0
+        )
         [sent] = member.requester.sent
         self.assertEqual((sent.method, sent.uri, sent.payload), (Method.PUT, "http://n1.example.com/xxx/temp1/s", b"9"))
         self.assertEqual((sent.content_type, sent.trace, sent.request_id, sent.timeout_s), ("text/plain", "ab" * 16, b"12345678", 4.0))

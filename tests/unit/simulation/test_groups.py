@@ -39,7 +39,7 @@ class GroupCase(SynchronousTestCase):
         return site
 
     def check(self, site: Site, shown: dict[str, object], began_s: float) -> None:
-        """Whatever happened: each member has one result, its own, or is named silent; `complete` says which; it took no longer than said."""
+        """Whatever happened: each member has one result or is named silent; `complete` says which; it took no longer than said."""
         silent, found = shown["silent"], shown["members"]
         assert isinstance(silent, list)
         assert isinstance(found, dict)
@@ -163,7 +163,7 @@ class LossTests(GroupCase):
 class DeathTests(GroupCase):
     @seeded(5)
     def test_a_member_killed_in_mid_read(self, simulation: Simulation) -> None:
-        """A member that dies in the middle of a read is silent or has answered; back, with its groups from its disk, it answers the next."""
+        """A member that dies in mid-read is silent or has answered; back, with its groups from its disk, it answers the next."""
         site = self.build(simulation, 6)
         victim = site.members[2]
         when = simulation.scheduler.generator("when").uniform(0.0, 0.01)

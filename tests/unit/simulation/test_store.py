@@ -89,7 +89,7 @@ class StoreCase(SynchronousTestCase):
 class CrashTests(StoreCase):
     @seeded(5)
     def test_killed_under_concurrent_writes(self, simulation: Simulation) -> None:
-        """Ten times: eight clients write, the process or the power dies at a random instant; no answered write is lost, none is there by half."""
+        """Ten times: eight clients write, the power fails at a random instant; no answered write is lost, none is there by half."""
         box = self.build(simulation)
         random = simulation.scheduler.generator("crashes")
         expected: dict[str, bytes] = {}
@@ -130,7 +130,7 @@ class CrashTests(StoreCase):
 class FaultTests(StoreCase):
     @seeded(5)
     def test_flushes_that_fail(self, simulation: Simulation) -> None:
-        """Flushes that fail at random: their writers get `StorageFailed`, reads go on, it recovers, and a crash then loses nothing answered."""
+        """Flushes that fail at random: writers get `StorageFailed`, reads go on, it recovers; a crash then loses nothing answered."""
         box = self.build(simulation)
         random = simulation.scheduler.generator("faults")
         writers = Writers(box, random)

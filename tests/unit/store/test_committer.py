@@ -389,6 +389,24 @@ class FailureTests(CommitterCase):
         self.threads.finish()
         self.successResultOf(done)
 
+    def test_a_mistake_of_ours(self) -> None:
+        """Should applying what was flushed raise, it is logged, and later writes are taken all the same."""
+        apply, mistakes = self.tree.apply, [KeyError("a")]
+
+        def mistaken(staged: Staged) -> None:
+            if mistakes:
+                raise mistakes.pop()
+            apply(staged)
+
+        self.patch(self.tree, "apply", mistaken)
+        first = self.store.commit(put("a"))
+        self.threads.finish()
+        self.assertNoResult(first)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        second = self.store.commit(put("b"))
+        self.threads.finish()
+        self.successResultOf(second)
+
     def test_what_cannot_be_undone_yet(self) -> None:
         """While not even the undoing can be written nothing else is: it is tried again first."""
         self.database.fail_flushes = 1

@@ -147,6 +147,20 @@ class RefusalTests(FileCase):
             self.path.write_bytes(content)
             self.assert_refused("not a database")
 
+    def test_no_file(self) -> None:
+        """A folder in the database's place is refused, with the system's words."""
+        self.path.mkdir()
+        self.assertIn("tree.db: Is a directory", str(self.assertRaises(StoreRefused, self.load)))
+
+    def test_in_use_by_another_program(self) -> None:
+        """A file that another program has locked for itself is not called damaged."""
+        self.fill(3)
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("UPDATE state SET wal_starts = wal_starts")
+            refused = str(self.assertRaises(StoreRefused, self.load))
+        self.assertIn("no other program uses", refused)
+
     def test_the_database_of_another_program(self) -> None:
         """SQLite, but not ours: refused."""
         with closing(sqlite3.connect(self.path)) as connection:

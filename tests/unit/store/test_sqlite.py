@@ -134,6 +134,18 @@ class FailureTests(SqliteCase):
         (copy / "tree.db-wal").unlink()
         self.assertEqual(loaded(Database(copy)), answered)
 
+    def test_undone_later(self) -> None:
+        """Where not even the undoing can be written it is told, changes nothing, and can be done later."""
+        self.database.write([stage(self.tree, put("b"), apply=False)])
+        self.sync.failures = 1
+        self.assertRaises(StorageFailed, self.database.flush)
+        with closing(sqlite3.connect(self.folder / "tree.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            self.assertRaises(StorageFailed, self.database.undo)
+        self.database.undo()
+        self.database.repair()
+        self.assertEqual(loaded(self.database), {})
+
     def test_closed_before_the_repair(self) -> None:
         """What is closed after a failed flush is repaired first: the next process does not find what its writers were told is lost."""
         self.database.write([stage(self.tree, put("b"), apply=False)])

@@ -56,7 +56,7 @@ class FanOutCase(SynchronousTestCase):
 
 class SendingTests(FanOutCase):
     def test_one_datagram(self) -> None:
-        """The multicast request has the fan-out URI and suffix, query, payload, content type, identifier and the time until the deadline."""
+        """The multicast request has fan-out URI and suffix, query, payload, content type, identifier, and the time until the deadline."""
         run = Run(by_multicast=2, method=Method.PUT).start()
         [gathering] = run.sender.gatherings
         sent = gathering.outgoing
@@ -143,7 +143,8 @@ class RoomTests(FanOutCase):
         run = Run(alone=1)
         inner: Deferred[Answer] = Deferred()
 
-        def send(_: Outgoing) -> Deferred[Answer]:
+        def send(outgoing: Outgoing) -> Deferred[Answer]:
+            self.assertEqual(outgoing.uri, "coap://d1.example.org/t/x?u=C")
             outer: Deferred[None] = Deferred()
             outer.callback(None)
             return outer.addCallback(lambda _: inner)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TypeVar
+
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.groups.drivers.turns import MOST_WAITING, Turns
 from m2mapp.model.errors import Conflict, TooManyRequests
 
+T = TypeVar("T")
+
+
+def identity(end: Deferred[None]) -> Deferred[None]:
+    """An edit that ends when the test says."""
+    return end
+
+
+def note(done: list[T], what: T) -> Deferred[None]:
+    """An edit that is done at once."""
+    done.append(what)
+    return succeed(None)
+
 
 class TurnsTests(SynchronousTestCase):
     def test_one_after_another(self) -> None:
         """The second of a group begins when the first has ended; another group's does not wait."""
-        turns, begun = Turns(), []
+        turns = Turns()
+        begun: list[int] = []
         ends: list[Deferred[str]] = [Deferred(), Deferred(), Deferred()]
 
         def begin(number: int) -> Deferred[str]:
@@ -30,10 +47,11 @@ class TurnsTests(SynchronousTestCase):
 
     def test_the_result_comes_before_the_next_begins(self) -> None:
         """Who is done hears of it before the next edit is decided."""
-        turns, order = Turns(), []
+        turns = Turns()
+        order: list[str] = []
         end: Deferred[None] = Deferred()
         turns.take("g", lambda: end).addCallback(lambda _: order.append("answered"))
-        turns.take("g", lambda: order.append("begun"))
+        turns.take("g", partial(note, order, "begun"))
         end.callback(None)
         self.assertEqual(order, ["answered", "begun"])
 
@@ -41,11 +59,12 @@ class TurnsTests(SynchronousTestCase):
         """What an edit raises, or fails with, is its own; the next one begins."""
         turns = Turns()
 
-        def fail() -> None:
+        def refuse() -> Deferred[None]:
             raise Conflict("taken")
 
         end: Deferred[None] = Deferred()
-        first, second, third = turns.take("g", lambda: end), turns.take("g", fail), turns.take("g", lambda: succeed("done"))
+        first, second = turns.take("g", lambda: end), turns.take("g", refuse)
+        third = turns.take("g", lambda: succeed("done"))
         end.errback(Conflict("gone"))
         self.failureResultOf(first, Conflict)
         self.failureResultOf(second, Conflict)
@@ -53,23 +72,25 @@ class TurnsTests(SynchronousTestCase):
 
     def test_a_caller_that_goes_away(self) -> None:
         """An edit whose caller is gone is done all the same, once; the line goes on."""
-        turns, done = Turns(), []
+        turns = Turns()
+        done: list[str] = []
         end: Deferred[None] = Deferred()
         turns.take("g", lambda: end)
-        waiting = turns.take("g", lambda: done.append("second"))
+        waiting = turns.take("g", partial(note, done, "second"))
         waiting.cancel()
         self.failureResultOf(waiting)
         end.callback(None)
         self.assertEqual((done, len(turns)), (["second"], 0))
 
     def test_bounded(self) -> None:
-        """So many wait and no more; then it is 4.29, and nothing of those that wait is lost. Many that end at once are no deep recursion."""
-        turns, done = Turns(), []
+        """So many wait and no more; none of those that wait is lost, and many that end at once are no deep recursion."""
+        turns = Turns()
+        done: list[int] = []
         for _ in range(50):
             end: Deferred[None] = Deferred()
-            turns.take("g", lambda end=end: end)  # type: ignore[misc]
+            turns.take("g", partial(identity, end))
             for number in range(MOST_WAITING):
-                turns.take("g", lambda number=number: done.append(number))  # type: ignore[misc]
-            self.assertRaises(TooManyRequests, turns.take, "g", lambda: None)
+                turns.take("g", partial(note, done, number))
+            self.assertRaises(TooManyRequests, turns.take, "g", partial(note, done, 0))
             end.callback(None)
         self.assertEqual(len(done), 50 * MOST_WAITING)
