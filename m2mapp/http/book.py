@@ -137,6 +137,12 @@ class Connections:
             if channel.phase() in (Phase.IDLE, Phase.CLOSING):
                 channel.loseConnection()
 
+    def end_waiting(self) -> None:
+        """Wait for no answer any longer: who makes it answers with what there is."""
+        for channel in tuple(self.open):
+            if channel.phase() is Phase.ANSWERING and channel.handling is not None and channel.handling.on_late is not None:
+                channel.handling.on_late()
+
     def abort_all(self) -> None:
         """Close what is left."""
         for channel in tuple(self.open):

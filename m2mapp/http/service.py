@@ -59,7 +59,7 @@ class HttpService(Service):
         self._reactor = reactor
         self._endpoints = tuple(endpoints)
         limits, metrics = parts.limits, parts.metrics
-        self._grace_s = limits.grace_s
+        self._grace_s, self._linger_s = limits.grace_s, limits.linger_s
         self.connections = Connections(limits, reactor, parts.clock, metrics)
         self._streams = Streams(parts.tree, parts.journals, reactor, limits, metrics)
         edge_parts = Parts(parts.handler, parts.tokens, self._streams, pages.pages(metrics, parts.unready))
@@ -86,7 +86,10 @@ class HttpService(Service):
         self._sweep = self._reactor.callLater(SWEEP_S, self._on_sweep)
 
     def stopService(self) -> Deferred[None]:
-        """Take no new connections, let what is under way finish within the grace, end streams. Fires when all is closed."""
+        """Take no new connections, end streams, let what is under way finish within the grace. Fires when all is closed.
+
+        What is not finished then is answered with what there is, and what is still open a little later is cut off.
+        """
         super().stopService()
         if self._sweep is not None:
             self._sweep.cancel()
@@ -126,12 +129,14 @@ class HttpService(Service):
         if not connections.open:
             done.callback(None)
             return done
-        abort = self._reactor.callLater(self._grace_s, connections.abort_all)
+        end = self._reactor.callLater(self._grace_s, connections.end_waiting)
+        abort = self._reactor.callLater(self._grace_s + self._linger_s, connections.abort_all)
 
         def drained() -> None:
             connections.drained = None
-            if abort.active():
-                abort.cancel()
+            for call in (end, abort):
+                if call.active():
+                    call.cancel()
             done.callback(None)
 
         connections.drained = drained

@@ -134,18 +134,29 @@ class ServiceTests(SynchronousTestCase):
         self.successResultOf(stopped)
 
     def test_grace(self) -> None:
-        """What does not end within the grace is cut off."""
+        """When the grace is over, a request under way is answered with what there is then; what is still open is cut off a little later."""
         self.service.startService()
-        client = self.client()
-        self.handler.outcome = Deferred()
-        client.send(encode("GET", "/a"))
+        waiting, half = self.client(), self.client()
+        partial: Deferred[Response] = Deferred(lambda answer: answer.callback(Response(Status.CONTENT, b"so far")))
+        self.handler.outcome = partial
+        waiting.send(encode("GET", "/a"))
+        half.send(encode("GET", "/b")[:20])
         stopped = self.service.stopService()
         self.reactor.advance(4.9)
-        self.assertNoResult(stopped)
+        self.assertEqual(waiting.answers(), [])
         self.reactor.advance(0.2)
-        self.assertTrue(client.transport.aborted)
-        client.settle()
+        (answer,) = waiting.answers()
+        self.assertEqual((answer.code, answer.body), (200, b"so far"))
+        waiting.settle()
+        self.assertNoResult(stopped)
+        self.reactor.advance(2.0)
+        self.assertTrue(half.transport.aborted)
+        half.settle()
         self.successResultOf(stopped)
+
+    def test_protocols_of_tls(self) -> None:
+        """A TLS client that offers protocols is given HTTP/1.1."""
+        self.assertEqual(self.service.factory.acceptableProtocols(), [b"http/1.1"])
 
     def test_streams(self) -> None:
         """Streams end in good order."""
