@@ -18,7 +18,7 @@ from tests.bench.report import machine
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "soak.md"
 SEEDS = "200"
-_RUNS = (
+_RUNS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("kill -9 of the store under concurrent writes, and full disks", "tests/system/test_store_crash.py", {}),
     ("kill -9 of a gateway under concurrent HTTP writes", "tests/system/test_kill9.py", {}),
     ("a full disk under a gateway", "tests/system/test_disk_full.py", {}),

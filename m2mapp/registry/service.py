@@ -24,10 +24,10 @@ from m2mapp.model.messages import UNCONDITIONAL, Method, Request, Response, Stat
 from m2mapp.model.metrics import Metrics
 from m2mapp.registry import rd
 from m2mapp.registry.drivers.expiry import Expiry
-from m2mapp.tree.name_index import NameIndex
 from m2mapp.registry.lifetimes import Lifetimes
 from m2mapp.registry.scl import LAST_SEEN, SOURCE, describe, name_of
 from m2mapp.tree.etags import LINKS_TAG, etag
+from m2mapp.tree.name_index import NameIndex
 from m2mapp.tree.registrations import SCL, SCLS
 from m2mapp.tree.representation import MAX_PAGE, document_response, page_of
 from m2mapp.tree.resources import Decision, ResourceRules

@@ -30,9 +30,7 @@ _BENCHMARKS = (
 def main() -> int:
     """Run them; the number of those that failed."""
     now = datetime.now(tz=UTC).strftime("%Y-%m-%d")
-    parts = [
-        f"# Benchmarks\n\n`make bench` on {now}: {machine()}.\nOne run on a noisy machine: the ratios within a run are what counts.\n"
-    ]
+    parts = [f"# Benchmarks\n\n`make bench` on {now}: {machine()}.\nOne run on a noisy machine: the ratios within a run are what counts.\n"]
     failed = 0
     for name, title, program in _BENCHMARKS:
         text = _run(name) if not program or shutil.which(program) else None

@@ -21,6 +21,6 @@ class Bare(Resource):
 
 
 if __name__ == "__main__":
-    reactor.listenTCP(int(sys.argv[1]), Site(Bare()), interface="127.0.0.1")  # type: ignore[attr-defined]
-    reactor.callWhenRunning(print, "ready", flush=True)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.listenTCP(int(sys.argv[1]), Site(Bare()), interface="127.0.0.1")  # type: ignore[arg-type]
+    reactor.callWhenRunning(print, "ready", flush=True)
+    reactor.run()

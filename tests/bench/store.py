@@ -61,7 +61,9 @@ class ThreadDatabase(Database):
         self._held = units, volatile
 
     def flush(self) -> None:
-        super().write(*self._held)
+        held, self._held = self._held, ((), ())
+        if held[0]:
+            super().write(*held)
         self._unflushed.clear()
 
 
@@ -180,6 +182,8 @@ async def compare_ways(folder: Path, length_s: float) -> str:
     lines = [head, "|---|---|---|---|---|---|"]
     threads = StoreThreads(reactor)
     threads.start()
+    # Whatever comes of it, threads that run on would keep the process from ending.
+    reactor.addSystemEventTrigger("during", "shutdown", threads.stop)
     for writers in (1, WRITERS):
         for state, pause_s in REACTOR.items():
             memory = 0.0
@@ -194,7 +198,6 @@ async def compare_ways(folder: Path, length_s: float) -> str:
                 memory = memory or found.per_s
                 commit, lag = (", ".join(f"{figure:.2f}" for figure in figures) for figures in (found.commit_ms, found.lag_ms))
                 lines.append(f"| {name} | {writers} | {state} | {found.per_s:,.0f} ({found.per_s / memory:.2f}) | {commit} | {lag} |")
-    threads.stop()
     return "\n".join(lines)
 
 

@@ -98,7 +98,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_zones(self) -> None:
         """A link-local device is known by its zone, where it is registered with one; without one it may be in any."""
-        machine = build_machine(target(1, "fe80::1%eth0"), target(2, "FE80::2"))
+        machine = build_machine(target(1, "fe80::1%eth0"), target(2, "fe80::2"))
         self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fe80::1%eth1"), 100.1), [])
         self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fe80::1%eth0"), 100.1), [uri_at(1)])
         self.assertEqual(machine.multicast_answer(machine.legs[0], answer(source="fe80::2%eth1"), 100.1), [uri_at(2)])

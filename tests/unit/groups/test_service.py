@@ -104,6 +104,24 @@ class FanOutTests(ServiceCase):
         groups.send(Method.GET, CONTENT)
         self.assertEqual((groups.sender.gatherings, sorted(sent.uri for sent in groups.requester.sent[2:])), ([], [uri_at(1), uri_at(2)]))
 
+    def test_what_changes_counts_at_once(self) -> None:
+        """A device that moves, a member that is new and one that goes: the next request is made for the group as it is then."""
+        groups = self.build_joined(2)
+        groups.send(Method.GET, CONTENT)
+        groups.register(1, addresses=["fd00::e1"])
+        groups.send(Method.GET, CONTENT)
+        for source in ("fd00::e1", "fd00::d2"):
+            groups.sender.gatherings[1].answer(answer(source=source))
+        self.assertTrue(json.loads(self.successResultOf(groups.asked[-1]).payload)["complete"])
+        groups.send(Method.POST, "/groups/g/members", {"members": [uri_at(9)]})
+        groups.send(Method.GET, CONTENT)
+        self.assertEqual(groups.requester.sent[-1].uri, uri_at(9))
+        groups.deregister(2)
+        groups.clock.advance(1.0)
+        before = len(groups.sender.gatherings)
+        groups.send(Method.GET, CONTENT)
+        self.assertEqual(len(groups.sender.gatherings), before)
+
     def test_a_large_payload(self) -> None:
         """What does not fit one datagram goes to each member alone."""
         groups = self.build_joined()

@@ -45,6 +45,19 @@ class JoinTests(GroupCase):
         self.assertEqual(joins(groups), ["joined", "joined"])
         self.assertEqual(len(groups.requester.sent), 2)
 
+    def test_devices_that_share_an_address(self) -> None:
+        """Of devices at one address each is told of its own member, the one at its port, by its own name."""
+        groups = self.build()
+        for number in (1, 2, 3, 4):
+            groups.register(number, addresses=["192.0.2.1" if number % 2 else "192.0.2.2"], port=5001 + number // 3)
+        groups.make([f"coap://192.0.2.{host}:{port}/t" for host in (1, 2) for port in (5001, 5002)])
+        self.assertEqual(
+            sorted((sent.uri.partition("/mcGroups")[0], str(told_document(sent)).count("/t")) for sent in groups.requester.sent),
+            [(f"coap://192.0.2.{host}:{port}", 2) for host in (1, 2) for port in (5001, 5002)],
+        )
+        groups.join_all()
+        self.assertEqual([set(one.joins.values()) for one in groups.sets()], [{Join.JOINED}, {Join.JOINED}])
+
     def test_bounded(self) -> None:
         """So many are told at a time and no more; each confirmation tells the next. All are joined in the end."""
         groups = self.build(100)
