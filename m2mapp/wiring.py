@@ -5,6 +5,7 @@ How one node is built is in `node`.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -167,11 +168,17 @@ def makeService(options: Mapping[str, Any]) -> IService:
     """The service of `twistd m2m`: the nodes of the configuration. A store or a token file that is refused ends the program with 78."""
     world, threads = system_world()
     nodes = Nodes(threads)
+    # A tree being loaded is only growing: the collector would walk it again and again, and find nothing.
+    gc.disable()
     try:
         for settings in options["settings"]:
             make_node(settings, world).setServiceParent(nodes)
     except (StoreRefused, TokenFileError) as refused:
         _end([str(refused)], EXIT_CONFIG)
+    finally:
+        gc.enable()
+    # What is there now stays: later collections, which stop the reactor, need not look at it.
+    gc.freeze()
     return nodes
 
 

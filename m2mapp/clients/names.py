@@ -68,7 +68,7 @@ class Names:
         """An address and the port for the URI. Fails with `PeerFailed`."""
         if uri.address is not None:
             return succeed((uri.host, uri.port))
-        device = self._registrations.at_host(uri.host)
+        device = self._registrations.at_host(uri.host, uri.port)
         if device is not None and device.addresses:
             return succeed((device.addresses[0], _port(uri, device.scheme, device.port)))
         peer = self._peers.get(uri.host)

@@ -15,10 +15,12 @@ from m2mapp.coap.addresses import canonical, parse_uri, remote_of
 from m2mapp.coap.context import Context
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Options, uint
+from m2mapp.coap.observation import Observation, OnAnswer, OnEnd
+from m2mapp.coap.shared import SharedObservations
 from m2mapp.coap.transfer import Asking, Transfer
 from m2mapp.coap.transmission import Repeats
-from m2mapp.model.errors import Fault, NotSupported
-from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing
+from m2mapp.model.errors import Fault, Malformed, NotSupported
+from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing
 from m2mapp.net.interfaces import Sockaddr
 
 _LONGEST_CAUSE = 255
@@ -52,6 +54,7 @@ class CoapClient:
         self._endpoint = endpoint
         self._context = context
         self._interface_index = interface_index
+        self.shared = SharedObservations(self.observe, context)
 
     def request(
         self, outgoing: Outgoing, remote: Sockaddr | None = None, *, confirmable: bool = True, repeats: Repeats | None = None
@@ -63,9 +66,7 @@ class CoapClient:
         an answer that is none), `DeadlinePassed` after `timeout_s`, `Overloaded`, `Malformed` for the URI, `NotSupported`.
         """
         try:
-            target = parse_uri(outgoing.uri)
-            to = canonical(remote) if remote is not None else remote_of(target, self._interface_index)
-            uri_options = target.options(to)
+            to, uri_options = self._where(outgoing, remote)
             if outgoing.request_id is not None:
                 # A group operation: the next server must answer while this one still waits (spec section 4).
                 uri_options.append((numbers.DEADLINE, uint(min(int(outgoing.timeout_s * 1000), _LONGEST_DEADLINE_MS))))
@@ -75,6 +76,28 @@ class CoapClient:
             return Transfer(asking, self._endpoint, self._context).start()
         except Fault as fault:
             return fail(fault)
+
+    def observe(self, outgoing: Outgoing, remote: Sockaddr | None, on_answer: OnAnswer, on_end: OnEnd) -> Observation:
+        """Observe the resource of a GET (RFC 7641). `remote` as in `request`; `timeout_s` is for the answer to a registration.
+
+        `on_answer` is called with each newer state; `on_end` once, unless it is cancelled: with the answer (4.04 where the resource was
+        deleted) or the fault that ended it. A peer that falls silent after a first answer does not end it: it is asked again, later
+        each time. `shared` does the same with one observation for all here. Raises `Overloaded`, `PeerFailed`, `Malformed` for the URI
+        and for another method, `NotSupported`.
+        """
+        if outgoing.method is not Method.GET:
+            raise Malformed("method", outgoing.method.value, "GET: nothing else can be observed")
+        to, uri_options = self._where(outgoing, remote)
+        asking = Asking(numbers.CODE_OF_METHOD[Method.GET], to, request_options(outgoing, uri_options), b"", outgoing.timeout_s)
+        observation = Observation(asking, (on_answer, on_end), self._endpoint, self._context)
+        observation.start()
+        return observation
+
+    def _where(self, outgoing: Outgoing, remote: Sockaddr | None) -> tuple[Sockaddr, list[tuple[int, bytes]]]:
+        """The address that a request goes to, and the options of its URI."""
+        target = parse_uri(outgoing.uri)
+        to = canonical(remote) if remote is not None else remote_of(target, self._interface_index)
+        return to, target.options(to)
 
     def rtt_s(self, remote: Sockaddr) -> float | None:
         """The round-trip time seen with a peer, smoothed, in seconds; None where none was seen yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from m2mapp.coap.observer import Reason
 from m2mapp.model.metrics import Counter, Metrics
 
 _PREFIX: Final = "m2mapp_coap_"
@@ -17,8 +18,13 @@ class Counters:
         "given_up",
         "late",
         "malformed",
+        "notifications",
+        "observations_ended",
+        "observers_refused",
         "received",
         "refused",
+        "registered_again",
+        "reordered",
         "repeated",
         "requests",
         "resets_received",
@@ -48,4 +54,12 @@ class Counters:
         self.refused = counter("refused", "Requests refused because too much is under way.")
         self.failed = counter("failed", "Requests that were answered 5.00 for a fault of this program.")
         self.suppressed = counter("suppressed", "Answers not sent, by the rules of multicast or No-Response.")
+        self.notifications = counter("notifications", "Notifications sent to observers, each attempt counted.")
+        self.reordered = counter("notifications_reordered", "Notifications of peers that came after newer ones, and were dropped.")
+        self.registered_again = counter("observations_registered_again", "Registrations of this node as an observer, made anew.")
+        self.observers_refused = counter("observers_refused", "Registrations answered without Observe, for want of room.")
+        about = "Observations of this node's resources that ended."
+        self.observations_ended = {
+            reason: metrics.counter(f"{_PREFIX}observations_ended_total", about, reason=reason.value) for reason in Reason
+        }
         self.late = counter("late_group_answers", "Answers to group requests that came after these were closed.")

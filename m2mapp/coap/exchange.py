@@ -123,7 +123,7 @@ class MessageLayer:
             self._reset(mid, source, local)
 
     def _on_group_request(self, message: Message, source: Sockaddr, multicast: Multicast) -> None:
-        inbound = self._new(message, source, None)
+        inbound = self._new(message, source, None, unicast=False)
         if inbound is not None:
             inbound.interface = multicast.interface
             inbound.multicast = multicast
@@ -137,6 +137,8 @@ class MessageLayer:
             # Not remembered: the token says whether it is waited for, once, and a group's answers come by the thousand.
             if not self._above.on_response(message, source):
                 self._counters.unexpected.value += 1
+                if message.first(things.OBSERVE) is not None:  # RFC 7641, section 3.6: this ends what nobody here observes any more
+                    self._reset(message.mid, source, local)
         else:
             inbound = self._new(message, source, local)
             if inbound is None:
@@ -160,7 +162,7 @@ class MessageLayer:
         elif message.mtype == things.CON:
             self._reset(message.mid, source, local)
 
-    def _new(self, message: Message, source: Sockaddr, local: str | None) -> Inbound | None:
+    def _new(self, message: Message, source: Sockaddr, local: str | None, *, unicast: bool = True) -> Inbound | None:
         """The message, remembered; None where it came before and has got again what it got then (RFC 7252, section 4.5)."""
         now = self._clock.seconds()
         peer = self._heard(source, now)
@@ -170,7 +172,8 @@ class MessageLayer:
             inbound.local = local
             return inbound
         self._counters.repeated.value += 1
-        if not isinstance(before, Inbound) and before[2]:
+        if not isinstance(before, Inbound) and before[2] and (message.mtype == things.CON or (unicast and _is_reset(before[2]))):
+            # What is acknowledged must be confirmable, and to what a group was sent there is no Reset (RFC 7252, sections 4.2 and 8.1).
             self._send(before[2], source, local)
         return None
 
@@ -237,10 +240,10 @@ class MessageLayer:
         elif transmission in peer.waiting:
             peer.waiting.remove(transmission)
 
-    def answer(self, inbound: Inbound, message: Message) -> None:
+    def answer(self, inbound: Inbound, message: Message, told: Callable[[Outcome], None] | None = None) -> None:
         """Answer a request: piggybacked in the acknowledgement, or separately where that went before (RFC 7252, section 5.2).
 
-        Of the message, type and message ID are chosen here.
+        Of the message, type and message ID are chosen here. `told` is called with what becomes of a separate answer.
         """
         peer = inbound.peer
         if not inbound.confirmable:
@@ -254,9 +257,11 @@ class MessageLayer:
         else:
             separate = Message(things.CON, message.code, 0, message.token, message.options, message.payload)
             try:
-                self.send(peer.address, separate, _ignore, local=inbound.local)
+                self.send(peer.address, separate, told or _ignore, local=inbound.local)
             except (Overloaded, PeerFailed):
                 self._counters.refused.value += 1
+                if told is not None:
+                    told(Outcome.GIVEN_UP)
 
     def acknowledge(self, inbound: Inbound) -> None:
         """Acknowledge it without an answer; one that comes later goes separately."""
@@ -344,6 +349,10 @@ class MessageLayer:
             self._multicast.clear()
         known = self._multicast[destination] = ip_address(destination).is_multicast
         return known
+
+
+def _is_reset(datagram: bytes) -> bool:
+    return datagram[0] >> 4 & 3 == things.RST
 
 
 def _ignore(_outcome: Outcome) -> None:

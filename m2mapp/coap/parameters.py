@@ -50,7 +50,12 @@ class TransmissionParameters:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one source, and all together, may take up here. Bytes count the answers kept, with what keeping them costs."""
+    """What one source, and all together, may take up here. Bytes count the answers kept, with what keeping them costs.
+
+    Of observers (RFC 7641): how many; the bytes of a registration's options, each counted with 64 more; `observe_unconfirmed`: so many
+    notifications in a row may be non-confirmable; `observe_confirm_s`: none when nobody confirmed for so long; `observe_probe_s`: one
+    without a change then; `observe_settle_s`: so long without a change ends a burst; `observe_pace_s`: the least time between two.
+    """
 
     peers: int = 10_000
     messages_per_peer: int = 1_024
@@ -70,3 +75,12 @@ class Limits:
     transfer_idle_s: float = 60.0
     ack_delay_s: float = 0.5
     awaited: int = 16_384
+    observers: int = 4_096
+    observers_per_host: int = 256
+    observers_per_resource: int = 2_048
+    observe_request_bytes: int = 4_096
+    observe_unconfirmed: int = 19
+    observe_confirm_s: float = 600.0
+    observe_probe_s: float = 86_400.0
+    observe_settle_s: float = 5.0
+    observe_pace_s: float = 0.1

@@ -29,6 +29,7 @@ class Asked:
     etags: tuple[bytes, ...] = ()
     block1: Block | None = None
     block2: Block | None = None
+    observe: int | None = None
     size1: int | None = None
     no_response: int | None = None
     request_id: bytes | None = None
@@ -135,6 +136,10 @@ def _block2(asked: Asked, value: bytes) -> None:
     asked.block2 = Block.parse(value, "Block2")
 
 
+def _observe(asked: Asked, value: bytes) -> None:
+    asked.observe = number_in(value)
+
+
 def _size1(asked: Asked, value: bytes) -> None:
     asked.size1 = number_in(value)
 
@@ -170,6 +175,7 @@ _READ_BY: Final[dict[int, Callable[[Asked, bytes], None]]] = {
     things.URI_HOST: _ignored,
     things.ETAG: _etag,
     things.IF_NONE_MATCH: _if_none_match,
+    things.OBSERVE: _observe,
     things.URI_PORT: _ignored,
     things.URI_PATH: _uri_path,
     things.CONTENT_FORMAT: _content_format,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -17,12 +18,14 @@ from twisted.python.failure import Failure
 
 from m2mapp.coap import things
 from m2mapp.coap.answers import continue_message, is_wanted, response_message
-from m2mapp.coap.blocks import KeptAnswers, Uploads, transfer_key
+from m2mapp.coap.blocks import KeptAnswers, Key, Uploads, transfer_key
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.faults import Refused, fault_message, refusal_message
 from m2mapp.coap.message import Message
+from m2mapp.coap.observer import REGISTER, Observable, Observer, Place, Registration
+from m2mapp.coap.observers import Observers
 from m2mapp.coap.peers import Inbound
 from m2mapp.coap.requests import Asked, method_of, read_options
 from m2mapp.model.errors import Fault, InternalError, Malformed, Overloaded, TooManyRequests
@@ -50,6 +53,7 @@ class _Serving:
     asked: Asked | None = None
     method = Method.GET
     deadline: Deadline | None = None
+    observer: Observer | None = None
     from_kept = False
     under_way = False
     done = False
@@ -76,7 +80,12 @@ class Server:
         self._leisurely: dict[_Serving, Deadline] = {}
         self.kept = KeptAnswers(context.limits)
         self.uploads = Uploads(context.limits)
+        self.observers = Observers(handle, principals.principal, self._keep, context)
         self.under_way = 0
+
+    def observe(self, observable: Observable) -> None:
+        """Say what clients can observe; without that every Observe option is ignored. Called once, before the start."""
+        self.observers.observe(observable)
 
     def on_request(self, layer: MessageLayer, inbound: Inbound, message: Message) -> None:
         """Serve one request. Never raises."""
@@ -84,7 +93,8 @@ class Server:
         self._guarded(_Serving(layer, inbound, message, f"{self._traces.getrandbits(128) or 1:032x}"), self._begin)
 
     def stop(self) -> None:
-        """Forget transfers that are not whole; what handlers still have under way is not answered any more."""
+        """Forget transfers that are not whole, and observers; what handlers still have under way is not answered any more."""
+        self.observers.stop()
         if self._expiring is not None:
             self._expiring.cancel()
             self._expiring = None
@@ -130,7 +140,10 @@ class Server:
             payload = self._blocks(serving, asked)
             if payload is None:
                 return
-        result = self._handle(self._request(serving, asked, payload or b""))
+        request = self._request(serving, asked, payload or b"")
+        if asked.observe is not None or self.observers:
+            self._observe(serving, asked, request)
+        result = self._handle(request)
         if isinstance(result, Deferred):
             self._wait(serving, result)
         else:
@@ -158,6 +171,25 @@ class Server:
             asked.cause,
             inbound.multicast,
         )
+
+    def _observe(self, serving: _Serving, asked: Asked, request: Request) -> None:
+        """Add or remove an observer as Observe says (RFC 7641, section 2); where it cannot be, the request is served without.
+
+        A token that its endpoint uses for another request is no longer one of an observation. The further blocks of a notification
+        may be asked for with any token.
+        """
+        inbound = serving.inbound
+        if inbound.multicast is not None or (asked.block2 is not None and asked.block2.number):
+            return
+        place = Place(serving.layer, inbound.peer.address, inbound.local, inbound.interface, inbound.token)
+        may = serving.method is Method.GET and asked.block1 is None and not asked.no_response
+        if asked.observe == REGISTER and may:
+            # Nothing is heard from the source when it is told, and no time or identifier of this one request holds then.
+            again = replace(request, source=None, deadline=None, request_id=None)
+            registration = Registration(place, again, asked, transfer_key(serving.message, place.address))
+            serving.observer = self.observers.register(registration, serving.message)
+        else:
+            self.observers.cancel(place.key)
 
     def _check_room(self, serving: _Serving) -> None:
         """Raise where this source, or all together, have too much under way."""
@@ -220,8 +252,7 @@ class Server:
         asked = serving.asked or Asked()
         message, block = response_message(response, serving.method, asked, serving.message.token)
         if block is not None and not serving.from_kept:
-            self.kept.keep(transfer_key(serving.message, serving.inbound.peer.address), response, self._clock.seconds())
-            self._expire_later()
+            self._keep(transfer_key(serving.message, serving.inbound.peer.address), response)
         if serving.inbound.multicast is None and asked.no_response is None:
             self._send_now(serving, message)
         else:
@@ -247,7 +278,16 @@ class Server:
         if serving.under_way:
             self._leisurely.pop(serving, None)
             self._finish(serving)
-        serving.layer.answer(serving.inbound, message)
+        observer = serving.observer
+        if observer is None:
+            serving.layer.answer(serving.inbound, message)
+        else:
+            serving.layer.answer(serving.inbound, self.observers.first(observer, message), partial(self.observers.first_told, observer))
+
+    def _keep(self, key: Key, response: Response) -> None:
+        """Keep a response while its blocks are fetched."""
+        self.kept.keep(key, response, self._clock.seconds())
+        self._expire_later()
 
     def _count(self, serving: _Serving) -> None:
         if not serving.under_way:

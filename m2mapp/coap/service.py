@@ -23,6 +23,7 @@ from m2mapp.coap.counters import Counters
 from m2mapp.coap.deadlines import Deadlines
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.gather import Gathering, GroupSender
+from m2mapp.coap.observer import Observable
 from m2mapp.coap.parameters import Limits, TransmissionParameters
 from m2mapp.coap.server import Principals, Server
 from m2mapp.model.interfaces import IGroupSender, IHandle, IMembership
@@ -101,6 +102,10 @@ class CoapService(Service):
         super().stopService()
         return self.endpoint.stop()
 
+    def observe(self, observable: Observable) -> None:
+        """Say what clients of this node can observe (RFC 7641); without that, nothing. Called once, before the start."""
+        self.server.observe(observable)
+
     def register_gauges(self, metrics: Metrics) -> None:
         """Show the depth of what this service keeps."""
 
@@ -108,6 +113,8 @@ class CoapService(Service):
             metrics.gauge(f"m2mapp_coap_{name}", about, read)
 
         gauge("requests_under_way", "Requests that a handler has not answered yet.", lambda: self.server.under_way)
+        gauge("observers", "Observers of this node's resources.", lambda: len(self.server.observers))
+        gauge("observations", "Observations of this node at others.", lambda: len(self.client.shared))
         gauge("requests_awaited", "Tokens of requests of this node that are in use.", lambda: len(self.endpoint.tokens))
         gauge("peers", "Peers known to the message layer.", lambda: sum(len(layer.peers) for layer in self.endpoint.layers))
         gauge("messages_kept", "Messages remembered, to know repetitions.", self._messages_kept)

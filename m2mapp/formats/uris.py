@@ -23,9 +23,9 @@ MAX_PORT = 65535
 _EXPECTED = "a URI such as coap://d1.example.org/temp"
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?")
 _AUTHORITY = re.compile(r"(?:\[(?P<v6>[^\]@]+)\]|(?P<name>[^\[\]:@]+))(?::(?P<port>[0-9]{0,5}))?")
-_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
-"""What most paths are: nothing in them needs a second look."""
-_REMEMBERED_HOSTS = 4096
+_PLAIN = re.compile(r"(coap|http)://([a-z0-9][a-z0-9.-]{0,252})(?::([1-9][0-9]{0,4}))?((?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16})")
+"""What most URIs are: nothing in them needs a second look but the host, and the size of the port and the path."""
+_REMEMBERED_HOSTS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,11 @@ def parse_uri(text: object, field: str = "uri") -> Uri:
     Refused are user information, a fragment, and a path that the tree could not have: with an empty segment but the last, with `.` or
     `..`, with a segment that is not printable or has a `/`.
     """
+    plain = _PLAIN.fullmatch(text) if isinstance(text, str) else None
+    if plain is not None and len(plain[4]) <= MAX_PART_BYTES:
+        found = _plain(plain)
+        if found is not None:
+            return found
     if not isinstance(text, str) or not text.isprintable() or " " in text:
         raise Malformed(field, text, _EXPECTED)
     if len(text) > MAX_URI_BYTES:
@@ -106,6 +111,16 @@ def address_key(address: str) -> str:
         return address.lower()
 
 
+def _plain(match: re.Match[str]) -> Uri | None:
+    """The URI of a plain text, or None where it is none after all: then the long way says why."""
+    scheme, name, port, path = match.groups()
+    number = int(port) if port else DEFAULT_PORTS[scheme]
+    try:
+        return Uri(scheme, _host(name), number, tuple(path[1:].split("/"))) if number <= MAX_PORT else None
+    except ValueError:
+        return None
+
+
 def _authority(text: str, field: str, whole: str) -> tuple[str, int | None]:
     """Host and port; None: the scheme's."""
     match = _AUTHORITY.fullmatch(text)
@@ -141,8 +156,6 @@ def _host(text: str) -> str:
 def _path(text: str, field: str, whole: str) -> Path:
     if text in ("", "/"):
         return ()
-    if len(text) <= MAX_PART_BYTES and _PLAIN_PATH.fullmatch(text):
-        return tuple(text[1:].split("/"))
     segments = text[1:].removesuffix("/").split("/")
     if "%" in text:
         segments = [_decoded(segment, field, whole) for segment in segments]

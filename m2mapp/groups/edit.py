@@ -140,7 +140,7 @@ def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddr
     members = kept["members"]
     uris: Sequence[object] = members if isinstance(members, list) else ()
     before = expected_sets(around.tree, name)
-    after = plan([_member(around, index, uri) for index, uri in enumerate(uris)], policy, before, take)
+    after = plan([_member(around, index, str(uri)) for index, uri in enumerate(uris)], policy, before, take)
     known = {one.name: one for one in before}
     changes: list[Write | Remove] = [
         Write((*GROUPS, name, SETS, one.name), FANOUT_SET, one.document()) for one in after if known.get(one.name) != one
@@ -150,17 +150,18 @@ def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddr
     return changes
 
 
-def _member(around: Surroundings, index: int, text: object) -> Member:
-    uri = parse_uri(text, f"members[{index}]")
+def _member(around: Surroundings, index: int, text: str) -> Member:
+    """The member of that URI, which has been checked and is in its one form."""
+    uri = parse_uri(text)
     local = around.is_own(uri)
     if local and uri.path[:1] == GROUPS:
         raise NotSupported(f"members[{index}]: {uri.text()} is a group of this node; groups in groups are not made by this version")
-    return Member(uri, None if local else _device(around.registrations, uri), local)
+    return Member(uri, None if local else _device(around.registrations, uri), local, text)
 
 
 def _device(registrations: Registrations, uri: Uri) -> Device | None:
     """The device that the URI means. Where a port other than the scheme's is named, it has to be the device's."""
-    device = registrations.at_host(uri.host)
+    device = registrations.at_host(uri.host, uri.port)
     if device is None or uri.scheme != device.scheme or uri.port not in (device.port, DEFAULT_PORTS[uri.scheme]):
         return None
     return device

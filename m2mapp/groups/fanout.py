@@ -6,14 +6,14 @@ Pure: it is told what happened and the time, and says what to send and when to w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from m2mapp.formats.uris import address_key
 from m2mapp.groups.results import MemberResult
 from m2mapp.model.errors import Fault, Overloaded, PeerFailed
-from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Answer, Method
 
 REPAIR_AFTER_S = 0.5
@@ -57,7 +57,7 @@ FANOUT: dict[tuple[Phase, Event], Phase] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One member as it is asked by multicast: by its URI, known by the addresses that its device answers from."""
+    """One member as it is asked by multicast: by its URI, known by the addresses (canonical) that its device answers from."""
 
     uri: str
     addresses: tuple[str, ...] = ()
@@ -73,11 +73,23 @@ class MulticastLeg:
     path: Path
     targets: tuple[Target, ...]
     leisure_s: float
+    by_source: Mapping[tuple[str, int], tuple[str, ...]] = field(init=False)
 
-    @property
-    def key(self) -> str:
-        """What tells it from the other requests of its group."""
-        return f"{self.address} {self.port} {path_text(self.path)}"
+    def __post_init__(self) -> None:
+        """Index who answers from where: a leg may serve many requests."""
+        found: dict[tuple[str, int], tuple[str, ...]] = {}
+        for target in self.targets:
+            for address in target.addresses:
+                found[address, target.port] = (*found.get((address, target.port), ()), target.uri)
+        object.__setattr__(self, "by_source", found)
+
+    def uris_at(self, answer: Answer) -> tuple[str, ...]:
+        """The members whose device answers from there. One that is registered without a zone may be in any."""
+        found = self.by_source.get((answer.source, answer.port))
+        if found is None:
+            key = address_key(answer.source)
+            found = self.by_source.get((key, answer.port)) or self.by_source.get((key.partition("%")[0], answer.port), ())
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +118,13 @@ class FanOut:
     phase: Phase = Phase.WAITING
     received: int = 0
     extra: int = 0
-    _by_source: dict[tuple[str, str, int], list[str]] = field(default_factory=dict)
     _expected: dict[str, None] = field(default_factory=dict)
     _by_multicast: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Index who may answer which multicast request from where: a device may have members in several."""
+        """Who is expected to answer. Whose an answer is, each leg says of its own: a device may have members in several."""
         for leg in self.legs:
-            key = leg.key
-            for target in leg.targets:
-                self._by_multicast[target.uri] = None
-                for address in target.addresses:
-                    self._by_source.setdefault((key, address_key(address), target.port), []).append(target.uri)
+            self._by_multicast.update((target.uri, None) for target in leg.targets)
         self._expected.update(self._by_multicast)
         self._expected.update(dict.fromkeys(self.alone))
 
@@ -160,7 +167,7 @@ class FanOut:
 
     def multicast_answer(self, leg: MulticastLeg, answer: Answer, now: float) -> list[str]:
         """An answer to a multicast request: whose it is, which is nobody's for a stranger and for a repeated one."""
-        new = [uri for uri in self._uris_at(leg, answer) if uri not in self.results]
+        new = [uri for uri in leg.uris_at(answer) if uri not in self.results]
         if self.done or not new:
             self._count_extra()
             return []
@@ -198,12 +205,6 @@ class FanOut:
     def deadline_passed(self) -> None:
         """The deadline is there: what is not answered stays silent."""
         self._step(Event.DEADLINE)
-
-    def _uris_at(self, leg: MulticastLeg, answer: Answer) -> list[str]:
-        """The members whose device answers from there. One that is registered without a zone may be in any."""
-        source, key = address_key(answer.source), leg.key
-        found = self._by_source.get((key, source, answer.port))
-        return found or self._by_source.get((key, source.partition("%")[0], answer.port), [])
 
     def _take(self, uris: Iterable[str], answer: Answer, via: str, now: float) -> None:
         ms = (now - self.started) * 1000

@@ -23,16 +23,20 @@ LINK_BYTES_PER_S = 125_000
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member: its URI, and the device that has it, where that is registered here. `local`: it is this node's own resource."""
+    """One member: its URI, and the device that has it, where that is registered here.
+
+    `local`: it is this node's own resource. `given` is the URI's text, where that is at hand.
+    """
 
     uri: Uri
     device: Device | None
     local: bool = False
+    given: str = ""
 
     @property
     def text(self) -> str:
         """The URI as text: the member's name in all documents."""
-        return self.uri.text()
+        return self.given or self.uri.text()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp.formats.documents import choose
-from m2mapp.formats.uris import parse_uri
 from m2mapp.groups import edit
 from m2mapp.groups.drivers.advertise import Advertiser
 from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
@@ -21,24 +20,23 @@ from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.drivers.replan import Replanner
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
-from m2mapp.groups.fanout import FanOut, MulticastLeg, Target
+from m2mapp.groups.fanout import FanOut
 from m2mapp.groups.group import (
     FANOUT_SET,
     GROUP,
     GROUPS,
     MEMBERS,
     MEMBERS_CONTENT,
-    REACHED,
     SETS,
     Join,
     members_of,
     multicast_address,
     raw_joins,
-    sets_of,
 )
 from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.pool import Network
+from m2mapp.groups.reach import Reaches
 from m2mapp.groups.results import OFFERED, GroupResults
 from m2mapp.groups.seen import SeenRequests
 from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, NotSupported, Overloaded
@@ -46,6 +44,7 @@ from m2mapp.model.identifiers import Path, new_request_id, path_text
 from m2mapp.model.interfaces import ICommit, IGroupSender, IHandle, IRequester
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
+from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.representation import document_response
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
@@ -85,6 +84,7 @@ class GroupService(Service):
         self._turns = Turns()
         self._ledger = AddressLedger(node.pool)
         self._members = MemberIndex()
+        self._reaches = Reaches(self._tree, self._around.registrations)
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
         self._seen = SeenRequests()
         self._running: dict[RunningFanOut, None] = {}
@@ -189,6 +189,7 @@ class GroupService(Service):
             for one in self._tree.children((*group.path, SETS)):
                 self._ledger.entered(one)
         self._tree.watch(GROUPS, self._on_change, subtree=True)
+        self._tree.watch(SCLS, self._on_registration, subtree=True)
 
     def _on_change(self, change: Change) -> None:
         before, after = change.before, change.after
@@ -196,10 +197,17 @@ class GroupService(Service):
         if either is not None and either.type == GROUP:
             self._members.changed(before, after)
         elif either is not None and either.type == FANOUT_SET:
+            self._reaches.void(either.path[1])
             if after is not None:
                 self._ledger.entered(after)
             if before is not None:
                 self._ledger.left(before)
+
+    def _on_registration(self, change: Change) -> None:
+        devices = [device_of(resource) for resource in (change.before, change.after) if resource is not None and resource.type == SCL]
+        if len(devices) < 2 or devices[0] != devices[1]:  # noqa: PLR2004 - before and after
+            for name in self._members.groups_at(host for device in devices for host in hosts_of(device)):
+                self._reaches.void(name)
 
     # Fan-out.
 
@@ -235,24 +243,10 @@ class GroupService(Service):
         return done.addCallback(self._answer, request)
 
     def _machine(self, request: Request, group: str, now: float, deadline: float) -> FanOut:
-        legs: list[MulticastLeg] = []
-        alone: list[str] = []
-        for one in sets_of(self._tree, group):
-            reached: list[str] = []
-            for uri in one.members:
-                by_multicast = one.joins.get(uri) in REACHED and len(request.payload) <= ONE_DATAGRAM_BYTES
-                (reached if by_multicast else alone).append(uri)
-            if len(reached) == 1:
-                alone += reached
-            elif reached:
-                targets = tuple(self._target(uri) for uri in reached)
-                legs.append(MulticastLeg(one.address, one.port, one.path, targets, one.leisure_s))
-        return FanOut(request.method, tuple(legs), tuple(alone), now, deadline)
-
-    def _target(self, uri: str) -> Target:
-        parsed = parse_uri(uri)
-        device = self._around.registrations.at_host(parsed.host)
-        return Target(uri, device.addresses, device.port) if device is not None else Target(uri, (parsed.host,), parsed.port)
+        reach = self._reaches.of(group)
+        if len(request.payload) > ONE_DATAGRAM_BYTES:
+            return FanOut(request.method, (), reach.everybody, now, deadline)
+        return FanOut(request.method, reach.legs, reach.alone, now, deadline)
 
     def _on_proven(self, group: str, uris: list[str]) -> None:
         for one in self._tree.children((*GROUPS, group, SETS)):

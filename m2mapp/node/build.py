@@ -47,10 +47,11 @@ from m2mapp.registry.service import RegistryService
 from m2mapp.sim.service import SimService
 from m2mapp.tree.access import DISCOVERY
 from m2mapp.tree.discovery import Discovery
+from m2mapp.tree.drivers.repeats import Repeats
 from m2mapp.tree.node import NODE, NodePage
 from m2mapp.tree.registrations import SCLS, Registrations
 from m2mapp.tree.resources import ResourceRules
-from m2mapp.tree.service import Answered, Dispatcher
+from m2mapp.tree.service import Answered, Dispatcher, Observed
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ResourceType, Types
 from m2mapp.tree.unit import COLLECTION, Unit, Write
@@ -132,7 +133,9 @@ class _Builder:
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
         discovery = Discovery(self._tree, [link for name, link in _FIXED_LINKS.items() if name in names])
-        self._door.dispatcher = Dispatcher(self._rules, self._committer, discovery, self._routes, member or (lambda _: None))
+        self._door.dispatcher = Dispatcher(
+            self._rules, self._committer, discovery, self._routes, member or (lambda _: None), Repeats(self._world.reactor.seconds)
+        )
         edges: list[Service] = [coap] if coap is not None else []
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
         node.parts = (*self._parts, *edges, *answering, *self._sim(), *self._http())
@@ -172,6 +175,7 @@ class _Builder:
         principals = Principals(settings.access, addresses.contains, lambda _: False, context.names)
         self._parts.append(_Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
         coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)
+        coap.observe(Observed(self._tree, self._types))
         coap.setName("coap")
         coap.register_gauges(self._metrics)
         return coap

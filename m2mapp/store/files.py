@@ -74,6 +74,7 @@ def _make(path: Path, steps: tuple[str, ...]) -> None:
         aside.with_name(name).unlink(missing_ok=True)
     aside.touch(mode=0o600)
     with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")  # The file is synced as a whole before it gets its name.
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         for number, step in enumerate(steps, 1):

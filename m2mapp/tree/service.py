@@ -16,7 +16,11 @@ from m2mapp.model.interfaces import ICommit, IHandle
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.tree.access import DISCOVERY, check_access
 from m2mapp.tree.discovery import Discovery
+from m2mapp.tree.drivers.repeats import Repeats
 from m2mapp.tree.resources import Decision, ResourceRules
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.types import Types
+from m2mapp.tree.watch import Watch
 
 Answered = Response | Deferred[Response] | None
 
@@ -34,7 +38,7 @@ class Dispatcher:
     """Answers every request of the node.
 
     `routes`: who answers at and below a path, the longest one first. `on_multicast` answers requests that came to a multicast
-    address, or gives None, which is silence.
+    address, or gives None, which is silence. `repeats` remembers the writes of group requests, so that each is done once.
     """
 
     def __init__(
@@ -44,11 +48,13 @@ class Dispatcher:
         discovery: Discovery,
         routes: Mapping[Path, IHandle],
         on_multicast: Callable[[Request], Answered],
+        repeats: Repeats,
     ) -> None:
         self._rules, self._committer, self._discovery = rules, committer, discovery
         self._routes = dict(routes)
         self._depth = max((len(path) for path in self._routes), default=0)
         self._on_multicast = on_multicast
+        self._repeats = repeats
 
     def handle(self, request: Request) -> Answered:
         """The answer, or a Deferred of it. None only for a request to a multicast address: stay silent. Raises `Fault`s."""
@@ -71,10 +77,36 @@ class Dispatcher:
             if handler is not None:
                 answered: Response | Deferred[Response] = handler.handle(request)
                 return answered
-        return execute(self._committer, self._rules.decide(request))
+        if request.method is Method.GET or request.request_id is None:
+            return execute(self._committer, self._rules.decide(request))
+        return self._repeats.once(request, lambda: execute(self._committer, self._rules.decide(request)))
 
     def discover(self, request: Request) -> Response:
         """The answer to a request for `/.well-known/core`."""
         if request.method is not Method.GET:
             raise MethodNotAllowed(request.method.value, path_text(DISCOVERY), ("GET",))
         return self._discovery.respond(request)
+
+
+class Observed:
+    """What a client can observe of a tree: every resource in it, and discovery."""
+
+    def __init__(self, tree: Tree, types: Types) -> None:
+        self._tree, self._types = tree, types
+
+    def watch(self, path: Path, on_change: Callable[[], None], *, subtree: bool) -> Watch | None:
+        """Call `on_change` for each change of what a GET of the path shows, with `subtree` of all below too.
+
+        None where nothing that is told of stands at the path.
+        """
+        if path == DISCOVERY:
+            return self._tree.watch((), lambda _: on_change(), subtree=True)
+        resource = self._tree.find(path)
+        if path and resource is None:
+            return None
+        shows_below = resource is None or self._types.derived(resource.type)
+        return self._tree.watch(path, lambda _: on_change(), subtree=subtree or shows_below)
+
+    def number(self) -> int:
+        """The number of the last committed change. It never goes back, since it is on disk."""
+        return self._tree.committed_number

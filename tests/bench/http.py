@@ -30,6 +30,7 @@ from m2mapp.model.interfaces import ICommit, IHandle
 from m2mapp.model.messages import Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.discovery import Discovery
+from m2mapp.tree.drivers.repeats import Repeats
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Dispatcher
 from m2mapp.tree.tree import Tree
@@ -90,7 +91,9 @@ def tree_handler(tree: Tree) -> IHandle:
     )
     staged = tree.stage(Unit((*changes, Write(tuple(PATH[1:].split("/")), content=BODY, media_type="text/plain"))), NOW_MS)
     tree.apply(staged)
-    handler: IHandle = Dispatcher(ResourceRules(tree, types), Nothing(), Discovery(tree, ()), {}, lambda request: None)
+    handler: IHandle = Dispatcher(
+        ResourceRules(tree, types), Nothing(), Discovery(tree, ()), {}, lambda request: None, Repeats(lambda: 0.0)
+    )
     return handler
 
 

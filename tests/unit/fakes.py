@@ -18,6 +18,7 @@ from m2mapp.model.interfaces import IClock, ICommit, IGathering, IGroupSender, I
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response
 from m2mapp.model.principal import NODE
 from m2mapp.tree.discovery import Discovery
+from m2mapp.tree.drivers.repeats import Repeats
 from m2mapp.tree.paths import parse_path
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher
@@ -224,7 +225,7 @@ def build_tree(
     committer = FakeCommitter(tree, clock)
     rules = ResourceRules(tree, kinds)
     discovery = Discovery(tree, fixed_links)
-    dispatcher = Dispatcher(rules, committer, discovery, routes or {}, on_multicast)
+    dispatcher = Dispatcher(rules, committer, discovery, routes or {}, on_multicast, Repeats(lambda: clock.now_ms() / 1000))
     return Built(tree, kinds, rules, clock, committer, discovery, dispatcher, errors)
 
 

@@ -151,16 +151,17 @@ class Advertiser:
                 self._leave(name, uri)
 
     def _enter(self, name: SetName, uri: str, *, tell: bool) -> None:
-        host = parse_uri(uri).host
-        uris = self._members_at.setdefault(host, {}).setdefault(name, [])
+        parsed = parse_uri(uri)
+        uris = self._members_at.setdefault(parsed.host, {}).setdefault(name, [])
         if uri not in uris:
             uris.append(uri)
-        device = self._registrations.at_host(host) if tell else None
+        device = self._registrations.at_host(parsed.host, parsed.port) if tell else None
         if device is not None and not device.fixed_groups:
             self._add((device.name, *name))
 
     def _leave(self, name: SetName, uri: str) -> None:
-        host = parse_uri(uri).host
+        parsed = parse_uri(uri)
+        host = parsed.host
         sets = self._members_at.get(host, {})
         uris = sets.get(name, [])
         if uri in uris:
@@ -169,7 +170,7 @@ class Advertiser:
             sets.pop(name, None)
         if not sets:
             self._members_at.pop(host, None)
-        device = self._registrations.at_host(host)
+        device = self._registrations.at_host(host, parsed.port)
         if device is None:
             self._owed.add(host, name)
         elif not device.fixed_groups:
@@ -207,7 +208,8 @@ class Advertiser:
             return
         self._attempts[task] += 1
         name = mc_group_name(self._node_name, task[1], task[2])
-        uris = [uri for host in hosts_of(device) for uri in self._members_at.get(host, {}).get((task[1], task[2]), ())]
+        found = (uri for host in hosts_of(device) for uri in self._members_at.get(host, {}).get((task[1], task[2]), ()))
+        uris = [uri for uri in found if self._is_at(device, uri)]
         document = self._document(task, uris)
         outgoing = leave_request(device, name) if document is None else join_request(device, name, document)
         answered: Deferred[Answer] = maybeDeferred(self._requester.send, outgoing)
@@ -218,6 +220,12 @@ class Advertiser:
         else:
             told.addCallback(self._told_to_join, task, str(document["mcAddress"]), uris)
         told.addErrback(lambda failure: _log.failure("telling {device}", failure, device=task[0]))
+
+    def _is_at(self, device: Device, uri: str) -> bool:
+        """Whether it is this device that has the member: of several with one address it is the one at the port."""
+        parsed = parse_uri(uri)
+        found = self._registrations.at_host(parsed.host, parsed.port)
+        return found is not None and found.name == device.name
 
     def _document(self, task: Task, uris: list[str]) -> Document | None:
         """What the device has to hold of the set; None: nothing."""

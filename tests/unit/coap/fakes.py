@@ -16,6 +16,7 @@ from m2mapp.coap.context import Context
 from m2mapp.coap.message import Message, Options, build, parse
 from m2mapp.coap.parameters import Limits, TransmissionParameters
 from m2mapp.coap.service import CoapService, make_context
+from m2mapp.model.identifiers import Path as Segments
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Request, Response, Status
 from m2mapp.model.metrics import Metrics
@@ -123,10 +124,50 @@ class FakeHandler:
 
 
 class FakePrincipals:
-    """Everybody may read, and is called by the address."""
+    """Everybody may read (`rights`), and is called by the address."""
+
+    def __init__(self) -> None:
+        self.rights = frozenset({Right.READ})
 
     def principal(self, source: Sockaddr, interface: int) -> Principal:
-        return Principal(f"coap:{source[0]}", frozenset({Right.READ}), source=source[0])
+        return Principal(f"coap:{source[0]}", self.rights, source=source[0])
+
+
+class FakeWatch:
+    """One watch of a `FakeObservable`."""
+
+    def __init__(self, observable: FakeObservable, on_change: Callable[[], None]) -> None:
+        self.observable, self.on_change = observable, on_change
+
+    def stop(self) -> None:
+        if self in self.observable.watches:
+            del self.observable.watches[self]
+
+
+class FakeObservable:
+    """Everything can be observed but what is in `fixed`; `change` is a change of a path. `watches` has what is watched now."""
+
+    def __init__(self) -> None:
+        self.watches: dict[FakeWatch, tuple[Segments, bool]] = {}
+        self.fixed: set[Segments] = set()
+        self.last_number = 100
+
+    def watch(self, path: Segments, on_change: Callable[[], None], *, subtree: bool) -> FakeWatch | None:
+        if path in self.fixed:
+            return None
+        watch = FakeWatch(self, on_change)
+        self.watches[watch] = (path, subtree)
+        return watch
+
+    def number(self) -> int:
+        return self.last_number
+
+    def change(self, *path: str) -> None:
+        """One committed change."""
+        self.last_number += 1
+        for watch, (watched, subtree) in list(self.watches.items()):
+            if watched == path or (subtree and path[: len(watched)] == watched):
+                watch.on_change()
 
 
 class Node:
@@ -143,7 +184,10 @@ class Node:
         self.datagrams = FakeDatagrams()
         self.metrics = Metrics()
         self.context: Context = make_context(self.clock, self.metrics, random.Random(1), parameters, limits)
-        self.service = CoapService(listen, ("eth1", "eth2"), self.datagrams, self.handler, FakePrincipals(), self.context)
+        self.principals = FakePrincipals()
+        self.observable = FakeObservable()
+        self.service = CoapService(listen, ("eth1", "eth2"), self.datagrams, self.handler, self.principals, self.context)
+        self.service.observe(self.observable)
         self.service.startService()
 
     @property

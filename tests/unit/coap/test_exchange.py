@@ -40,6 +40,18 @@ class Sender:
         return found
 
 
+class RepeatedTests(SynchronousTestCase):
+    def test_of_another_type(self) -> None:
+        """What comes again as a non-confirmable message, or to a group, gets no acknowledgement and no Reset; found by `test_hostile`."""
+        node = Node()
+        self.assertEqual(len(node.receive(get(mid=1))), 1)
+        self.assertEqual(node.receive(get(mid=1, mtype=things.NON)), [])
+        odd = get(mid=2, mtype=things.NON, options=[(9, b"")])
+        self.assertEqual(node.receive(odd), [Message(things.RST, 0, 2)])
+        self.assertEqual(node.receive(odd, destination=GROUP), [])
+        self.assertEqual(node.stop(), [])
+
+
 class ConfirmableTests(SynchronousTestCase):
     def test_retransmission_times(self) -> None:
         """Sent at 0, 2, 6, 14 and 30 s, given up at 62 s (RFC 7252, section 4.2, with a random factor of 1)."""

@@ -175,10 +175,9 @@ class OptionTests(ServerCase):
         self.assertEqual(answer.code, things.REQUEST_ENTITY_TOO_LARGE)
 
     def test_known_and_ignored(self) -> None:
-        """Uri-Host, Uri-Port, Observe, Hop-Limit, Echo, Request-Tag: known or elective, and without consequence for a GET."""
+        """Uri-Host, Uri-Port, Hop-Limit, Echo, Request-Tag: known or elective, and without consequence for a GET."""
         options = [
             (things.URI_HOST, b"g1.example.org"),
-            (things.OBSERVE, b""),
             (things.URI_PORT, uint(5683)),
             (numbers.HOP_LIMIT, b"\x10"),
             (numbers.ECHO, b"xyz"),

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 
 from twisted.internet.defer import Deferred
 
+from m2mapp.groups.edit import planned_again
 from m2mapp.groups.group import Join
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import (
@@ -366,6 +367,17 @@ class ReplanTests(EditCase):
         groups.register(1, multicastEnabled=False)
         groups.clock.pump([0.5, 0.1])
         self.assertEqual([one.is_multicast for one in groups.sets("b")], [False, False])
+
+    def test_nothing_to_plan(self) -> None:
+        """Where a device's change means nothing for its groups nothing is written; of a group that is gone there is nothing to plan."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        before = len(groups.built.committer.units)
+        groups.register(1, links=[{"href": "/x"}])
+        groups.register(1, mcGroups="/other")
+        groups.clock.advance(1.0)
+        self.assertEqual(len(groups.built.committer.units), before + 2)
+        self.assertIsNone(planned_again(groups.service._around, "none", lambda _: None))
 
     def test_groups_of(self) -> None:
         """The groups of a device are found by any of its names; of a deleted group nothing is found."""

@@ -176,6 +176,12 @@ class FailureTests(SynchronousTestCase):
         machine.multicast_answer(machine.legs[0], answer(), 101.0)
         self.assertEqual((list(machine.results), machine.lost, machine.done), ([uri_at(1)], {}, False))
 
+    def test_out_of_time(self) -> None:
+        """A question that ends with the deadline leaves its member silent; it is the deadline that ends the request."""
+        machine = build_machine(alone=(uri_at(1),))
+        self.assertIsNone(machine.unicast_failed(Ask(uri_at(1), "unicast"), DeadlinePassed(), 130.0))
+        self.assertEqual((machine.lost, machine.done), ({}, False))
+
     def test_different_reasons(self) -> None:
         """Where members could not be asked for different reasons, or were only not reached, no one reason is given."""
         machine = build_machine(alone=(uri_at(1), uri_at(2)), method=Method.POST)

@@ -32,6 +32,12 @@ class IndexTests(SynchronousTestCase):
         index.changed(a, None)
         self.assertEqual((index.groups_at(["d1.example.org", "d2.example.org"]), len(index)), ([], 0))
 
+    def test_what_it_never_heard_of(self) -> None:
+        """A group that goes and was never entered is no error."""
+        index = MemberIndex()
+        index.changed(group("a", [uri_at(1)]), None)
+        self.assertEqual(len(index), 0)
+
     def test_hosts_of_a_device(self) -> None:
         """A device is found by its hosts in lower case, its addresses, and its endpoint's name."""
         self.assertEqual(hosts_of(build_device(1, hosts=("D1.Example.org",))), ("d1.example.org", "fd00::d1", "d1"))

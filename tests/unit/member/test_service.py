@@ -287,12 +287,13 @@ class AnswerTests(MemberCase):
         self.assertIsNone(self.successResultOf(member.hear()))
 
     def test_faults_are_answers(self) -> None:
-        """What is not there, or not allowed, reaches the edge as the fault that it is, at once or when the disk has failed."""
+        """What is not there, or fails with the disk, reaches the edge as the fault that it is, with the group's leisure."""
         member = self.build()
         member.join("g")
-        self.failureResultOf(member.hear("/v/none"), NoSuchResource)
+        found = self.failureResultOf(member.hear("/v/none"), NoSuchResource).value
         member.built.committer.fault = StorageFailed("broken")
-        self.failureResultOf(member.hear("/v", Method.PUT, payload=b"9"), StorageFailed)
+        failed = self.failureResultOf(member.hear("/v", Method.PUT, payload=b"9"), StorageFailed).value
+        self.assertEqual((found.leisure_s, failed.leisure_s), (0.25, 0.25))
 
     def test_whose_right(self) -> None:
         """The right is that of whoever sent the datagram, at the member's own path: a group gives nobody more."""

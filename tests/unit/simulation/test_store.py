@@ -17,19 +17,20 @@ from tests.simulation import Simulation, seeded
 from tests.unit.simulation.world import GATEWAY_ADDRESS, Box, build_box, build_site, gateway_settings
 
 PAIRS = 12
+WRITERS = tuple(f"/w{number}" for number in range(8))
 
 
 class Writers:
     """Clients that each write to a resource of its own, one write after the other: what each was told, and what it has under way."""
 
-    def __init__(self, box: Box, random: Random, count: int = 8) -> None:
+    def __init__(self, box: Box, random: Random) -> None:
         self.box, self.random = box, random
         self.answered: dict[str, bytes] = {}
         self.under_way: dict[str, bytes] = {}
         self.faults: list[type[Fault]] = []
         self.writes = 0
-        for number in range(count):
-            self._write(f"/w{number}")
+        for path in WRITERS:
+            self._write(path)
 
     def _write(self, path: str) -> None:
         if self.box.node is None:
@@ -141,7 +142,8 @@ class FaultTests(StoreCase):
         box.database.fail_flushes = 0
         self.assertEqual(set(writers.faults), {StorageFailed})
         before = dict(writers.answered)
-        self.wait(box, lambda: all(writers.answered[path] != content for path, content in before.items()))
+        # The disk works again when every writer has been answered anew: only then is what failed known not to come back.
+        self.wait(box, lambda: all(writers.answered.get(path) not in (None, before.get(path)) for path in WRITERS))
         box.kill()
         box.start()
         self.check_stored(box, writers)

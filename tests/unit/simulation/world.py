@@ -31,6 +31,8 @@ from tests.simulation import Simulation
 DISK_S = (0.0005, 0.004)
 """How long a simulated flush takes."""
 GATEWAY_ADDRESS = "fd00::1"
+PERIOD_S = 3600.0
+"""Values stand still while a group is read: what a read gives can be held against what the members have."""
 LINK = AccessSettings(write=("link",))
 
 
@@ -209,7 +211,7 @@ def member_settings(number: int) -> Settings:
     """A thermometer that registers at the gateway."""
     name = f"d{number}.example.org"
     sim = SimSettings(
-        "temperature", period_s=60.0, seed=number, registrar=f"coap://[{GATEWAY_ADDRESS}]/rd", endpoint=f"d{number}", hosts=(name,)
+        "temperature", period_s=PERIOD_S, seed=number, registrar=f"coap://[{GATEWAY_ADDRESS}]/rd", endpoint=f"d{number}", hosts=(name,)
     )
     coap = CoapSettings(listen=((f"fd00::d{number}", 5683),), interfaces=("eth0",), access=LINK)
     return Settings(NodeSettings(name, (), "unused"), coap=coap, member=True, sim=sim)

@@ -1,0 +1,1 @@
+"""What waits in the tree: first answers under way."""
