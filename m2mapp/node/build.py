@@ -38,6 +38,8 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
+from m2mapp.model.principal import NOBODY, Principal, Right
+from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
 from m2mapp.node.life import Node
 from m2mapp.node.world import HostAddresses, World
@@ -94,6 +96,21 @@ def make_node(settings: Settings, world: World) -> Node:
     return _Builder(settings, world).build()
 
 
+def anonymous_principals(addresses: OnLink, interface_index: Callable[[str], int]) -> Callable[[str], Principal]:
+    """Who asks by HTTP without a token, by the source address: a neighbour may discover what there is (spec section 10), others nothing."""
+    neighbour = Principal("neighbour", frozenset({Right.DISCOVER}))
+
+    def anonymous(source: str) -> Principal:
+        host, _, zone = source.partition("%")
+        try:
+            index = int(zone or 0) if zone.isdecimal() or not zone else interface_index(zone)
+        except OSError:
+            return NOBODY
+        return neighbour if addresses.contains((host, 0, 0, index) if ":" in host else (host, 0)) else NOBODY
+
+    return anonymous
+
+
 class _Builder:
     """Builds one node. Each method makes one part from those before it."""
 
@@ -138,7 +155,7 @@ class _Builder:
         )
         edges: list[Service] = [coap] if coap is not None else []
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
-        node.parts = (*self._parts, *edges, *answering, *self._sim(), *self._http())
+        node.parts = (*self._parts, *edges, *answering, *self._sim(), *self._http(addresses))
         node.late = self._registering(requester, discovery)
         node.prepare = self._prepare
         return node
@@ -229,18 +246,21 @@ class _Builder:
         registrant = Registrant(endpoint, sim.lifetime_s, links, sim.registration_query())
         return (Registering(self._world.reactor, requester, sim.registrar, registrant, self._rng),)
 
-    def _http(self) -> list[Service]:
+    def _http(self, addresses: HostAddresses) -> list[Service]:
         """The HTTP edge, and what only its pages show."""
         settings = self._settings.http
         if settings is None:
             return []
         limits = HttpLimits()
         known = load_tokens(self._settings.node.state_dir, settings.tokens)
+        anonymous = anonymous_principals(addresses, self._datagrams.interface_index)
         parts = HttpParts(
             handler=self._door,
             tree=self._tree,
             journals=self._committer,
-            tokens=Tokens(known, self._world.reactor, limits.failed_sign_ins),
+            tokens=Tokens(
+                known, self._world.reactor, limits.failed_sign_ins, anonymous_principals(addresses, self._datagrams.interface_index)
+            ),
             metrics=self._metrics,
             clock=self._world.clock,
             unready=self._unready,

@@ -14,7 +14,9 @@ from m2mapp.http.settings import HttpSettings
 from m2mapp.member.service import MemberService
 from m2mapp.model.errors import Conflict, NoSuchResource, Overloaded
 from m2mapp.model.messages import Method, Request
-from m2mapp.node.build import Door, node_uri
+from m2mapp.model.principal import NOBODY, Right
+from m2mapp.net.addresses import OnLink
+from m2mapp.node.build import Door, anonymous_principals, node_uri
 from m2mapp.registry.drivers.registering import Registering
 from m2mapp.sim.service import SimService
 from m2mapp.sim.settings import SimSettings
@@ -162,3 +164,15 @@ class DoorTests(SynchronousTestCase):
         simulation.scheduler.advance(0.5)
         self.assertEqual(json.loads(box.ask(Method.GET, "/node").payload)["name"], "g1.example.org")
         box.stop()
+
+
+class AnonymousTests(SynchronousTestCase):
+    def test_neighbours(self) -> None:
+        """Without a token a neighbour on the link may discover, by either family and with a zone; a stranger may nothing."""
+        datagrams = Simulation(1).network.attach("g1", {"eth1@lan": ["fd00::1/64", "192.0.2.1/24"]})
+        anonymous = anonymous_principals(OnLink(datagrams, ["eth1"]), datagrams.interface_index)
+        index = datagrams.interface_index("eth1")
+        for source in ("fd00::7", "192.0.2.7", "fe80::7%eth1", f"fe80::7%{index}"):
+            self.assertEqual(anonymous(source).rights, {Right.DISCOVER}, source)
+        for source in ("2001:db8::7", "198.51.100.7", "fe80::7", "fe80::7%nix", "local"):
+            self.assertIs(anonymous(source), NOBODY, source)
