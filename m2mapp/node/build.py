@@ -258,9 +258,7 @@ class _Builder:
             handler=self._door,
             tree=self._tree,
             journals=self._committer,
-            tokens=Tokens(
-                known, self._world.reactor, limits.failed_sign_ins, anonymous_principals(addresses, self._datagrams.interface_index)
-            ),
+            tokens=Tokens(known, self._world.reactor, limits.failed_sign_ins, anonymous),
             metrics=self._metrics,
             clock=self._world.clock,
             unready=self._unready,
