@@ -20,7 +20,8 @@ MAX_ENDPOINT_BYTES = 63
 class SimSettings:
     """What is measured, where it stands (None: where the model says), how often, and where the node registers.
 
-    `registrar` is the URI of an `/rd`; empty: it registers nowhere. `hosts` and `multicast` are what it says of itself there.
+    `registrar` is the URI of an `/rd`; empty: it registers nowhere. `endpoint` is the name to register by, empty: the node's. `hosts` and
+    `multicast` are what it says of itself there.
     """
 
     model: str
@@ -81,8 +82,6 @@ SHAPE = Shape(
 def read(table: Mapping[str, object], where: str) -> tuple[SimSettings, list[Malformed]]:
     """The settings in the table, and all faults; `where` stands before each key."""
     values, faults = SHAPE.read(table, where)
-    if values.get("registrar") and not values.get("endpoint", "unreadable"):
-        faults.append(Malformed(where + "endpoint", "", "the name to register by at the registrar"))
     if faults:
         return SimSettings("temperature"), faults
     hosts = values.pop("hosts")

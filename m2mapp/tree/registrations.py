@@ -53,16 +53,16 @@ class Registrations:
     """The devices registered at this node; follows the tree."""
 
     def __init__(self, tree: Tree) -> None:
-        self._tree = tree
+        self._devices: dict[str, Device] = {}
         self._by_host, self._by_address = NameIndex(), NameIndex()
         for resource in tree.children(SCLS):
-            self._enter(device_of(resource))
+            if resource.type == SCL:
+                self._enter(device_of(resource))
         tree.watch(SCLS, self._on_change, subtree=True)
 
     def named(self, name: str) -> Device | None:
         """The device of that endpoint name."""
-        resource = self._tree.find((*SCLS, name))
-        return device_of(resource) if resource is not None and resource.type == SCL else None
+        return self._devices.get(name)
 
     def at_host(self, host: str, port: int | None = None) -> Device | None:
         """The device that a URI's host names: one of its hosts, else its endpoint name, else one of its addresses.
@@ -91,12 +91,14 @@ class Registrations:
             self._enter(device_of(change.after))
 
     def _enter(self, device: Device) -> None:
+        self._devices[device.name] = device
         for host in device.hosts:
             self._by_host.add(host.lower(), device.name)
         for address in device.addresses:
             self._by_address.add(address, device.name)
 
     def _leave(self, device: Device) -> None:
+        self._devices.pop(device.name, None)
         for host in device.hosts:
             self._by_host.remove(host.lower(), device.name)
         for address in device.addresses:

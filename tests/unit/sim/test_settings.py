@@ -64,8 +64,8 @@ class SettingsTests(SynchronousTestCase):
             _, faults = read({"model": "switch", key: value}, "[sim] ")
             self.assertEqual([fault.field.partition("[0]")[0] for fault in faults], [f"[sim] {key}"], value)
 
-    def test_registrar_needs_an_endpoint(self) -> None:
-        """A registrar without the name to register by is a fault of the endpoint; a model is needed."""
+    def test_registrar_without_an_endpoint(self) -> None:
+        """A registrar without a name to register by is no fault (the node's own name serves); a model is needed."""
         _, faults = read({"model": "switch", "registrar": "coap://g1/rd"}, "[sim] ")
-        self.assertEqual([fault.field for fault in faults], ["[sim] endpoint"])
+        self.assertEqual([fault.field for fault in faults], [])
         self.assertEqual([fault.field for fault in read({}, "[sim] ")[1]], ["[sim] model"])
