@@ -73,7 +73,6 @@ class Observation:
         self._answer_by: Deadline | None = None
         self._again: Deadline | None = None
         self._last: tuple[int, float] | None = None
-        self._news_since_asked = False
         self._fetch: Deferred[Answer] | None = None
         self._next_to_fetch: Message | None = None
         self._told: Answer | None = None
@@ -131,8 +130,6 @@ class Observation:
     def _on_state(self, message: Message) -> None:
         """A representation: hand it on if it is news."""
         value = message.first(things.OBSERVE)
-        if message.mtype == things.ACK:
-            self._answered()
         if not self._is_news(message, value):
             self._context.counters.reordered.add()
             return
@@ -140,7 +137,7 @@ class Observation:
             self._last = (number_in(value), self._context.clock.seconds())
         self._answered()
         self.observed = value is not None
-        self._established = self._news_since_asked = True
+        self._established = True
         self._retries = 0
         self._register_after(self._max_age_s(message) + self._context.rng.uniform(*_GRACE_S))
         block = message.first(things.BLOCK2)
@@ -159,11 +156,11 @@ class Observation:
         """Whether it is newer than what came last.
 
         What is piggybacked answers the registration that went out last, and so is newer than all that had come before that: also
-        where a server that has started again counts from the beginning.
+        where a server that has started again counts from the beginning. Once anything newer has come no such answer is awaited.
         """
         if self._last is None or value is None:
             return True
-        if message.mtype == things.ACK and not self._news_since_asked:
+        if message.mtype == things.ACK:
             return True
         return is_newer(number_in(value), self._context.clock.seconds(), self._last)
 
@@ -221,7 +218,6 @@ class Observation:
     def _register(self) -> None:
         """Ask to be an observer, with the same token each time (RFC 7641, section 3.3.1)."""
         self._answered()
-        self._news_since_asked = False
         options = with_option(self._asking.options, things.OBSERVE, _ADD)
         message = Message(things.CON, self._asking.code, 0, self._token, options)
         self._answer_by = self._context.deadlines.after(self._asking.timeout_s, self._too_late)

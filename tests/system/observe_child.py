@@ -17,9 +17,11 @@ import aiocoap
 import aiocoap.resource
 from twisted.internet import stdio
 from twisted.internet.protocol import Protocol
+from zope.interface import implementer
 
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.model.errors import Fault
+from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal
@@ -37,6 +39,7 @@ def say(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
+@implementer(IHandle)
 class _Nobody:
     """A handler and principals of a node that serves nothing."""
 
@@ -60,7 +63,7 @@ class _Line(Protocol):
 
 def ours(uri: str) -> None:
     """Observe with this program's client until it is ended."""
-    from twisted.internet import reactor  # noqa: PLC0415, TID251 - a program of its own
+    from twisted.internet import reactor  # installed here: aiocoap's programs have none
 
     metrics = Metrics()
     nobody = _Nobody()

@@ -487,7 +487,7 @@ class EndingTests(ObserveCase):
         self.ask(options=[DEREGISTER])
         self.node.port.take()
         waiting.callback(CONTENT)
-        self.assertEqual(self.sent(1), [])
+        self.assertEqual((self.node.port.take(), self.sent(10)), ([], []))
 
     def test_silent_resource(self) -> None:
         """After a day without a change the observer is asked whether it is there, confirmably (RFC 7641, section 4.5)."""
