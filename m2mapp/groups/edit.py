@@ -20,7 +20,7 @@ from m2mapp.model.identifiers import path_text
 from m2mapp.model.messages import Method, Request, Response, Status
 from m2mapp.tree.paths import check_segment
 from m2mapp.tree.registrations import Device, Registrations
-from m2mapp.tree.resources import Decision, written
+from m2mapp.tree.resources import Decision, child_name, written
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import named_as
 from m2mapp.tree.unit import Change, Document, Remove, Requirement, Unit, Write
@@ -46,14 +46,7 @@ def new_name(around: Surroundings, request: Request) -> str:
     asked: object = request.query_value("name")
     if asked is None:
         asked = load_document(request.payload, request.content_type).get("name")
-    if asked is not None:
-        if not isinstance(asked, str):
-            raise Malformed("name", asked, "a path segment")
-        return check_segment(asked, "name")
-    number, step = around.tree.next_number, 1
-    while around.tree.expected((*GROUPS, str(number))) is not None:
-        number, step = number + step, step * 2
-    return str(number)
+    return child_name(around.tree, GROUPS, asked)
 
 
 def created(around: Surroundings, name: str, request: Request, take: TakeAddress) -> Decision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -54,6 +55,8 @@ MAX_UNDER_WAY = 64
 """So many group requests may be under way at once."""
 ONE_DATAGRAM_BYTES = 1024
 """A larger payload does not go by multicast, which has no Block1 (spec section 4)."""
+
+_Done = TypeVar("_Done")
 
 _log = Logger(namespace="m2mapp.groups")
 
@@ -157,29 +160,33 @@ class GroupService(Service):
     def _edit(self, name: str, decide: Callable[[Taking], Decision]) -> Deferred[Response]:
         """Decide and commit, when the edits of this group that came before are done."""
 
-        def act() -> Deferred[Response]:
-            taking = Taking(self._ledger)
-            try:
-                answered = execute(self._node.committer, decide(taking))
-            except Exception:
-                taking.dropped()
-                raise
-            return answered.addErrback(_drop, taking) if isinstance(answered, Deferred) else succeed(answered)
+        def act(taking: Taking) -> Deferred[Response]:
+            answered = execute(self._node.committer, decide(taking))
+            return answered if isinstance(answered, Deferred) else succeed(answered)
 
-        return self._turns.take(name, act)
+        return self._in_turn(name, act)
 
     def _plan_again(self, name: str) -> Deferred[None]:
         """Plan the sets of a group for its members' devices as they are now."""
 
-        def act() -> Deferred[None]:
-            taking = Taking(self._ledger)
+        def act(taking: Taking) -> Deferred[None]:
             unit = edit.planned_again(self._around, name, taking)
-            if unit is None:
-                return succeed(None)
-            done: Deferred[None] = self._node.committer.commit(unit).addCallback(lambda _: None)
-            return done.addErrback(_drop, taking)
+            return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
 
-        return self._turns.take(name, act)
+        return self._in_turn(name, act)
+
+    def _in_turn(self, name: str, act: Callable[[Taking], Deferred[_Done]]) -> Deferred[_Done]:
+        """Act on a group when its turn comes; the addresses that were taken for what is not done are given back."""
+
+        def guarded() -> Deferred[_Done]:
+            taking = Taking(self._ledger)
+            try:
+                return act(taking).addErrback(_drop, taking)
+            except Exception:
+                taking.dropped()
+                raise
+
+        return self._turns.take(name, guarded)
 
     # Following the tree.
 

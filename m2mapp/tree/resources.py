@@ -149,7 +149,7 @@ class ResourceRules:
         self._check_method(request, kind)
         given = load_document(request.payload, request.content_type) if _is_document(kind, request) else None
         name = request.query_value("name")
-        child = check_path((*path, self._child_name(path, (given or {}).get("name") if name is None else name)), "name")
+        child = check_path((*path, child_name(self._tree, path, (given or {}).get("name") if name is None else name)), "name")
         kind = self._types.at(child)
         requires = (Requirement(path, request.conditions), Requirement(child, exists=False))
         return self._write(request, self._draft(child, kind, request, given), *requires)
@@ -197,17 +197,6 @@ class ResourceRules:
         kept = before.attributes if before is not None and before.type == CONTENT else EMPTY
         return content_write(path, request.payload, request.content_type, kept)
 
-    def _child_name(self, path: Path, name: object) -> str:
-        """The name of a new child: the one that is asked for, else the number of its change, or one that is free above that."""
-        if name is not None:
-            if not isinstance(name, str):
-                raise Malformed("name", name, "a path segment")
-            return check_segment(name, "name")
-        number, step = self._tree.next_number, 1
-        while self._tree.expected((*path, str(number))) is not None:
-            number, step = number + step, step * 2
-        return str(number)
-
     def _write(self, request: Request, write: Write, *requires: Requirement) -> Decision:
         owner = self._types.owner(write.path)
         if owner is not None:
@@ -227,6 +216,21 @@ def _names(methods: frozenset[Method]) -> tuple[str, ...]:
 def _is_document(kind: ResourceType | None, request: Request) -> bool:
     """Whether the payload is a document that describes the resource, and not content."""
     return kind is not None or bare(request.content_type) in (RESOURCE_JSON, RESOURCE_CBOR)
+
+
+def child_name(tree: Tree, path: Path, asked: object) -> str:
+    """The name of a new child: the one that is asked for, else the number of its change, or one that is free above that.
+
+    Raises `Malformed` or `TooLarge`, naming `name`.
+    """
+    if asked is not None:
+        if not isinstance(asked, str):
+            raise Malformed("name", asked, "a path segment")
+        return check_segment(asked, "name")
+    number, step = tree.next_number, 1
+    while tree.expected((*path, str(number))) is not None:
+        number, step = number + step, step * 2
+    return str(number)
 
 
 def written(path: Path) -> Callable[[tuple[Change, ...]], Response]:

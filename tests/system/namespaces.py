@@ -179,17 +179,7 @@ class Host:
         self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None, log: Path | None = None
     ) -> subprocess.Popen[str]:
         """Start a program that is ended with the lab; the process id is the program's own. `log`: where its output goes."""
-        with contextlib.ExitStack() as files:
-            output = files.enter_context(log.open("a")) if log is not None else subprocess.DEVNULL
-            process = subprocess.Popen(
-                [*_inside(self.namespace), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, **(env or {})},
-                cwd=cwd,
-            )
+        process = start_program([*_inside(self.namespace), *command], env, cwd, log)
         self._processes.append(process)
         return process
 
@@ -286,6 +276,22 @@ class Capture:
 
     def _read(self) -> str:
         return os.pread(self._output.fileno(), _LARGEST_CAPTURE_BYTES, 0).decode(errors="replace")
+
+
+def start_program(
+    command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None, log: Path | None = None
+) -> subprocess.Popen[str]:
+    """Start a program without input; its output is added to `log`, or goes nowhere. `env` is added to this process's."""
+    with contextlib.ExitStack() as files:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=files.enter_context(log.open("a")) if log is not None else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+        )
 
 
 def wait_until(reached: Callable[[], object], timeout_s: float = 10.0, what: str = "the condition") -> None:

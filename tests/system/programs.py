@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.system.namespaces import wait_until
+from tests.system.namespaces import start_program, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
@@ -64,17 +63,7 @@ class Here:
         self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None, log: Path | None = None
     ) -> subprocess.Popen[str]:
         """Start a program that is killed by `end_processes`."""
-        with contextlib.ExitStack() as files:
-            output = files.enter_context(log.open("a")) if log is not None else subprocess.DEVNULL
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, **(env or {})},
-                cwd=cwd,
-            )
+        process = start_program(command, env, cwd, log)
         self._processes.append(process)
         return process
 
