@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from m2mapp.coap import settings as coap_settings
 from m2mapp.coap.settings import CoapSettings
+from m2mapp.dhcpv6 import settings as dhcpv6_settings
+from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.formats.shapes import Field, Shape, Wrong, host, list_of, text
 from m2mapp.formats.uris import parse_uri
 from m2mapp.groups import settings as group_settings
@@ -57,6 +59,7 @@ class Settings:
     coap: CoapSettings | None = None
     groups: GroupSettings | None = None
     member: bool = False
+    dhcpv6: Dhcpv6Settings | None = None
     sim: SimSettings | None = None
     peers: tuple[Peer, ...] = ()
 
@@ -101,7 +104,7 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
 def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
     """The settings in a document as TOML gives it, or None and all faults."""
     faults: list[Malformed] = []
-    known = ("node", "http", "coap", "groups", "member", "sim", "peers")
+    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "sim", "peers")
     faults += [Malformed(f"[{name}]", "a table", f"one of {', '.join(known)}") for name in document if name not in known]
     node = _part(document, "node", _read_node, faults) if "node" in document else None
     if "node" not in document:
@@ -112,6 +115,7 @@ def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malforme
         coap=_part(document, "coap", coap_settings.read, faults),
         groups=_part(document, "groups", group_settings.read, faults),
         member=_part(document, "member", _read_member, faults) or False,
+        dhcpv6=_part(document, "dhcpv6", dhcpv6_settings.read, faults),
         sim=_part(document, "sim", sim_settings.read, faults),
         peers=_part(document, "peers", _read_peers, faults) or (),
     )

@@ -20,6 +20,7 @@ from twisted.python import usage
 from m2mapp.clients.resolver import SystemResolver
 from m2mapp.config import EXIT_CONFIG, BadConfiguration, Settings, clashes, load
 from m2mapp.http.tokens import TokenFileError
+from m2mapp.model.errors import Malformed
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.addresses import AddressSource
 from m2mapp.net.clock import WallClock, make_monotonic
@@ -30,6 +31,7 @@ from m2mapp.node.life import CannotStart
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.store.committer import Committer
 from m2mapp.store.errors import StoreRefused
+from m2mapp.store.kept import kept
 from m2mapp.store.service import StoreService
 from m2mapp.store.threads import StoreThreads
 from m2mapp.tree.tree import Tree
@@ -128,6 +130,7 @@ def system_world() -> tuple[World, StoreThreads]:
         datagrams=lambda _, metrics: SystemDatagrams(reactor, metrics),
         addresses=_Host(timed).addresses,
         open_store=disk.open_store,
+        kept=lambda settings, name, make: kept(FilePath(settings.node.state_dir) / name, make),
         resolve=SystemResolver(cast("IReactorPluggableNameResolver", reactor).nameResolver),
     )
     return world, disk.threads
@@ -175,6 +178,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
             make_node(settings, world).setServiceParent(nodes)
     except (StoreRefused, TokenFileError) as refused:
         _end([str(refused)], EXIT_CONFIG)
+    except Malformed as fault:
+        _end([fault.detail], EXIT_CONFIG)
     finally:
         gc.enable()
     # What is there now stays: later collections, which stop the reactor, need not look at it.

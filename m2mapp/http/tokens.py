@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from twisted.logger import Logger
 from m2mapp.model.errors import TooManyRequests, Unauthenticated, shown
 from m2mapp.model.identifiers import Path
 from m2mapp.model.principal import NOBODY, ROLE_RIGHTS, Principal, Role
+from m2mapp.store.kept import write_aside
 
 _log = Logger()
 
@@ -119,29 +119,11 @@ def load_tokens(state_dir: str, settings: Iterable[TokenSetting]) -> list[tuple[
 def _admin_token(state_dir: FilePath) -> str:
     file = state_dir / ADMIN_TOKEN
     if not file.exists():
-        _write_aside(file, secrets.token_urlsafe(_ADMIN_BYTES).encode() + b"\n")
+        write_aside(file, secrets.token_urlsafe(_ADMIN_BYTES).encode() + b"\n")
     elif file.stat().st_mode & 0o077:
         file.chmod(0o600)
         _log.warn("{file} could be read by others: its mode is 0600 again; others may know the token", file=str(file))
     return _read_token(file)
-
-
-def _write_aside(file: FilePath, content: bytes) -> None:
-    """Make a file whole or not at all: written beside it, flushed, renamed, and the directory flushed."""
-    aside = file.with_name(file.name + ".new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    aside.rename(file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _read_token(file: FilePath) -> str:

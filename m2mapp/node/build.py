@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Interface
+from uuid import UUID
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -20,6 +21,9 @@ from m2mapp.clients.requester import Requester, Send
 from m2mapp.coap.access import Principals
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.config import Settings
+from m2mapp.dhcpv6.binding import BINDING_TYPES
+from m2mapp.dhcpv6.duid import new_duid
+from m2mapp.dhcpv6.service import ServerNode, dhcpv6_servers
 from m2mapp.formats.documents import dump_json
 from m2mapp.formats.link_format import Link
 from m2mapp.formats.uris import Uri, parse_uri
@@ -122,6 +126,8 @@ class _Builder:
             types += group_types(lambda name: f"{self._uri}/groups/{name}")
         if settings.member:
             types.append(MC_GROUP_TYPE)
+        if settings.dhcpv6 is not None:
+            types += BINDING_TYPES
         self._types = Types(types)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
@@ -155,7 +161,7 @@ class _Builder:
         )
         edges: list[Service] = [coap] if coap is not None else []
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
-        node.parts = (*self._parts, *edges, *answering, *self._sim(), *self._http(addresses))
+        node.parts = (*self._parts, *edges, *answering, *self._dhcpv6(), *self._sim(), *self._http(addresses))
         node.late = self._registering(requester, discovery)
         node.prepare = self._prepare
         return node
@@ -230,6 +236,15 @@ class _Builder:
         self._routes[MC_GROUPS] = member
         return member.handle_multicast
 
+    def _dhcpv6(self) -> list[Service]:
+        settings = self._settings.dhcpv6
+        if settings is None:
+            return []
+        world, node = self._world, self._settings
+        duid = world.kept(node, "duid", lambda: new_duid(UUID(int=self._rng.getrandbits(128), version=4)))
+        around = ServerNode(self._tree, self._committer, world.clock, self._datagrams)
+        return [dhcpv6_servers(world.reactor, around, duid, settings, self._metrics)]
+
     def _sim(self) -> list[Service]:
         sim = self._settings.sim
         return [SimService(self._tree, self._committer, self._world.reactor, sim)] if sim is not None else []
@@ -286,7 +301,7 @@ class _Builder:
             "aliases": list(settings.node.aliases),
             "uri": self._uri,
             "version": __version__,
-            "roles": sorted([*roles, *(["member"] if settings.member else [])]),
+            "roles": sorted([*roles, *(["member"] if settings.member else []), *(settings.dhcpv6.roles if settings.dhcpv6 else ())]),
         }
 
     def _prefix(self) -> IPv6Interface | None:

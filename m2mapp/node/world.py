@@ -65,7 +65,8 @@ class World:
     """What nodes stand on: the real world, or a simulated one.
 
     `datagrams` makes the network of one node; `addresses` what follows the host's addresses on some interfaces, which nodes of one host
-    share; `open_store` its store, opened, as the service and the committer; `resolve` looks names up; `rng` is a node's chance.
+    share; `open_store` its store, opened, as the service and the committer; `kept` gives what a node keeps in a small file of its own,
+    made at its first start; `resolve` looks names up; `rng` is a node's chance.
     """
 
     reactor: IReactorTime
@@ -74,4 +75,5 @@ class World:
     addresses: Callable[[AddressSource, Sequence[str]], HostAddresses]
     open_store: Callable[[Settings, Tree, Metrics], tuple[Service, Committer]]
     resolve: Callable[[str], Deferred[list[str]]]
+    kept: Callable[[Settings, str, Callable[[], bytes]], bytes]
     rng: Callable[[str], random.Random] = lambda _: random.SystemRandom()

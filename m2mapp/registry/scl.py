@@ -1,7 +1,7 @@
 """What a registration is: the resource type `scl`, which stands at `/scls/<name>` (spec section 12).
 
 Responsible for the shape of its document and for what is shown of it. Not responsible for where registrations come from (`rd`, and
-writes to `/scls`), nor for when they end (`lifetimes`).
+writes to `/scls`), nor for when they end (`service`).
 """
 
 from __future__ import annotations

@@ -23,10 +23,10 @@ from m2mapp.model.interfaces import IClock, ICommit, IHandle
 from m2mapp.model.messages import UNCONDITIONAL, Method, Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.registry import rd
-from m2mapp.registry.drivers.expiry import Expiry
-from m2mapp.registry.lifetimes import Lifetimes
 from m2mapp.registry.scl import LAST_SEEN, SOURCE, describe, name_of
+from m2mapp.tree.drivers.expiry import Expiry
 from m2mapp.tree.etags import LINKS_TAG, etag
+from m2mapp.tree.lifetimes import Lifetimes
 from m2mapp.tree.name_index import NameIndex
 from m2mapp.tree.registrations import SCL, SCLS
 from m2mapp.tree.representation import MAX_PAGE, document_response, page_of
@@ -260,7 +260,7 @@ class RegistryService(Service):
     def _document(self, resource: Resource) -> Document:
         """The registration as a GET shows it (spec section 12)."""
         name = resource.path[-1]
-        remaining_s = self._lifetimes.remaining_s(name, self._reactor.seconds())
+        remaining_s = self._lifetimes.remaining_s(resource.path, self._reactor.seconds())
         expires = None if remaining_s is None else rfc3339(self._clock.now_ms() + int(remaining_s * 1000))
         return {
             **describe(resource, self._tree),
@@ -316,7 +316,7 @@ class RegistryService(Service):
         self._count -= 1
         for index, key in self._keys(resource):
             index.remove(key, resource.path[-1])
-        self._lifetimes.forget(resource.path[-1])
+        self._lifetimes.forget(resource.path)
 
     def _keys(self, resource: Resource) -> Iterable[tuple[NameIndex, str]]:
         document = resource.attributes
@@ -330,7 +330,7 @@ class RegistryService(Service):
     def _begin_lifetime(self, resource: Resource) -> None:
         lifetime_s = resource.attributes.get("lifetime")
         if isinstance(lifetime_s, int):
-            self._lifetimes.start(resource.path[-1], lifetime_s, self._reactor.seconds())
+            self._lifetimes.start(resource.path, lifetime_s, self._reactor.seconds())
             self._expiry.moved()
 
 

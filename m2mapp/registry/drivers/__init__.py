@@ -1,1 +1,1 @@
-"""What waits and sends for the registrations: the end of lifetimes, and the device's own registering."""
+"""What waits and sends for the registrations: the device's own registering."""

@@ -1,1 +1,1 @@
-"""What waits in the tree: first answers under way."""
+"""What waits in the tree: first answers under way, and the end of lifetimes."""

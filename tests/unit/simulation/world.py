@@ -68,6 +68,7 @@ class Box:
     disk: SlowDisk | None = None
     starts: int = 0
     errors: list[Failure] = field(default_factory=list)
+    kept: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -89,6 +90,7 @@ class Box:
             datagrams=lambda *_: self.network,
             addresses=lambda source, interfaces: HostAddresses(source, interfaces, time),
             open_store=self._open_store,
+            kept=lambda _, name, make: self.kept.setdefault(name, make()),
             resolve=lambda _: succeed([]),
             rng=lambda name: scheduler.generator(f"node {name} {self.starts}"),
         )

@@ -1,4 +1,4 @@
-"""`registry.drivers.expiry`: one delayed call ends what is over, and a store that fails does not stop it."""
+"""`tree.drivers.expiry`, as the registry uses it: one delayed call ends what is over, and a store that fails does not stop it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import StorageFull
-from m2mapp.registry.drivers.expiry import BATCH, RETRY_S
+from m2mapp.tree.drivers.expiry import BATCH, RETRY_S
 from m2mapp.tree.unit import Remove
 from tests.unit.registry.parts import Node, put, register
 

@@ -1,7 +1,7 @@
-"""Ends registrations whose lifetime is over: one delayed call, for the earliest of them.
+"""Ends resources whose lifetime is over: one delayed call, for the earliest of them.
 
-It commits the removals and nothing else: the watcher of the tree (`registry.service`) takes the names out of the lifetimes. When they
-end is counted in `registry.lifetimes`.
+It commits the removals and nothing else: a watcher of the tree takes what is removed out of the lifetimes. When they end is counted in
+`tree.lifetimes`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.model.errors import Fault
-from m2mapp.model.identifiers import new_trace
+from m2mapp.model.identifiers import Path, new_trace, path_text
 from m2mapp.model.interfaces import ICommit
-from m2mapp.registry.lifetimes import Lifetimes
-from m2mapp.tree.registrations import SCLS
+from m2mapp.tree.lifetimes import Lifetimes
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Remove, Unit
 
@@ -33,17 +32,24 @@ class Expiry:
     _log = Logger()
 
     def __init__(
-        self, lifetimes: Lifetimes, tree: Tree, committer: ICommit, reactor: IReactorTime, on_expired: Callable[[], object] = lambda: None
+        self,
+        lifetimes: Lifetimes,
+        tree: Tree,
+        committer: ICommit,
+        reactor: IReactorTime,
+        on_expired: Callable[[], object] = lambda: None,
+        removal: Callable[[Path], Remove] = Remove,
     ) -> None:
-        """`on_expired` is called for each registration that was ended."""
+        """`on_expired` is called for each resource that was ended; `removal` says what removes it."""
         self._lifetimes, self._tree, self._committer, self._reactor = lifetimes, tree, committer, reactor
+        self._removal = removal
         self._on_expired = on_expired
         self._call: IDelayedCall | None = None
         self._call_at_s = 0.0
         self._running = False
 
     def start(self) -> None:
-        """End registrations from now on."""
+        """End them from now on."""
         self._running = True
         self.moved()
 
@@ -53,7 +59,7 @@ class Expiry:
         self._cancel()
 
     def moved(self) -> None:
-        """Wait for the earliest end. Called for every registration: where the end is later than the call, the call stays as it is."""
+        """Wait for the earliest end. Called for each that begins: where the end is later than the call, the call stays as it is."""
         ends_s = self._lifetimes.next_end_s()
         if not self._running or ends_s is None or (self._call is not None and self._call_at_s <= ends_s):
             return
@@ -70,27 +76,26 @@ class Expiry:
     def _end_due(self) -> None:
         self._call = None
         now_s = self._reactor.seconds()
-        for name in self._lifetimes.due(now_s, BATCH):
-            # Due again in a while, unless the removal is committed before, which forgets the name.
-            self._lifetimes.start(name, RETRY_S, now_s)
-            self._end(name)
+        for path in self._lifetimes.due(now_s, BATCH):
+            # Due again in a while, unless the removal is committed before, which forgets the path.
+            self._lifetimes.start(path, RETRY_S, now_s)
+            self._end(path)
         self.moved()
 
-    def _end(self, name: str) -> None:
-        path = (*SCLS, name)
+    def _end(self, path: Path) -> None:
         if self._tree.expected(path) is not self._tree.find(path):
             return  # It is being written or removed: what comes of that decides.
-        unit = Unit((Remove(path),), trace=new_trace())
+        unit = Unit((self._removal(path),), trace=new_trace())
         done: Deferred[object] = maybeDeferred(self._committer.commit, unit)
-        done.addCallbacks(self._ended, self._failed, callbackArgs=(name, unit.trace), errbackArgs=(name, unit.trace))
+        done.addCallbacks(self._ended, self._failed, callbackArgs=(path, unit.trace), errbackArgs=(path, unit.trace))
 
-    def _ended(self, _: object, name: str, trace: str) -> None:
+    def _ended(self, _: object, path: Path, trace: str) -> None:
         self._on_expired()
-        self._log.info("registration {name} is over", name=name, trace=trace)
+        self._log.info("{path} is over", path=path_text(path), trace=trace)
 
-    def _failed(self, failure: Failure, name: str, trace: str) -> None:
+    def _failed(self, failure: Failure, path: Path, trace: str) -> None:
         if failure.check(Fault) is None:
-            self._log.failure("registration {name} is over and could not be removed", failure, name=name, trace=trace)
+            self._log.failure("{path} is over and could not be removed", failure, path=path_text(path), trace=trace)
             return
-        text = "registration {name} is over and could not be removed, tried again in {pause_s:g} s: {fault}"
-        self._log.warn(text, name=name, pause_s=RETRY_S, fault=failure.getErrorMessage(), trace=trace)
+        text = "{path} is over and could not be removed, tried again in {pause_s:g} s: {fault}"
+        self._log.warn(text, path=path_text(path), pause_s=RETRY_S, fault=failure.getErrorMessage(), trace=trace)

@@ -1,0 +1,1 @@
+"""What waits and sends for DHCPv6: the servers' port."""

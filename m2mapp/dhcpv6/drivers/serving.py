@@ -1,0 +1,134 @@
+"""The servers' port (UDP 547): a datagram in, what it leads to made durable, the reply out.
+
+Responsible for telling apart the interfaces that are served, for bounds and counts. What a message means is in `server`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import ClassVar, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from m2mapp.dhcpv6.binding import Bindings
+from m2mapp.dhcpv6.message import MalformedMessage, Message, RelayMessage
+from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, CLIENT_PORT, SERVER_PORT
+from m2mapp.dhcpv6.packet import build, parse
+from m2mapp.dhcpv6.server import Arrival, Outcome, Server, unwrap, wrap
+from m2mapp.model.errors import Fault
+from m2mapp.model.identifiers import new_trace
+from m2mapp.model.interfaces import IClock, ICommit
+from m2mapp.model.metrics import Metrics
+from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, Sockaddr
+from m2mapp.tree.unit import Remove, Unit, Write
+
+_REMEMBERED_SOURCES: Final = 256
+
+_log = Logger(namespace="m2mapp.dhcpv6")
+
+
+@implementer(IDatagramReceiver)
+class Serving:
+    """Serves some interfaces of one port.
+
+    `most`: so many replies may wait for the disk; under a flood the newest messages are dropped, which their clients send again.
+    """
+
+    most: ClassVar[int] = 1_000
+
+    def __init__(self, reactor: IReactorTime, clock: IClock, committer: ICommit, bindings: Bindings, metrics: Metrics) -> None:
+        self._reactor, self._clock, self._committer, self._bindings = reactor, clock, committer, bindings
+        self._port: IDatagramPort | None = None
+        self._served: dict[int, tuple[str, Server]] = {}
+        self._under_way = 0
+        self._told: OrderedDict[str, None] = OrderedDict()
+        self._received = metrics.counter("m2mapp_dhcpv6_received_total", "DHCPv6 datagrams that came in on the servers' port.")
+        self._malformed = metrics.counter("m2mapp_dhcpv6_malformed_total", "Datagrams that were no DHCPv6 message.")
+        self._discarded = metrics.counter("m2mapp_dhcpv6_discarded_total", "DHCPv6 messages that servers discard (RFC 9915, section 16).")
+        self._dropped = metrics.counter("m2mapp_dhcpv6_dropped_total", "DHCPv6 messages dropped because too many waited for the disk.")
+        self._replied = metrics.counter("m2mapp_dhcpv6_replies_total", "DHCPv6 replies sent.")
+        self._failed = metrics.counter("m2mapp_dhcpv6_failed_total", "DHCPv6 messages without reply because the disk failed.")
+        metrics.gauge("m2mapp_dhcpv6_bindings", "Addresses and prefixes that clients have.", lambda: len(bindings))
+
+    def attach(self, port: IDatagramPort) -> None:
+        """Answer by this port."""
+        self._port = port
+
+    def detach(self) -> None:
+        """Send nothing more."""
+        self._port = None
+        self._served.clear()
+
+    def serve(self, interface: int, name: str, server: Server) -> None:
+        """Serve an interface, by its index and name."""
+        self._served[interface] = (name, server)
+
+    def datagram_received(self, data: bytes, source: Sockaddr, destination: str, interface: int) -> None:
+        """One datagram. Nothing that it holds makes this raise."""
+        self._received.add()
+        served = self._served.get(interface)
+        if served is None:
+            self._discarded.add()
+            return
+        try:
+            received = parse(data)
+        except MalformedMessage as fault:
+            self._malformed.add()
+            self._tell_once(source, str(fault))
+            return
+        message, relays = unwrap(received)
+        if message is None or (not relays and destination != ALL_DHCP_RELAY_AGENTS_AND_SERVERS):
+            self._discarded.add()  # A client sends to the multicast address (RFC 9915, section 14); only relay agents do not.
+            return
+        if self._under_way >= self.most:
+            self._dropped.add()
+            return
+        name, server = served
+        arrival = Arrival(source[0].partition("%")[0], name, relays)
+        outcome = server.answer(message, arrival, self._reactor.seconds(), self._clock.now_ms())
+        self._carry_out(outcome, relays, source)
+
+    def _carry_out(self, outcome: Outcome, relays: tuple[RelayMessage, ...], source: Sockaddr) -> None:
+        if outcome.reply is None:
+            self._discarded.add()
+            return
+        if not outcome.given and not outcome.ended:
+            self._reply(outcome.reply, relays, source)
+            return
+        changes: list[Write | Remove] = [self._bindings.removal(binding.path) for binding in outcome.ended]
+        changes += [binding.write() for binding in outcome.given]
+        self._under_way += 1
+        done: Deferred[object] = maybeDeferred(self._committer.commit, Unit(tuple(changes), trace=new_trace()))
+        done.addCallbacks(self._committed, self._not_committed, callbackArgs=(outcome.reply, relays, source), errbackArgs=(outcome, source))
+
+    def _committed(self, _: object, reply: Message, relays: tuple[RelayMessage, ...], source: Sockaddr) -> None:
+        self._under_way -= 1
+        self._reply(reply, relays, source)
+
+    def _not_committed(self, failure: Failure, outcome: Outcome, source: Sockaddr) -> None:
+        """No reply: the client asks again, here or elsewhere."""
+        self._under_way -= 1
+        self._failed.add()
+        for binding in outcome.given:
+            self._bindings.dropped(binding)
+        if failure.check(Fault) is None:
+            _log.failure("a binding for {source} was not kept", failure, source=source[0])
+
+    def _reply(self, reply: Message, relays: tuple[RelayMessage, ...], source: Sockaddr) -> None:
+        if self._port is None:
+            return
+        port = SERVER_PORT if relays else CLIENT_PORT
+        if self._port.send(build(wrap(reply, relays)), (source[0], port, *source[2:])):
+            self._replied.add()
+
+    def _tell_once(self, source: Sockaddr, why: str) -> None:
+        """Log a malformed datagram, once for each source."""
+        if source[0] not in self._told:
+            _log.warn("{source} sent what is no DHCPv6 message: {why}", source=source[0], why=why)
+            self._told[source[0]] = None
+            if len(self._told) > _REMEMBERED_SOURCES:
+                self._told.popitem(last=False)

@@ -1,0 +1,285 @@
+"""The server's side of an exchange (RFC 9915, section 18.3), for the delegating server and for the devices' server alike.
+
+Pure: a message, who sent it and the time go in; a reply and the bindings that must be durable before it leaves come out. Not
+responsible for sockets, for committing, nor for which value is given (`pools`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Address
+from typing import Final
+
+from m2mapp.dhcpv6 import options as o
+from m2mapp.dhcpv6.binding import Binding, Bindings, Client, State, Value
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_options
+from m2mapp.dhcpv6.message import Message, RelayMessage
+from m2mapp.dhcpv6.numbers import INFINITY, MessageType, Status
+from m2mapp.dhcpv6.pools import Lifetimes, Pool
+from m2mapp.dhcpv6.validation import why_server_discards
+
+MAX_BINDINGS_OF_DUID: Final = 16
+"""So many addresses and prefixes one client may have: one that asks for a thousand gets a status code for the others."""
+MAX_IAS: Final = 32
+"""So many IAs of one message are answered."""
+
+Ia = o.IaNa | o.IaPd
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a message came: the address of the client (or of the nearest relay agent), the interface's name, the relay agents.
+
+    `relays` is the chain from the one nearest to this node on.
+    """
+
+    source: str
+    interface: str
+    relays: tuple[RelayMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a server gives: its pools by the kind of IA, what it tells beside, Rapid Commit, Preference.
+
+    Where a kind has no pool its IAs are answered with a status code. `bootstrap` gives the service that is known at the moment. `most`
+    bounds the bindings of all clients together.
+    """
+
+    addresses: Pool | None = None
+    prefixes: Pool | None = None
+    codes: BootstrapCodes = field(default_factory=BootstrapCodes)
+    bootstrap: Callable[[], Bootstrap] = Bootstrap
+    rapid_commit: bool = True
+    preference: int = 0
+    refresh_s: int = 3600
+    most: int = 65_536
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a message leads to: the reply (None: none, for the reason `why`), and what must be durable before it leaves."""
+
+    reply: Message | None = None
+    why: str = ""
+    given: list[Binding] = field(default_factory=list)
+    ended: list[Binding] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Ask:
+    """One message on its way through the server."""
+
+    message: Message
+    duid: bytes
+    arrival: Arrival
+    now: float
+    now_ms: int
+    bootstrap: Bootstrap
+    commits: bool = True
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+def unwrap(received: Message | RelayMessage) -> tuple[Message | None, tuple[RelayMessage, ...]]:
+    """The client's message and the relay agents that it passed, the nearest to this node first (section 19); None where there is none."""
+    chain: list[RelayMessage] = []
+    while isinstance(received, RelayMessage):
+        inner = o.first(received.options, o.RelayedMessage)
+        if received.type is not MessageType.RELAY_FORW or inner is None:
+            return None, ()
+        chain.append(received)
+        received = inner.message
+    return received, tuple(chain)
+
+
+def wrap(reply: Message, relays: tuple[RelayMessage, ...]) -> Message | RelayMessage:
+    """The reply, in a Relay-reply for each relay agent (section 19.3), with the Interface-Id that it sent."""
+    wrapped: Message | RelayMessage = reply
+    for relay in reversed(relays):
+        interface_id = o.first(relay.options, o.InterfaceId)
+        options: tuple[o.Option, ...] = (o.RelayedMessage(wrapped),) if interface_id is None else (interface_id, o.RelayedMessage(wrapped))
+        wrapped = RelayMessage(MessageType.RELAY_REPL, relay.hop_count, relay.link_address, relay.peer_address, options)
+    return wrapped
+
+
+class Server:
+    """Answers clients. `now` is in monotonic seconds, `now_ms` in wall-clock milliseconds."""
+
+    def __init__(self, duid: bytes, terms: Terms, bindings: Bindings) -> None:
+        self._duid, self._terms, self._bindings = duid, terms, bindings
+
+    def answer(self, message: Message, arrival: Arrival, now: float, now_ms: int) -> Outcome:
+        """What a client's message leads to. What is given is promised to it: `Bindings.dropped` where it is not committed."""
+        why = why_server_discards(message, self._duid)
+        if why is not None:
+            return Outcome(why=why)
+        client = o.first(message.options, o.ClientId)
+        ask = _Ask(message, client.duid if client else b"", arrival, now, now_ms, self._terms.bootstrap())
+        _ANSWERS[message.type](self, ask)
+        for binding in ask.outcome.given:
+            self._bindings.promise(binding)
+        return ask.outcome
+
+    # The messages, in the order of section 18.3.
+
+    def _solicit(self, ask: _Ask) -> None:
+        """18.3.1: an Advertise, or with Rapid Commit at once the Reply."""
+        at_once = self._terms.rapid_commit and o.first(ask.message.options, o.RapidCommit) is not None
+        ask.commits = at_once
+        ias = self._assigned(ask)
+        if at_once:
+            self._reply(ask, MessageType.REPLY, (o.RapidCommit(), *ias))
+            return
+        preference = (o.Preference(self._terms.preference),) if self._terms.preference else ()
+        self._reply(ask, MessageType.ADVERTISE, (*preference, *ias))
+
+    def _request(self, ask: _Ask) -> None:
+        """18.3.2, and Renew (18.3.4) and Rebind (18.3.5): a binding that was lost on the way is made anew where its value is free."""
+        self._reply(ask, MessageType.REPLY, self._assigned(ask))
+
+    def _confirm(self, ask: _Ask) -> None:
+        """18.3.3: whether the addresses are appropriate for the link; silence where nothing can be said."""
+        pool = self._terms.addresses
+        asked = [address.address for ia in o.every(ask.message.options, o.IaNa) for address in o.every(ia.options, o.IaAddress)]
+        if pool is None or not asked:
+            ask.outcome.why = "CONFIRM without addresses that can be judged"
+            return
+        on_link = all(pool.has(address) for address in asked)
+        status = o.StatusCode(Status.SUCCESS) if on_link else o.StatusCode(Status.NOT_ON_LINK, "not of this link")
+        self._reply(ask, MessageType.REPLY, (status,))
+
+    def _release(self, ask: _Ask) -> None:
+        """18.3.7: what the client has and names is free."""
+        self._ended(ask, State.BOUND)
+
+    def _decline(self, ask: _Ask) -> None:
+        """18.3.8: another host has the address: it is set aside."""
+        self._ended(ask, State.DECLINED)
+
+    def _information_request(self, ask: _Ask) -> None:
+        """18.3.6: the options alone."""
+        self._reply(ask, MessageType.REPLY, (o.InformationRefreshTime(self._terms.refresh_s),))
+
+    # Parts.
+
+    def _assigned(self, ask: _Ask) -> tuple[o.Option, ...]:
+        """The client's IAs with what they have from now on; T1 and T2 the same in all (section 14.2)."""
+        answered: list[Ia] = []
+        for ia in _ias(ask.message)[:MAX_IAS]:
+            client = Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd))
+            pool = self._terms.prefixes if client.for_prefix else self._terms.addresses
+            answered.append(replace(ia, t1_s=0, t2_s=0, options=self._ia_options(ask, client, ia, pool)))
+        shortest = min((value.preferred_s for ia in answered for value in _values(ia) if value.preferred_s), default=0)
+        times = (INFINITY, INFINITY) if shortest == INFINITY else (shortest // 2, shortest * 4 // 5)
+        return tuple(replace(ia, t1_s=times[0], t2_s=times[1]) if _values(ia) else ia for ia in answered)
+
+    def _ia_options(self, ask: _Ask, client: Client, ia: Ia, pool: Pool | None) -> tuple[o.Option, ...]:
+        named = [_value(option) for option in _values(ia)]
+        strange = [value for value in named if pool is None or not pool.has(value)]
+        if pool is not None and strange and ask.message.type is MessageType.REQUEST and not client.for_prefix:
+            return (o.StatusCode(Status.NOT_ON_LINK, "not of this link"),)
+        had = self._bindings.find(client)
+        value = self._value_for(client, had, pool, named)
+        # What the client has and should not: with no lifetime left it stops using it (sections 18.3.4 and 18.3.5).
+        over: set[Value] = set()
+        if ask.message.type in (MessageType.RENEW, MessageType.REBIND):
+            over.update(one for one in (*named, *((had.value,) if had else ())) if one != value)
+        gone = tuple(_option(one, Lifetimes(0, 0)) for one in sorted(over, key=str))
+        if value is None or pool is None:
+            return (*gone, _none_left(client))
+        lifetimes = pool.lifetimes(ask.now)
+        if ask.commits:
+            ask.outcome.given.append(self._binding(ask, client, value, lifetimes))
+        return (_option(value, lifetimes), *gone)
+
+    def _value_for(self, client: Client, had: Binding | None, pool: Pool | None, named: list[Value]) -> Value | None:
+        """What a client has, or gets: it keeps what it has for as long as that is of the pool."""
+        if pool is None:
+            return None
+        if had is not None and pool.has(had.value):
+            return had.value
+        full = len(self._bindings) >= self._terms.most or self._bindings.count(client.duid) >= MAX_BINDINGS_OF_DUID
+        if had is None and full:
+            return None
+        hint = next((value for value in named if pool.has(value)), None)
+        return pool.pick(client, hint, lambda value: self._bindings.is_free_for(client, value))
+
+    def _binding(self, ask: _Ask, client: Client, value: Value, lifetimes: Lifetimes) -> Binding:
+        certificate = ask.bootstrap.certificate if self._wants_certificate(ask) else None
+        return Binding(
+            client,
+            value,
+            lifetimes.preferred_s,
+            lifetimes.valid_s,
+            ask.now_ms,
+            State.BOUND,
+            ask.arrival.interface,
+            ask.arrival.source,
+            ask.bootstrap.uri,
+            f"sha256:{hashlib.sha256(certificate).hexdigest()}" if certificate else None,
+        )
+
+    def _ended(self, ask: _Ask, state: State) -> None:
+        unknown: list[o.Option] = []
+        for ia in _ias(ask.message)[:MAX_IAS]:
+            had = self._bindings.find(Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd)))
+            if had is None or had.value not in [_value(option) for option in _values(ia)]:
+                unknown.append(replace(ia, t1_s=0, t2_s=0, options=(o.StatusCode(Status.NO_BINDING, "no such binding"),)))
+            else:
+                ask.outcome.ended.append(had)
+                if state is State.DECLINED and not had.client.for_prefix:
+                    ask.outcome.given.append(replace(had, state=State.DECLINED, given_ms=ask.now_ms))
+        self._reply(ask, MessageType.REPLY, (o.StatusCode(Status.SUCCESS), *unknown))
+
+    def _reply(self, ask: _Ask, kind: MessageType, options: tuple[o.Option, ...]) -> None:
+        identifiers: tuple[o.Option, ...] = (o.ServerId(self._duid),)
+        if ask.duid:
+            identifiers = (o.ClientId(ask.duid), *identifiers)
+        told: tuple[o.Option, ...] = ()
+        if ask.message.type not in (MessageType.CONFIRM, MessageType.RELEASE, MessageType.DECLINE):
+            told = bootstrap_options(ask.bootstrap, self._terms.codes, with_certificate=self._wants_certificate(ask))
+        ask.outcome.reply = Message(kind, ask.message.transaction_id, (*identifiers, *options, *told))
+
+    def _wants_certificate(self, ask: _Ask) -> bool:
+        request = o.first(ask.message.options, o.OptionRequest)
+        codes = self._terms.codes
+        wanted = ({codes.certificate} if codes.in_option else set()) | ({17} if codes.in_vendor else set())
+        return request is not None and not wanted.isdisjoint(request.codes)
+
+
+_ANSWERS: Final[dict[MessageType, Callable[[Server, _Ask], None]]] = {
+    MessageType.SOLICIT: Server._solicit,
+    MessageType.REQUEST: Server._request,
+    MessageType.CONFIRM: Server._confirm,
+    MessageType.RENEW: Server._request,
+    MessageType.REBIND: Server._request,
+    MessageType.RELEASE: Server._release,
+    MessageType.DECLINE: Server._decline,
+    MessageType.INFORMATION_REQUEST: Server._information_request,
+}
+
+
+def _ias(message: Message) -> list[Ia]:
+    return [option for option in message.options if isinstance(option, o.IaNa | o.IaPd)]
+
+
+def _values(ia: Ia) -> tuple[o.IaAddress | o.IaPrefix, ...]:
+    return o.every(ia.options, o.IaAddress) if isinstance(ia, o.IaNa) else o.every(ia.options, o.IaPrefix)
+
+
+def _value(option: o.IaAddress | o.IaPrefix) -> Value:
+    return option.address if isinstance(option, o.IaAddress) else option.prefix
+
+
+def _option(value: Value, lifetimes: Lifetimes) -> o.Option:
+    if isinstance(value, IPv6Address):
+        return o.IaAddress(value, lifetimes.preferred_s, lifetimes.valid_s)
+    return o.IaPrefix(value, lifetimes.preferred_s, lifetimes.valid_s)
+
+
+def _none_left(client: Client) -> o.StatusCode:
+    if client.for_prefix:
+        return o.StatusCode(Status.NO_PREFIX_AVAIL, "no prefix is left")
+    return o.StatusCode(Status.NO_ADDRS_AVAIL, "no address is left")

@@ -1,0 +1,141 @@
+"""The settings of DHCPv6: the tables `[dhcpv6.delegating]` and `[dhcpv6.options]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv6Network
+
+from m2mapp.dhcpv6.bootstrap_options import CERTIFICATE_CODE, URI_CODE, BootstrapCodes
+from m2mapp.dhcpv6.numbers import INFINITY
+from m2mapp.formats.shapes import Field, Shape, Wrong, choice, integer, list_of, text
+from m2mapp.formats.uris import parse_uri
+from m2mapp.model.errors import Fault, Malformed
+
+_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_MAX_CODE = 0xFFFF
+_ROLES = ("delegating",)
+
+
+@dataclass(frozen=True, slots=True)
+class DelegatingSettings:
+    """The delegating server: on which interface, from which pool, what it tells beside. `certificate` is a file, DER or PEM; or empty."""
+
+    interface: str
+    prefix_pool: IPv6Network
+    delegated_length: int
+    bootstrap_uri: str
+    certificate: str
+    valid_lifetime_s: int
+    preferred_lifetime_s: int
+    preference: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dhcpv6Settings:
+    """The DHCPv6 roles of this node (None: off), and where the two bootstrap options stand."""
+
+    delegating: DelegatingSettings | None = None
+    codes: BootstrapCodes = field(default_factory=BootstrapCodes)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that are on, as they are named in the file."""
+        return ("dhcpv6.delegating",) if self.delegating is not None else ()
+
+
+def _interface(value: object) -> str:
+    if not isinstance(value, str) or not _INTERFACE.fullmatch(value):
+        raise Wrong(value, "the name of a network interface such as eth2")
+    return value
+
+
+def _network(value: object) -> IPv6Network:
+    try:
+        network = IPv6Network(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise Wrong(value, f"an IPv6 prefix such as 2001:db8:100::/40 ({error})") from error
+    if network.is_multicast or network.is_link_local:
+        raise Wrong(value, "a prefix of unicast addresses that are not link-local")
+    return network
+
+
+def _bootstrap_uri(value: object) -> str:
+    if value == "":
+        return ""
+    try:
+        uri = parse_uri(value)
+    except Fault as fault:
+        raise Wrong(value, "a URI such as coaps://bs.example.org:5684, or empty") from fault
+    if uri.scheme not in ("coap", "coaps"):
+        raise Wrong(value, "a coap or coaps URI")
+    return str(value)  # as it was written: devices get it so
+
+
+_LIFETIME = integer(60, INFINITY)
+_DELEGATING = Shape(
+    {
+        "interface": Field(_interface),
+        "prefix_pool": Field(_network),
+        "delegated_length": Field(integer(1, 64), 56),
+        "bootstrap_uri": Field(_bootstrap_uri, ""),
+        "certificate": Field(text, ""),
+        "valid_lifetime_s": Field(_LIFETIME, 7200),
+        "preferred_lifetime_s": Field(_LIFETIME, 3600),
+        "preference": Field(integer(0, 255), 0),
+    }
+)
+_OPTIONS = Shape(
+    {
+        "bootstrap_uri": Field(integer(1, _MAX_CODE), URI_CODE),
+        "certificate": Field(integer(1, _MAX_CODE), CERTIFICATE_CODE),
+        "encodings": Field(list_of(choice("option", "vendor"), least=1, most=2), ["option"]),
+        "vendor_enterprise": Field(integer(0, INFINITY), 0),
+    }
+)
+
+
+def read(table: Mapping[str, object], where: str) -> tuple[Dhcpv6Settings, list[Malformed]]:
+    """The settings in the table, and all faults; `where` stands before each key."""
+    known = (*_ROLES, "options")
+    faults = [Malformed(where + name, value, f"one of {', '.join(known)}") for name, value in table.items() if name not in known]
+    faults += [Malformed(where + name, table[name], "a table") for name in known if not isinstance(table.get(name, {}), Mapping)]
+    if not any(name in table for name in _ROLES):
+        faults.append(Malformed(where.strip(), "no role", f"a table with one or more of {', '.join(_ROLES)}"))
+    if faults:
+        return Dhcpv6Settings(), faults
+    codes, faults = _read_options(table.get("options", {}), "[dhcpv6.options] ")
+    delegating = None
+    if "delegating" in table:
+        delegating, more = _read_delegating(table["delegating"], "[dhcpv6.delegating] ")
+        faults += more
+    return Dhcpv6Settings(delegating, codes), faults
+
+
+def _read_options(table: object, where: str) -> tuple[BootstrapCodes, list[Malformed]]:
+    values, faults = _OPTIONS.read(table if isinstance(table, Mapping) else {}, where)
+    if faults:
+        return BootstrapCodes(), faults
+    encodings = values["encodings"]
+    chosen = encodings if isinstance(encodings, list) else []
+    uri, certificate, enterprise = (int(str(values[name])) for name in ("bootstrap_uri", "certificate", "vendor_enterprise"))
+    if uri == certificate:
+        faults.append(Malformed(where + "certificate", certificate, "another code than that of bootstrap_uri"))
+    if "vendor" in chosen and not enterprise:
+        faults.append(Malformed(where + "vendor_enterprise", enterprise, "the enterprise number that the encoding 'vendor' needs"))
+    return BootstrapCodes(uri, certificate, "option" in chosen, "vendor" in chosen, enterprise), faults
+
+
+def _read_delegating(table: object, where: str) -> tuple[DelegatingSettings | None, list[Malformed]]:
+    values, faults = _DELEGATING.read(table if isinstance(table, Mapping) else {}, where)
+    if faults:
+        return None, faults
+    settings = DelegatingSettings(**values)  # type: ignore[arg-type]  # the shape has checked each value's type
+    if settings.delegated_length < settings.prefix_pool.prefixlen:
+        expected = f"at least the length of prefix_pool, {settings.prefix_pool.prefixlen}"
+        faults.append(Malformed(where + "delegated_length", settings.delegated_length, expected))
+    if settings.preferred_lifetime_s > settings.valid_lifetime_s:
+        expected = f"at most valid_lifetime_s, {settings.valid_lifetime_s}"
+        faults.append(Malformed(where + "preferred_lifetime_s", settings.preferred_lifetime_s, expected))
+    return settings, faults

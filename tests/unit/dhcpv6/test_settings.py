@@ -1,0 +1,56 @@
+"""`[dhcpv6]`: what is read, and every fault with its key."""
+
+from __future__ import annotations
+
+import tomllib
+from ipaddress import IPv6Network
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from m2mapp.dhcpv6.bootstrap_options import BootstrapCodes
+from m2mapp.dhcpv6.settings import DelegatingSettings, Dhcpv6Settings, read
+
+_GOOD = '[delegating]\ninterface = "eth2"\nprefix_pool = "2001:db8:100::/40"\n'
+
+
+def _read(text: str) -> tuple[Dhcpv6Settings, list[str]]:
+    settings, faults = read(tomllib.loads(text), "[dhcpv6] ")
+    return settings, [fault.detail for fault in faults]
+
+
+class SettingsTests(SynchronousTestCase):
+    def test_delegating(self) -> None:
+        """The table of the specification is read, defaults filled in."""
+        settings, faults = _read(_GOOD + 'delegated_length = 60\nbootstrap_uri = "coaps://bs.example.org:5684"\n')
+        expected = DelegatingSettings("eth2", IPv6Network("2001:db8:100::/40"), 60, "coaps://bs.example.org:5684", "", 7200, 3600, 0)
+        self.assertEqual((settings.delegating, settings.codes, faults), (expected, BootstrapCodes(), []))
+        self.assertEqual(settings.roles, ("dhcpv6.delegating",))
+
+    def test_options(self) -> None:
+        """Codes and encodings are read."""
+        options = '[options]\nbootstrap_uri = 700\ncertificate = 701\nencodings = ["vendor", "option"]\nvendor_enterprise = 4491\n'
+        self.assertEqual(_read(_GOOD + options)[0].codes, BootstrapCodes(700, 701, in_vendor=True, vendor_enterprise=4491))
+
+    def test_faults(self) -> None:
+        """Each fault names its table, key and value, and what would be right."""
+        cases = {
+            "": "no role",
+            "[uplnk]\n": "[dhcpv6] uplnk",
+            "delegating = 1\n": "a table",
+            "[delegating]\n": "[dhcpv6.delegating] interface",
+            _GOOD + 'colour = "red"\n': "colour",
+            _GOOD.replace("/40", "/129"): "prefix_pool",
+            _GOOD.replace("2001:db8:100::/40", "fe80::/64"): "not link-local",
+            _GOOD + "delegated_length = 39\n": "at least the length of prefix_pool, 40",
+            _GOOD + "delegated_length = 65\n": "delegated_length",
+            _GOOD + "preferred_lifetime_s = 8000\n": "at most valid_lifetime_s, 7200",
+            _GOOD + 'bootstrap_uri = "http://bs.example.org"\n': "a coap or coaps URI",
+            _GOOD + 'bootstrap_uri = "bs"\n': "a URI such as coaps://bs.example.org:5684",
+            _GOOD + "[options]\nbootstrap_uri = 65002\n": "another code",
+            _GOOD + '[options]\nencodings = ["vendor"]\n': "vendor_enterprise",
+            _GOOD + '[options]\nencodings = ["smoke"]\n': "encodings",
+            _GOOD + "[options]\ncertificate = 0\n": "[dhcpv6.options] certificate",
+        }
+        for text, expected in cases.items():
+            faults = _read(text)[1]
+            self.assertTrue(any(expected in fault for fault in faults), (text, faults))
