@@ -1,0 +1,76 @@
+"""The delegating server beside requesting routers that others wrote: dhclient, dhcpcd, dibbler and WIDE, over a `kill -9`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.system.dhcp_clients import CLIENTS, Client, Dhclient
+from tests.system.namespaces import Lab, skip_reason, wait_until
+from tests.system.programs import Program, write_config
+
+_URI = "coaps://bs.example.org:5684"
+_POOL = "2001:db8:100::/40"
+
+
+class DelegatingTests(SynchronousTestCase):
+    skip = skip_reason("unshare", "curl", *(client.program for client in CLIENTS))
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="m2m-dhcp-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.lab = Lab()
+        self.lab.__enter__()
+        self.addCleanup(self.lab.__exit__, None, None, None)
+        isp = self.lab.host("isp", ["2001:db8::1/64"])
+        tables: dict[str, dict[str, object]] = {
+            "node": {"name": "isp.example.org", "state_dir": str(self.folder / "state")},
+            "http": {"listen": ["tcp:8080:interface=127.0.0.1"]},
+            "dhcpv6.delegating": {"interface": "eth0", "prefix_pool": _POOL, "bootstrap_uri": _URI},
+        }
+        self.isp = Program(isp, self.folder, "isp", write_config(self.folder / "isp.toml", tables))
+        self.addCleanup(self.isp.close)
+        self.isp.start()
+
+    def client(self, kind: type[Client]) -> Client:
+        """A client on a host of its own, whose link-local address can be used."""
+        host = self.lab.host(kind.program, [])
+        wait_until(lambda: "tentative" not in host.ip("-6", "addr", "show", "eth0") and "fe80" in host.ip("-6", "addr", "show", "eth0"))
+        return kind(host, self.folder / kind.program)
+
+    def prefixes(self) -> dict[str, dict[str, object]]:
+        """What the server's tree says that it has given, by prefix."""
+        found = [self._get("/prefixes/" + str(child["name"])) for child in self._get("/prefixes")["children"]]
+        return {str(one["prefix"]): one for one in found}
+
+    def _get(self, path: str) -> dict[str, Any]:
+        token = (self.folder / "state" / "admin.token").read_text().strip()
+        done = self.isp.place.run(["curl", "-sS", "-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:8080{path}"])
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def test_routers_of_others(self) -> None:
+        """Each gets a prefix of its own and the bootstrap URI; all stand in the tree, also after the server was killed; a Release frees."""
+        clients = [self.client(kind) for kind in CLIENTS]
+        for client in clients:
+            client.start()
+        given = {client.program: client.given() for client in clients}
+        self.assertEqual([given[client.program].uri for client in clients], [_URI, _URI, _URI, None])
+        networks = [IPv6Network(one.prefix) for one in given.values()]
+        self.assertEqual((len(set(networks)), {network.prefixlen for network in networks}), (4, {56}))
+        self.assertTrue(all(network.subnet_of(IPv6Network(_POOL)) for network in networks))
+        self.assertEqual(set(self.prefixes()), {one.prefix for one in given.values()})
+        self.isp.kill()
+        self.isp.start()
+        kept = {prefix: one["state"] for prefix, one in self.prefixes().items()}
+        self.assertEqual(kept, {one.prefix: "bound" for one in given.values()})
+        dhclient = clients[0]
+        assert isinstance(dhclient, Dhclient)
+        dhclient.release()
+        self.assertEqual(set(self.prefixes()), {one.prefix for name, one in given.items() if name != "dhclient"})
