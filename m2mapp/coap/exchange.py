@@ -53,6 +53,7 @@ class MessageLayer:
         self._limits = context.limits
         self._rng = context.rng
         self._counters = context.counters
+        self._tap = context.tap
         self._port: IDatagramPort | None = None
         self._wildcard = False
         self._multicast: dict[str, bool] = {}
@@ -91,6 +92,8 @@ class MessageLayer:
         to_group = self._multicast.get(destination)
         if to_group is None:
             to_group = self._learn_destination(destination)
+        if self._tap.viewers:
+            self._tap.received(data, source, destination, interface, to_group=to_group)
         local = destination if self._wildcard and not to_group else None
         try:
             message = parse(data)
@@ -299,6 +302,7 @@ class MessageLayer:
         transmission.deadline = None
         if transmission.retries_left == 0:
             self._counters.given_up.value += 1
+            self._tap.gave_up(transmission.datagram, transmission.peer.address)
             self._finish(transmission, Outcome.GIVEN_UP)
             return
         transmission.retries_left -= 1
@@ -328,10 +332,13 @@ class MessageLayer:
         self._send(empty(things.RST, mid), to, local)
 
     def _send(self, datagram: bytes, to: Sockaddr, local: str | None = None) -> None:
-        if self._port is not None and self._port.send(datagram, to, local):
+        taken = self._port is not None and self._port.send(datagram, to, local)
+        if taken:
             self._counters.sent.value += 1
         else:
             self._counters.unsent.value += 1
+        if self._tap.viewers:
+            self._tap.sent(datagram, to, local, taken=taken)
 
     def _heard(self, address: Sockaddr, now_s: float) -> Peer:
         if self._sweeping is None:

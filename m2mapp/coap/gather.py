@@ -148,7 +148,10 @@ class GroupSender:
     def _send(self, datagram: bytes, outgoing: GroupOutgoing, index: int) -> bool:
         """Send by one interface, from the first port that can."""
         for port in self._endpoint.ports_of_family(outgoing.address):
-            if port.send_to_group(datagram, outgoing.address, outgoing.port, index):
+            taken = port.send_to_group(datagram, outgoing.address, outgoing.port, index)
+            if self._context.tap.viewers:
+                self._context.tap.sent_to_group(datagram, (outgoing.address, outgoing.port), index, taken=taken)
+            if taken:
                 self._context.counters.sent.add()
                 return True
         return False

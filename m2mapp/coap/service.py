@@ -26,6 +26,7 @@ from m2mapp.coap.gather import Gathering, GroupSender
 from m2mapp.coap.observer import Observable
 from m2mapp.coap.parameters import Limits, TransmissionParameters
 from m2mapp.coap.server import Principals, Server
+from m2mapp.coap.tap import Tap
 from m2mapp.model.interfaces import IGroupSender, IHandle, IMembership
 from m2mapp.model.messages import Answer, GroupOutgoing
 from m2mapp.model.metrics import Metrics
@@ -50,6 +51,7 @@ def make_context(
         Deadlines(clock),
         Counters(metrics),
         rng or random.SystemRandom(),
+        Tap(clock.seconds),
         parameters=parameters or TransmissionParameters(),
         limits=limits or Limits(),
     )

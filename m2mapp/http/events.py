@@ -6,21 +6,18 @@ bounded number of events. Not responsible for rights beyond asking `tree.access`
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from m2mapp.formats.documents import content_value, dump_json, rfc3339
-from m2mapp.http import answers
-from m2mapp.http.book import Source
 from m2mapp.http.connection import WireRequest
 from m2mapp.http.limits import HttpLimits
-from m2mapp.model.errors import Fault, Malformed, NoSuchResource, Overloaded, TooManyRequests
+from m2mapp.http.outlet import EVENT_STREAM, Outlet, Outlets
+from m2mapp.model.errors import Fault, Malformed, NoSuchResource
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IJournals
 from m2mapp.model.messages import Method, Request
@@ -32,13 +29,9 @@ from m2mapp.tree.unit import CHANGES, CONTENT, Change, Entry, values_journal
 
 _log = Logger()
 
-EVENT_STREAM = "text/event-stream"
 _PAGE = 200
 _RETRY_MS = 2000
-_STALLED_BEATS = 3
-"""A reader that takes nothing for so many heartbeats is gone."""
 _MAX_ID_DIGITS = 18
-_HEAD = b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +55,14 @@ def read_ask(request: Request, last_event_id: bytes | None) -> Ask:
 
 
 class Streams:
-    """All event streams of one HTTP service."""
+    """All event streams of one HTTP service, which take their places among its `outlets`."""
 
     def __init__(self, tree: Tree, journals: IJournals, reactor: IReactorTime, limits: HttpLimits, metrics: Metrics) -> None:
-        self.tree, self.journals, self.limits = tree, journals, limits
-        self._reactor = reactor
-        self._open: set[Stream] = set()
-        self._beat: IDelayedCall | None = None
+        self.tree, self.journals = tree, journals
+        self.outlets = Outlets(reactor, limits, metrics)
         self._formatted: tuple[Change | None, bytes] = (None, b"")
         self.events = metrics.counter("m2mapp_http_events_total", "Events sent to event streams.")
         self.overflows = metrics.counter("m2mapp_http_stream_overflows_total", "Event streams ended because the reader was too slow.")
-        metrics.gauge("m2mapp_http_streams", "Event streams that are open.", lambda: len(self._open))
 
     def open(self, wire: WireRequest, request: Request, last_event_id: bytes | None) -> None:
         """Answer a request with a stream. Raises the `Fault` that says why not."""
@@ -81,28 +71,8 @@ class Streams:
         # Who comes back to a stream learns that the resource is gone by its event, not by a 404, which would end the stream for good.
         if ask.after is None and request.path and self.tree.find(request.path) is None:
             raise NoSuchResource(path_text(request.path))
-        source = wire.connection.source
-        if len(self._open) >= self.limits.streams:
-            raise Overloaded(f"at most {self.limits.streams} event streams", retry_after_s=10)
-        if source.streams >= self.limits.streams_per_source:
-            raise TooManyRequests(f"at most {self.limits.streams_per_source} event streams from one address", retry_after_s=10)
-        stream = Stream(self, wire, ask, source)
-        self._open.add(stream)
-        if self._beat is None:
-            self._beat = self._reactor.callLater(self.limits.heartbeat_s, self._heartbeat)
-        stream.start()
-
-    def ended(self, stream: Stream) -> None:
-        """A stream is no longer."""
-        self._open.discard(stream)
-        if not self._open and self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
-
-    def close_all(self) -> None:
-        """End every stream in good order: clients come back with their Last-Event-ID."""
-        for stream in tuple(self._open):
-            stream.end()
+        self.outlets.check_room(wire)
+        Stream(self, wire, ask).start()
 
     def format_live(self, change: Change) -> bytes:
         """A change that was just committed as an event; made once for all the streams that are told of it."""
@@ -115,46 +85,22 @@ class Streams:
             self._formatted = (change, text)
         return text
 
-    def _heartbeat(self) -> None:
-        self._beat = self._reactor.callLater(self.limits.heartbeat_s, self._heartbeat)
-        for stream in tuple(self._open):
-            try:
-                stream.beat()
-            except Exception:  # noqa: BLE001 - periodic work: one stream must not keep the others from theirs
-                _log.failure("A heartbeat could not be sent")
 
-
-@implementer(IPushProducer)
 class Stream:
     """One event stream."""
 
-    def __init__(self, streams: Streams, wire: WireRequest, ask: Ask, source: Source) -> None:
-        self._streams, self._wire, self._ask, self._source = streams, wire, ask, source
+    def __init__(self, streams: Streams, wire: WireRequest, ask: Ask) -> None:
+        self._streams, self._trace, self._ask = streams, wire.trace, ask
         self._prefix = path_text(ask.path).rstrip("/") + "/"
         self._position = streams.tree.committed_number if ask.after is None else ask.after
         self._live = ask.after is None
-        self._paused = self._ended = False
-        self._stalled = 0
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
         self._room: Deferred[None] | None = None
+        self._outlet = Outlet(streams.outlets, wire, self._forget, self._has_room)
         self._watch = streams.tree.watch(ask.path, self._on_change, subtree=ask.subtree)
-        source.streams += 1
 
     def start(self) -> None:
-        """Send the head; then what came after the last event, if one was named; then go on live."""
-        wire = self._wire
-        wire.streaming = True
-        wire.on_gone = self.gone
-        chunked = wire.clientproto == b"HTTP/1.1"
-        if not chunked:
-            wire.connection.persistent = False
-        wire.startedWriting = 1
-        wire.chunked = int(chunked)
-        framing = b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n"
-        head = answers.start(200, wire.trace, wire.connection.date(), close=not wire.connection.persistent)
-        wire.connection.write(head + _HEAD + framing)
-        wire.registerProducer(self, True)
+        """Send what came after the last event, if one was named; then go on live."""
+        self._outlet.start(EVENT_STREAM, b":\n\n")
         if self._live:
             # Where the stream begins, for a client that loses it before the first event.
             self._send(b"retry: %d\nid: %d\n\n" % (_RETRY_MS, self._position))
@@ -162,69 +108,17 @@ class Stream:
         self._send(b"retry: %d\n\n" % _RETRY_MS)
         Deferred.fromCoroutine(self._replay(self._position)).addErrback(self._replay_failed)
 
-    # What the transport calls.
-
-    def pauseProducing(self) -> None:
-        """The client does not read as fast as we write."""
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        """The client reads again: send what waited."""
-        self._paused = False
-        self._stalled = 0
-        while self._waiting and not self._paused and not self._ended:
-            data = self._waiting.popleft()
-            self._waiting_bytes -= len(data)
-            self._wire.write(data)
-        if not self._paused and self._room is not None:
-            room, self._room = self._room, None
-            room.callback(None)
-
-    def stopProducing(self) -> None:
-        """The connection is lost; `gone` follows."""
-
-    def gone(self) -> None:
-        """The client is gone."""
-        self._forget()
-
-    # What the hub calls.
-
-    def beat(self) -> None:
-        """Send a comment, so that both ends and what is between them see that the stream lives."""
-        if not self._paused:
-            self._send(b":\n\n")
-            return
-        self._stalled += 1
-        if self._stalled >= _STALLED_BEATS:
-            self._wire.connection.abort()
-
-    def end(self) -> None:
-        """End the stream and the connection; the client may come back and resume."""
-        if self._ended:
-            return
-        self._forget()
-        wire = self._wire
-        if not wire.gone:
-            wire.connection.persistent = False
-            wire.unregisterProducer()
-            wire.finish()
-
-    # Parts.
-
-    def _forget(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        self._watch.stop()
-        self._waiting.clear()
-        self._source.streams -= 1
-        self._streams.ended(self)
+    def _has_room(self) -> None:
         if self._room is not None:
             room, self._room = self._room, None
             room.callback(None)
 
+    def _forget(self) -> None:
+        self._watch.stop()
+        self._has_room()
+
     def _on_change(self, change: Change) -> None:
-        if self._live and not self._ended and change.number > self._position:
+        if self._live and not self._outlet.ended and change.number > self._position:
             self._position = change.number
             self._send_event(self._streams.format_live(change))
 
@@ -233,32 +127,25 @@ class Stream:
         self._send(data)
 
     def _send(self, data: bytes) -> None:
-        if not self._paused:
-            self._wire.write(data)
-            return
-        limits = self._streams.limits
-        full = len(self._waiting) >= limits.stream_events or self._waiting_bytes + len(data) > limits.stream_bytes
-        if full and self._waiting:
+        """Send it; a reader that has too much to read already comes back, and resumes."""
+        if not self._outlet.send(data) and not self._outlet.ended:
             self._streams.overflows.add()
-            self.end()
-            return
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
+            self._outlet.end()
 
     async def _replay(self, position: int) -> None:
         """Send what was committed after a change, page by page; go live in the very turn in which nothing is left."""
         tree, journals = self._streams.tree, self._streams.journals
-        while not self._ended:
+        while not self._outlet.ended:
             # Read before the journal: what the journal holds above it is not committed yet, or comes with the next page.
             target = tree.committed_number
             page: list[Entry] = await journals.read_journal(CHANGES, after=position, limit=_PAGE)
             # Asked after the page was read: what is still there now was there then.
-            complete = self._ended or await self._complete_since(position)
+            complete = self._outlet.ended or await self._complete_since(position)
             if not complete:
                 self._reset()
                 return
             for entry in page:
-                if entry.number > target or self._ended:
+                if entry.number > target or self._outlet.ended:
                     break
                 await self._replay_entry(entry)
                 position = entry.number
@@ -269,7 +156,7 @@ class Stream:
 
     def _reset(self) -> None:
         """Tell the client to read again, and go on live from here."""
-        if not self._ended:
+        if not self._outlet.ended:
             self._position, self._live = self._streams.tree.committed_number, True
             self._send_event(b'id: %d\nevent: reset\ndata: {"from":%d}\n\n' % (self._position, self._position))
 
@@ -289,10 +176,10 @@ class Stream:
             return
         kind, kind_of = str(body.get("kind", "")), body.get("type")
         content = await self._content_at(_path(text), entry.number) if kind_of == CONTENT else None
-        if self._paused and not self._ended:
+        if self._outlet.paused and not self._outlet.ended:
             self._room = Deferred()
             await self._room
-        if not self._ended:
+        if not self._outlet.ended:
             when = (entry.at_ms, str(body.get("trace", "")))
             self._send_event(format_change(entry.number, text, kind, when, kind_of, content))
 
@@ -309,8 +196,8 @@ class Stream:
 
     def _replay_failed(self, failure: Failure) -> None:
         if failure.check(Fault) is None:
-            _log.failure("{trace} the event stream could not be resumed", failure, trace=self._wire.trace)
-        self.end()
+            _log.failure("{trace} the event stream could not be resumed", failure, trace=self._trace)
+        self._outlet.end()
 
 
 def format_change(

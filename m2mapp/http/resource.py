@@ -19,8 +19,10 @@ from twisted.python.failure import Failure
 from m2mapp.http import answers, headers
 from m2mapp.http.book import Connections
 from m2mapp.http.connection import WireRequest
-from m2mapp.http.events import EVENT_STREAM, Streams
+from m2mapp.http.events import Streams
+from m2mapp.http.lines import LinePages
 from m2mapp.http.metrics import Page, Plain
+from m2mapp.http.outlet import EVENT_STREAM
 from m2mapp.http.problems import allow_field, problem
 from m2mapp.http.tokens import Tokens
 from m2mapp.model.errors import (
@@ -58,12 +60,13 @@ _MAX_INSTANCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the edge is joined to: who answers requests, who a request comes from, event streams, and pages by path."""
+    """What the edge is joined to: who answers requests, who a request comes from, event streams, pages by path, pages without an end."""
 
     handler: IHandle
     tokens: Tokens
     streams: Streams
     pages: Mapping[Path, Page]
+    lines: LinePages
 
 
 class Edge:
@@ -105,6 +108,10 @@ class Edge:
             self._serve_page(wire, path, method, partial(page, partial(self._principal, wire, fields), accept))
             return
         principal = self._principal(wire, fields)
+        if method is Method.GET and path in self._parts.lines:
+            self._parts.lines.open(wire, path, principal, headers.parse_query(raw_query), accept)
+            self._count(wire, 200)
+            return
         request = self._request(wire, fields, method, path, headers.parse_query(raw_query), (principal, accept))
         if method is Method.GET and EVENT_STREAM in accept and wire.method == b"GET":
             self._parts.streams.open(wire, request, fields.get(b"Last-Event-Id"))

@@ -5,7 +5,7 @@ Joins the parts of this package; not responsible for what any of them does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twisted.application.service import Service
@@ -20,8 +20,10 @@ from m2mapp.http.book import SWEEP_S, Connections
 from m2mapp.http.connection import ChannelFactory
 from m2mapp.http.events import Streams
 from m2mapp.http.limits import HttpLimits
+from m2mapp.http.lines import Feed, LinePages
 from m2mapp.http.resource import Edge, Parts
 from m2mapp.http.tokens import Tokens
+from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock, IHandle, IJournals
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.tree import Tree
@@ -33,7 +35,8 @@ _log = Logger()
 class HttpParts:
     """What the HTTP service stands on.
 
-    `handler` answers requests; `tree` and `journals` feed event streams; `unready` says why the node is not ready (empty: it is).
+    `handler` answers requests; `tree` and `journals` feed event streams; `unready` says why the node is not ready (empty: it is);
+    `feeds` has what makes lines without end by the path at which they are read.
     """
 
     handler: IHandle
@@ -45,6 +48,7 @@ class HttpParts:
     unready: Callable[[], list[str]]
     limits: HttpLimits = field(default_factory=HttpLimits)
     log_requests: bool = False
+    feeds: Mapping[Path, Feed] = field(default_factory=dict)
 
 
 class HttpService(Service):
@@ -62,7 +66,8 @@ class HttpService(Service):
         self._grace_s, self._linger_s = limits.grace_s, limits.linger_s
         self.connections = Connections(limits, reactor, parts.clock, metrics)
         self._streams = Streams(parts.tree, parts.journals, reactor, limits, metrics)
-        edge_parts = Parts(parts.handler, parts.tokens, self._streams, pages.pages(metrics, parts.unready))
+        lines = LinePages(parts.feeds, self._streams.outlets)
+        edge_parts = Parts(parts.handler, parts.tokens, self._streams, pages.pages(metrics, parts.unready), lines)
         edge = Edge(edge_parts, self.connections, reactor, metrics, log_requests=parts.log_requests)
         self.factory = ChannelFactory(self.connections, edge.serve)
         self._ports: list[IListeningPort] = []
@@ -96,7 +101,7 @@ class HttpService(Service):
             self._sweep = None
         closing = self._give_up_ports()
         self.connections.stop()
-        self._streams.close_all()
+        self._streams.outlets.close_all()
         closing.append(self._drained())
         return DeferredList(closing).addCallback(self._stopped)
 

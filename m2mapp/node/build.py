@@ -20,6 +20,7 @@ from m2mapp.clients.names import Names, OwnUris
 from m2mapp.clients.requester import Requester, Send
 from m2mapp.coap.access import Principals
 from m2mapp.coap.service import CoapService, make_context
+from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
 from m2mapp.dhcpv6.binding import BINDING_TYPES
 from m2mapp.dhcpv6.duid import new_duid
@@ -33,6 +34,7 @@ from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.service import GroupNode, GroupService
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http.limits import HttpLimits
+from m2mapp.http.lines import Feed
 from m2mapp.http.service import HttpParts, HttpService
 from m2mapp.http.tokens import Tokens, load_tokens
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
@@ -51,7 +53,7 @@ from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
 from m2mapp.registry.service import RegistryService
 from m2mapp.sim.service import SimService
-from m2mapp.tree.access import DISCOVERY
+from m2mapp.tree.access import DISCOVERY, WIRE
 from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.drivers.repeats import Repeats
 from m2mapp.tree.node import NODE, NodePage
@@ -139,6 +141,7 @@ class _Builder:
         self._node = Node(settings, self._tree, self._door)
         self._parts: list[Service] = [store]
         self._routes: dict[Path, IHandle] = {}
+        self._feeds: dict[Path, Feed] = {}
         self._metrics.gauge("m2mapp_tree_resources", "Resources in the tree.", lambda: len(self._tree))
 
     def build(self) -> Node:
@@ -201,6 +204,7 @@ class _Builder:
         coap.observe(Observed(self._tree, self._types))
         coap.setName("coap")
         coap.register_gauges(self._metrics)
+        self._feeds[WIRE] = WireFeed(coap.endpoint, context, self._world.clock.now_ms)
         return coap
 
     def _requester(self, own: OwnUris, coap: CoapService | None) -> Requester:
@@ -278,6 +282,7 @@ class _Builder:
             clock=self._world.clock,
             unready=self._unready,
             limits=limits,
+            feeds=self._feeds,
         )
         return [LagMonitor(self._world.reactor, self._metrics), HttpService(self._world.reactor, settings.listen, parts)]
 

@@ -9,11 +9,13 @@ from m2mapp.model.principal import NOBODY, Principal, Right
 
 _WRITE_RIGHTS = {"mcGroups": Right.ADVERTISE, "coap-group": Right.ADVERTISE, "rd": Right.REGISTER, "scls": Right.REGISTER}
 DISCOVERY: Path = (".well-known", "core")
+WIRE: Path = ("node", "wire")
+"""Where the messages of the CoAP ports are shown: whatever path they are about, so that the right must hold at the root."""
 
 
 def needed(method: Method, path: Path) -> Right:
     """The right that a request with this method to this path needs."""
-    if path[:1] == ("admin",):
+    if path[:1] == ("admin",) or path == WIRE:
         return Right.ADMIN
     if method is Method.GET:
         return Right.DISCOVER if path == DISCOVERY else Right.READ
@@ -23,7 +25,7 @@ def needed(method: Method, path: Path) -> Right:
 def check_access(principal: Principal, method: Method, path: Path) -> None:
     """Nothing, if the principal may; raises `Unauthenticated` for nobody and `Forbidden` for somebody."""
     right = needed(method, path)
-    if principal.may(right, path):
+    if principal.may(right, () if path == WIRE else path):
         return
     if principal is NOBODY:
         raise Unauthenticated(f"{method.value} of {path_text(path)} needs a token with the right to {right.value}")

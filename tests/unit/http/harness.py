@@ -18,6 +18,7 @@ from m2mapp.http.book import SWEEP_S, Connections
 from m2mapp.http.connection import Channel, ChannelFactory
 from m2mapp.http.events import Streams
 from m2mapp.http.limits import HttpLimits
+from m2mapp.http.lines import LinePages
 from m2mapp.http.metrics import pages
 from m2mapp.http.resource import Edge, Parts
 from m2mapp.http.tokens import Tokens
@@ -25,6 +26,7 @@ from m2mapp.model.interfaces import IClock, IHandle, IJournals
 from m2mapp.model.messages import Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import ROLE_RIGHTS, Principal, Role
+from m2mapp.tree.access import WIRE
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Append, Change, Entry, Remove, Unit, Write
 
@@ -99,6 +101,27 @@ class FakeJournals:
     def forget_before(self, name: str, number: int) -> None:
         """Drop what is older, as a bounded journal does."""
         self.entries[name] = [entry for entry in self.entries[name] if entry.number >= number]
+
+
+class FakeFeed:
+    """Keeps what it was asked; `say` sends a line to who asked last. `fault` is what it raises."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[tuple[str, str], ...]] = []
+        self.ended = 0
+        self.fault: Exception | None = None
+        self.say: Callable[[str], bool] = lambda line: False
+
+    def __call__(self, query: tuple[tuple[str, str], ...], take: Callable[[str], bool]) -> Callable[[], None]:
+        if self.fault is not None:
+            raise self.fault
+        self.asked.append(query)
+        self.say = take
+        take("first")
+        return self._end
+
+    def _end(self) -> None:
+        self.ended += 1
 
 
 class SocketTransport(StringTransport):
@@ -224,7 +247,9 @@ class Node:
         self.tokens = Tokens(PRINCIPALS, self.clock, self.limits.failed_sign_ins)
         self.connections = Connections(self.limits, self.clock, FakeClock(), self.metrics)
         self.streams = Streams(self.tree, self.journals, self.clock, self.limits, self.metrics)
-        parts = Parts(self.handler, self.tokens, self.streams, pages(self.metrics, lambda: self.unready))
+        self.feed = FakeFeed()
+        lines = LinePages({WIRE: self.feed}, self.streams.outlets)
+        parts = Parts(self.handler, self.tokens, self.streams, pages(self.metrics, lambda: self.unready), lines)
         self.edge = Edge(parts, self.connections, self.clock, self.metrics, log_requests=False)
         self.factory = ChannelFactory(self.connections, self.edge.serve)
         self.clients: list[Client] = []

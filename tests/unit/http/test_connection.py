@@ -261,7 +261,7 @@ class AnyBytesTests(SynchronousTestCase):
             self.assertTrue(head[:3].isdigit())
             if b"problem+json" in head and body:
                 self.assertEqual(json.loads(body)["status"], int(head[:3]))
-        node.streams.close_all()
+        node.streams.outlets.close_all()
         node.sweep(12)
         self.assertFalse(client.open)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -96,7 +96,7 @@ class LiveTests(StreamCase):
     def test_end_of_all(self) -> None:
         """When the service stops its streams end in good order, and the connections with them."""
         reader = self.open("/a")
-        self.node.streams.close_all()
+        self.node.streams.outlets.close_all()
         reader.body()
         reader.client.settle()
         self.assertEqual((reader.ended, reader.client.open), (True, False))

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 
 from m2mapp.http.connection import ChannelFactory
 from m2mapp.http.limits import HttpLimits
+from m2mapp.http.lines import LinePages
 from m2mapp.http.resource import Edge, Parts
 from m2mapp.model.errors import Conflict, Forbidden, MethodNotAllowed, NoSuchResource, Overloaded, PeerFailed, Unauthenticated
 from m2mapp.model.interfaces import IClock, IHandle, IJournals
@@ -280,7 +281,7 @@ class AnswerTests(EdgeCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.client.request("GET", "/a?secret=1")
         self.assertEqual(events, [])
-        parts = Parts(self.handler, self.node.tokens, self.node.streams, {})
+        parts = Parts(self.handler, self.node.tokens, self.node.streams, {}, LinePages({}, self.node.streams.outlets))
         edge = Edge(parts, self.node.connections, self.node.clock, self.node.metrics, log_requests=True)
         client = Client(ChannelFactory(self.node.connections, edge.serve))
         answer = client.request("GET", "/a?secret=1")
