@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path as FilePath
 from socket import socket
 from typing import Final, TextIO
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from m2mapp.config import EXIT_CONFIG, BadConfiguration, Settings, load
 from m2mapp.http.tokens import ADMIN_TOKEN
@@ -115,7 +115,7 @@ def _target(given: argparse.Namespace) -> str:
     filters = {name: getattr(given, name) for name in ("peer", "group", "path") if getattr(given, name) is not None}
     if given.hide_payload:
         filters["payload"] = "hide"
-    return "/" + "/".join(WIRE) + (f"?{urlencode(filters)}" if filters else "")
+    return "/" + "/".join(WIRE) + (f"?{urlencode(filters, quote_via=quote)}" if filters else "")
 
 
 def _ask(connection: http.client.HTTPConnection, target: str, token: str) -> tuple[http.client.HTTPResponse, socket]:

@@ -192,8 +192,9 @@ def _payload_text(data: bytes, content_format: bytes | None) -> str:
             return _hex(data, _CHARACTERS_OF_A_PAYLOAD)
     if content_format is None or is_text(media_type) or is_json(media_type):
         try:
-            # One character is at most four bytes, and what is cut off, or where a block ends, may lie within one.
-            return escaped(_UTF8().decode(data[: 4 * _CHARACTERS_OF_A_PAYLOAD + 4]), _CHARACTERS_OF_A_PAYLOAD)
+            # One character is at most four bytes, and the cut may lie within one.
+            head = data[: 4 * _CHARACTERS_OF_A_PAYLOAD + 4]
+            return escaped(_UTF8().decode(head, len(head) == len(data)), _CHARACTERS_OF_A_PAYLOAD)
         except UnicodeDecodeError:
             pass  # It is not what it says.
     return _hex(data, _CHARACTERS_OF_A_PAYLOAD)

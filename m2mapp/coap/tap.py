@@ -63,6 +63,9 @@ class Seen(NamedTuple):
 class Sees(Protocol):
     """Who looks on."""
 
+    def may_want(self, sighting: Sighting) -> bool:
+        """Whether this could be for its eyes, by what is known without a look into it."""
+
     def see(self, seen: Seen) -> None:
         """Something passed."""
 
@@ -106,10 +109,12 @@ class Tap:
             self._show(sighting)
 
     def _show(self, sighting: Sighting) -> None:
-        seen = take_apart(sighting, self._conversations)
+        seen: Seen | None = None
         for viewer in self.viewers:
             try:
-                viewer.see(seen)
+                if viewer.may_want(sighting):
+                    seen = seen or take_apart(sighting, self._conversations)
+                    viewer.see(seen)
             except Exception:  # noqa: BLE001 - who looks on must not keep a message from those whom it is for
                 _log.failure("a viewer of the wire failed, and sees no more")
                 self.remove(viewer)

@@ -144,6 +144,10 @@ class Viewer:
             if self._wants(seen):
                 self._take(self._line(seen))
 
+    def may_want(self, sighting: Sighting) -> bool:
+        """Whether it is of a peer that is meant; a request to a group may be what such a peer answers."""
+        return sighting.group is not None or self._is_meant(sighting.peer)
+
     def see(self, seen: Seen) -> None:
         """Show it, if it is wanted and there is room."""
         if not self._wants(seen):
@@ -174,7 +178,7 @@ class Viewer:
 
     def _tell_peer(self, peer: Peer) -> None:
         rtt = "no round trip was measured" if peer.rtt_s is None else f"the round trip takes {peer.rtt_s * 1000:.0f} ms"
-        waiting = f", {len(peer.waiting)} messages wait for their turn" if peer.waiting else ""
+        waiting = f"; waiting for their turn: {len(peer.waiting)}" if peer.waiting else ""
         self._take(f"-- {self._endpoint(peer.address)}: {rtt}{waiting}")
         conversations = Conversations()
         for transmission in list(peer.sending.values())[:_UNDER_WAY_TOLD]:

@@ -29,6 +29,8 @@ class AccessTests(SynchronousTestCase):
             (Method.POST, ("coap-group",), Right.ADVERTISE),
             (Method.GET, ("admin",), Right.ADMIN),
             (Method.POST, ("admin", "users"), Right.ADMIN),
+            (Method.GET, ("node", "wire"), Right.ADMIN),
+            (Method.GET, ("node",), Right.READ),
             (Method.PUT, ("scls2",), Right.WRITE),
         )
         for method, path, right in cases:
