@@ -28,6 +28,8 @@ class Way(Enum):
 
     RECEIVED = "<-"
     SENT = "->"
+    WAITING = ".."
+    """It waits until fewer messages are on their way to this peer (NSTART, RFC 7252, section 4.7)."""
     NOT_SENT = "-x"
     """The system did not take it: no route, no such interface, a full buffer."""
     GIVEN_UP = "!!"
@@ -107,6 +109,10 @@ class Tap:
         self.given_up.append(sighting)
         if self.viewers:
             self._show(sighting)
+
+    def look_back(self, sighting: Sighting) -> Seen:
+        """What was sent before anybody looked: what belongs to it will be known as such, and the same again as a repetition."""
+        return take_apart(sighting, self._conversations)._replace(again=False)
 
     def _show(self, sighting: Sighting) -> None:
         seen: Seen | None = None

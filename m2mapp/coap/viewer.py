@@ -133,14 +133,16 @@ class Viewer:
 
     def begin(self, peers: Iterator[Peer]) -> None:
         """Tell how things stand: what is under way to the peers that are meant, and what was given up."""
-        self._take("-- times are UTC; <- came in, -> went out, -x was not taken by the system, !! was given up")
-        for count, peer in enumerate(self._meant(peers)):
-            if count == _PEERS_TOLD:
-                self._take("-- and further peers")
-                break
+        self._take("-- times are UTC; <- came in, -> went out, .. waits, -x was not taken by the system, !! was given up")
+        meant = list(self._meant(peers))
+        for peer in meant[:_PEERS_TOLD]:
             self._tell_peer(peer)
+        if len(meant) > _PEERS_TOLD:
+            self._take(f"-- and {len(meant) - _PEERS_TOLD} further peers")
+        if not meant and self._ask.network is not None:
+            self._take("-- nothing was exchanged with this peer in the last minutes")
         for sighting in self._context.tap.given_up:
-            seen = take_apart(sighting, Conversations())
+            seen = self._context.tap.look_back(sighting)
             if self._wants(seen):
                 self._take(self._line(seen))
 
@@ -173,18 +175,24 @@ class Viewer:
     def _meant(self, peers: Iterator[Peer]) -> Iterator[Peer]:
         """The peers of the filter; without one those alone to whom something is under way."""
         for peer in peers:
-            if self._ask.group is None and self._is_meant(peer.address) and (self._ask.network is not None or peer.sending):
+            if self._is_meant(peer.address) and (self._ask.network is not None or peer.sending):
                 yield peer
 
     def _tell_peer(self, peer: Peer) -> None:
-        rtt = "no round trip was measured" if peer.rtt_s is None else f"the round trip takes {peer.rtt_s * 1000:.0f} ms"
-        waiting = f"; waiting for their turn: {len(peer.waiting)}" if peer.waiting else ""
-        self._take(f"-- {self._endpoint(peer.address)}: {rtt}{waiting}")
-        conversations = Conversations()
-        for transmission in list(peer.sending.values())[:_UNDER_WAY_TOLD]:
-            seen = take_apart(Sighting(transmission.sent_at, Way.SENT, transmission.datagram, peer.address), conversations)
+        """The round trip of a peer that was named, and what is under way to it or waits."""
+        if self._ask.network is not None:
+            rtt = "no round trip was measured" if peer.rtt_s is None else f"the round trip takes {peer.rtt_s * 1000:.0f} ms"
+            self._take(f"-- {self._endpoint(peer.address)}: {rtt}")
+        for transmission in [*peer.sending.values()][:_UNDER_WAY_TOLD]:
+            seen = self._context.tap.look_back(Sighting(transmission.sent_at, Way.SENT, transmission.datagram, peer.address))
             if transmission.confirmable and self._wants(seen):
                 self._take(f"{self._line(seen)} (not acknowledged yet; to be sent {transmission.retries_left} times more)")
+        for transmission in peer.waiting[:_UNDER_WAY_TOLD]:
+            # Not sent yet: when it is, that is its first time.
+            sighting = Sighting(self._context.clock.seconds(), Way.WAITING, transmission.datagram, peer.address)
+            seen = take_apart(sighting, Conversations())
+            if self._wants(seen):
+                self._take(f"{self._line(seen)} (waits for what is on its way)")
 
     def _wants(self, seen: Seen) -> bool:
         ask, sighting, topic = self._ask, seen.sighting, seen.topic
