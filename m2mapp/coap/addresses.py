@@ -1,23 +1,22 @@
-"""Addresses and `coap` URIs: sources as text, and what a URI says about where a request goes and what it asks (RFC 7252, section 6).
+"""Addresses: sources as text, and what a URI says about where a request goes and which options it has (RFC 7252, section 6).
 
-Responsible for IP literals. Not responsible for names: whoever looks them up hands over the address.
+Responsible for IP literals. Not responsible for taking URIs apart (`formats.uris`), nor for names: whoever looks them up hands over the
+address.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
-from typing import Final, TypeGuard
-from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
+from typing import TypeGuard
+from urllib.parse import quote
 
 from m2mapp.coap import things
 from m2mapp.coap.message import uint
+from m2mapp.formats.uris import Uri
 from m2mapp.model.errors import Malformed, PeerFailed
+from m2mapp.model.identifiers import Path
 from m2mapp.net.interfaces import Sockaddr
-
-_LARGEST_PORT: Final = 65535
-_LONGEST_SEGMENT: Final = 255
 
 
 def source_text(source: Sockaddr, names: Mapping[int, str]) -> str:
@@ -43,77 +42,39 @@ def canonical(remote: Sockaddr) -> Sockaddr:
     return str(host), remote[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a `coap` URI says: host (an IP literal or a name), zone (empty: none), port, path segments and query arguments as bytes."""
-
-    host: str
-    zone: str
-    port: int
-    path: tuple[bytes, ...]
-    query: tuple[bytes, ...]
-
-    @property
-    def address(self) -> str | None:
-        """The host if it is an IP literal."""
-        try:
-            return str(ip_address(self.host))
-        except ValueError:
-            return None
-
-    def options(self, remote: Sockaddr) -> list[tuple[int, bytes]]:
-        """Uri-Host for a name, Uri-Port for another port than the request goes to, Uri-Path, Uri-Query (RFC 7252, section 6.4)."""
-        options: list[tuple[int, bytes]] = []
-        if self.address is None:
-            options.append((things.URI_HOST, self.host.encode()))
-        if self.port != remote[1]:
-            options.append((things.URI_PORT, uint(self.port)))
-        options += [(things.URI_PATH, segment) for segment in self.path]
-        options += [(things.URI_QUERY, argument) for argument in self.query]
-        return options
+def uri_options(uri: Uri, remote: Sockaddr) -> list[tuple[int, bytes]]:
+    """Uri-Host for a name, Uri-Port for another port than the request goes to, Uri-Path, Uri-Query (RFC 7252, section 6.4)."""
+    options: list[tuple[int, bytes]] = []
+    if uri.address is None:
+        options.append((things.URI_HOST, uri.host.encode()))
+    if uri.port != remote[1]:
+        options.append((things.URI_PORT, uint(uri.port)))
+    return options + target_options(uri.path, uri.query)
 
 
-def parse_uri(uri: str) -> Target:
-    """Take a `coap` URI apart (RFC 7252, section 6.4; RFC 6874 for zones). Raises `Malformed`, naming what is wrong."""
+def target_options(path: Path, query: Iterable[tuple[str, str]]) -> list[tuple[int, bytes]]:
+    """Uri-Path and Uri-Query; a query argument without a value is its name alone."""
+    arguments = (f"{name}={value}" if value else name for name, value in query)
+    return [
+        *((things.URI_PATH, segment.encode()) for segment in path),
+        *((things.URI_QUERY, argument.encode()) for argument in arguments),
+    ]
+
+
+def remote_of(uri: Uri, interface_index: Callable[[str], int]) -> Sockaddr:
+    """Where a request to a URI with an IP address goes. Raises `Malformed` for a name, `PeerFailed` for a zone that is not there."""
+    if uri.address is None:
+        raise Malformed("uri", uri.host, "an IP address: names are looked up before")
+    host, _, zone = uri.host.partition("%")
+    if ":" not in host:
+        return host, uri.port
+    if not zone:
+        return host, uri.port, 0, 0
     try:
-        parts = urlsplit(uri)
-        port = things.COAP_PORT if parts.port is None else parts.port
-        host = unquote(parts.hostname or "", errors="strict")
-    except ValueError as error:
-        raise Malformed("uri", uri, f"a coap URI ({error})") from None
-    _check_parts(uri, parts, host)
-    host, _, zone = host.partition("%")
-    if not 0 < port <= _LARGEST_PORT:
-        raise Malformed("uri", uri, "a coap URI with a port from 1 to 65535")
-    path = parts.path[1:].split("/") if parts.path not in ("", "/") else []
-    query = parts.query.split("&") if parts.query else []
-    target = Target(host, zone, port, tuple(map(unquote_to_bytes, path)), tuple(map(unquote_to_bytes, query)))
-    if max(map(len, (*target.path, *target.query, host.encode())), default=0) > _LONGEST_SEGMENT:
-        raise Malformed("uri", uri, "a coap URI whose parts have at most 255 bytes each")
-    return target
-
-
-def _check_parts(uri: str, parts: SplitResult, host: str) -> None:
-    if parts.scheme != "coap":
-        raise Malformed("uri", uri, "a URI of the scheme coap")
-    if not host or parts.username is not None or parts.fragment:
-        raise Malformed("uri", uri, "a coap URI with a host, without user and fragment")
-
-
-def remote_of(target: Target, interface_index: Callable[[str], int]) -> Sockaddr:
-    """Where a request to a URI with an IP literal goes. Raises `Malformed` for a name, `PeerFailed` for a zone that is not there."""
-    if target.address is None:
-        raise Malformed("uri", target.host, "an IP address: names are looked up before")
-    host = ip_address(target.address)
-    if not isinstance(host, IPv6Address):
-        return str(host), target.port
-    if not target.zone:
-        return str(host), target.port, 0, 0
-    try:
-        index = int(target.zone) if target.zone.isascii() and target.zone.isdecimal() else interface_index(target.zone)
+        index = int(zone) if zone.isascii() and zone.isdecimal() else interface_index(zone)
     except OSError as error:
-        raise PeerFailed(f"{host}: there is no interface {target.zone} ({error})") from error
-    return str(host), target.port, 0, index
+        raise PeerFailed(f"{host}: there is no interface {zone} ({error})") from error
+    return host, uri.port, 0, index
 
 
 def location_text(path: tuple[bytes, ...], query: tuple[bytes, ...]) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred, fail
 
 from m2mapp.coap import numbers, things
-from m2mapp.coap.addresses import canonical, parse_uri, remote_of
+from m2mapp.coap.addresses import canonical, remote_of, uri_options
 from m2mapp.coap.context import Context
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Options, uint
@@ -19,6 +19,7 @@ from m2mapp.coap.observation import Observation, OnAnswer, OnEnd
 from m2mapp.coap.shared import SharedObservations
 from m2mapp.coap.transfer import Asking, Transfer
 from m2mapp.coap.transmission import Repeats
+from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault, Malformed, NotSupported
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing
 from m2mapp.net.interfaces import Sockaddr
@@ -27,9 +28,9 @@ _LONGEST_CAUSE = 255
 _LONGEST_DEADLINE_MS = 0xFFFFFFFF
 
 
-def request_options(outgoing: Outgoing | GroupOutgoing, uri_options: Sequence[tuple[int, bytes]]) -> Options:
+def request_options(outgoing: Outgoing | GroupOutgoing, of_uri: Sequence[tuple[int, bytes]]) -> Options:
     """The options of a request, in order. Raises `NotSupported` for a media type that has no Content-Format."""
-    options = list(uri_options)
+    options = list(of_uri)
     if outgoing.content_type is not None and outgoing.payload:
         options.append((things.CONTENT_FORMAT, uint(_format(outgoing.content_type))))
     if outgoing.accept is not None:
@@ -66,11 +67,11 @@ class CoapClient:
         an answer that is none), `DeadlinePassed` after `timeout_s`, `Overloaded`, `Malformed` for the URI, `NotSupported`.
         """
         try:
-            to, uri_options = self._where(outgoing, remote)
+            to, of_uri = self._where(outgoing, remote)
             if outgoing.request_id is not None:
                 # A group operation: the next server must answer while this one still waits (spec section 4).
-                uri_options.append((numbers.DEADLINE, uint(min(int(outgoing.timeout_s * 1000), _LONGEST_DEADLINE_MS))))
-            options = request_options(outgoing, uri_options)
+                of_uri.append((numbers.DEADLINE, uint(min(int(outgoing.timeout_s * 1000), _LONGEST_DEADLINE_MS))))
+            options = request_options(outgoing, of_uri)
             code = numbers.CODE_OF_METHOD[outgoing.method]
             asking = Asking(code, to, options, outgoing.payload, outgoing.timeout_s, confirmable, repeats)
             return Transfer(asking, self._endpoint, self._context).start()
@@ -87,17 +88,19 @@ class CoapClient:
         """
         if outgoing.method is not Method.GET:
             raise Malformed("method", outgoing.method.value, "GET: nothing else can be observed")
-        to, uri_options = self._where(outgoing, remote)
-        asking = Asking(numbers.CODE_OF_METHOD[Method.GET], to, request_options(outgoing, uri_options), b"", outgoing.timeout_s)
+        to, of_uri = self._where(outgoing, remote)
+        asking = Asking(numbers.CODE_OF_METHOD[Method.GET], to, request_options(outgoing, of_uri), b"", outgoing.timeout_s)
         observation = Observation(asking, (on_answer, on_end), self._endpoint, self._context)
         observation.start()
         return observation
 
     def _where(self, outgoing: Outgoing, remote: Sockaddr | None) -> tuple[Sockaddr, list[tuple[int, bytes]]]:
         """The address that a request goes to, and the options of its URI."""
-        target = parse_uri(outgoing.uri)
-        to = canonical(remote) if remote is not None else remote_of(target, self._interface_index)
-        return to, target.options(to)
+        uri = parse_uri(outgoing.uri)
+        if uri.scheme != "coap":
+            raise Malformed("uri", outgoing.uri, "a URI of the scheme coap")
+        to = canonical(remote) if remote is not None else remote_of(uri, self._interface_index)
+        return to, uri_options(uri, to)
 
     def rtt_s(self, remote: Sockaddr) -> float | None:
         """The round-trip time seen with a peer, smoothed, in seconds; None where none was seen yet."""

@@ -17,6 +17,7 @@ from m2mapp.coap.addresses import source_text
 from m2mapp.coap.blocks import Block
 from m2mapp.coap.message import MalformedMessage, Message, Options, number_in
 from m2mapp.formats.documents import is_cbor, is_json, is_text, load_cbor
+from m2mapp.formats.uris import QUERY_SAFE, SEGMENT_SAFE
 from m2mapp.model.errors import Malformed
 from m2mapp.net.interfaces import Sockaddr
 
@@ -31,10 +32,6 @@ _REQUESTS: Final = {
     numbers.IPATCH: "iPATCH",
 }
 _OF_THE_TARGET: Final = frozenset({things.URI_PATH, things.URI_QUERY})
-_PATH_SAFE: Final = "!$&'()*+,;=:@-._~"
-_QUERY_SAFE: Final = "!$'()*+,;=:@-._~/?"
-"""What stands for itself in a path segment and in a query argument (RFC 3986, sections 3.3 and 3.4)."""
-
 _UTF8: Final = getincrementaldecoder("utf-8")
 
 _OPTIONS_SHOWN: Final = 24
@@ -93,9 +90,9 @@ def _hex(data: bytes, most: int) -> str:
 def _target(message: Message) -> str:
     """Uri-Path and Uri-Query, percent-encoded."""
     path, query = message.every(things.URI_PATH), message.every(things.URI_QUERY)
-    text = "/" + "/".join(quote(segment, safe=_PATH_SAFE) for segment in path[:_SEGMENTS_SHOWN])
+    text = "/" + "/".join(quote(segment, safe=SEGMENT_SAFE) for segment in path[:_SEGMENTS_SHOWN])
     if query:
-        text += "?" + "&".join(quote(argument, safe=_QUERY_SAFE) for argument in query[:_SEGMENTS_SHOWN])
+        text += "?" + "&".join(quote(argument, safe=QUERY_SAFE + "=") for argument in query[:_SEGMENTS_SHOWN])
     return text if len(text) <= _CHARACTERS_OF_A_TARGET else text[:_CHARACTERS_OF_A_TARGET] + "..."
 
 
@@ -136,7 +133,7 @@ def _text(value: bytes) -> str:
 
 
 def _segment(value: bytes) -> str:
-    return quote(value, safe=_QUERY_SAFE)[:_CHARACTERS_OF_A_VALUE]
+    return quote(value, safe=QUERY_SAFE + "=")[:_CHARACTERS_OF_A_VALUE]
 
 
 def _format(value: bytes) -> str:

@@ -16,12 +16,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp.coap import numbers, things
+from m2mapp.coap.addresses import target_options
 from m2mapp.coap.blocks import LARGEST_SIZE_EXPONENT, Block
 from m2mapp.coap.client import request_options
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.endpoint import Endpoint
-from m2mapp.coap.message import Message, Options, encode
+from m2mapp.coap.message import Message, encode
 from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown
 from m2mapp.model.errors import Fault, Malformed, PeerFailed, TooLarge
 from m2mapp.model.interfaces import IGathering
@@ -127,7 +128,7 @@ class GroupSender:
         """
         if len(outgoing.payload) > LARGEST_PAYLOAD:
             raise TooLarge("payload of a group request", LARGEST_PAYLOAD)
-        fetch_options = request_options(outgoing, _uri_options(outgoing))
+        fetch_options = request_options(outgoing, target_options(outgoing.path, outgoing.query))
         # An empty No-Response asks for every kind of answer: a silent success would look like a loss (RFC 7967, section 2.1).
         options = tuple(sorted((*fetch_options, (numbers.NO_RESPONSE, b"")), key=lambda option: option[0]))
         code = numbers.CODE_OF_METHOD[outgoing.method]
@@ -167,12 +168,3 @@ class GroupSender:
             except OSError as error:
                 _log.warn("a group request does not go out by {name}: {error}", name=name, error=error)
         return indexes
-
-
-def _uri_options(outgoing: GroupOutgoing) -> Options:
-    """Uri-Path and Uri-Query."""
-    query = [f"{key}={value}" if value else key for key, value in outgoing.query]
-    return (
-        *((things.URI_PATH, segment.encode()) for segment in outgoing.path),
-        *((things.URI_QUERY, argument.encode()) for argument in query),
-    )

@@ -20,6 +20,9 @@ MAX_URI_BYTES = 1024
 MAX_PART_BYTES = 255
 """The longest path segment and query argument: what one CoAP option carries (RFC 7252, section 5.10)."""
 MAX_PORT = 65535
+SEGMENT_SAFE = "!$&'()*+,;=:@-._~"
+QUERY_SAFE = "!$'()*,;:@-._~/?"
+"""What stands for itself in a path segment (RFC 3986, section 3.3), and in the name or value of a query argument (section 3.4)."""
 _EXPECTED = "a URI such as coap://d1.example.org/temp"
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?")
 _AUTHORITY = re.compile(r"(?:\[(?P<v6>[^\]@]+)\]|(?P<name>[^\[\]:@]+))(?::(?P<port>[0-9]{0,5}))?")
@@ -92,10 +95,20 @@ def parse_query(text: str, field: str = "query") -> tuple[tuple[str, str], ...]:
     pairs = []
     for part in text.split("&") if text else ():
         name, _, value = part.partition("=")
-        pairs.append((_decoded(name, field, part), _decoded(value, field, part)))
+        pairs.append((decoded(name, field, part), decoded(value, field, part)))
         if len(part) > MAX_PART_BYTES and len(unquote_to_bytes(part)) > MAX_PART_BYTES:
             raise TooLarge(field, MAX_PART_BYTES, "bytes a query argument")
     return tuple(pairs)
+
+
+def decoded(text: str, field: str, whole: str) -> str:
+    """Text without its percent-encoding. Raises `Malformed`, naming `field` and showing the `whole`, where it is not UTF-8."""
+    if "%" not in text:
+        return text
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(field, whole, "percent-encoded UTF-8") from error
 
 
 def path_uri(path: Path) -> str:
@@ -158,7 +171,7 @@ def _path(text: str, field: str, whole: str) -> Path:
         return ()
     segments = text[1:].removesuffix("/").split("/")
     if "%" in text:
-        segments = [_decoded(segment, field, whole) for segment in segments]
+        segments = [decoded(segment, field, whole) for segment in segments]
     for segment in segments:
         if segment in ("", ".", "..") or "/" in segment or not segment.isprintable():
             raise Malformed(field, whole, "a URI whose path has no empty segment, '.', '..', '/' within one, or control character")
@@ -167,19 +180,9 @@ def _path(text: str, field: str, whole: str) -> Path:
     return tuple(segments)
 
 
-def _decoded(text: str, field: str, whole: str) -> str:
-    if "%" not in text:
-        return text
-    try:
-        return unquote_to_bytes(text).decode()
-    except UnicodeDecodeError as error:
-        raise Malformed(field, whole, "percent-encoded UTF-8") from error
-
-
 def _quoted(text: str) -> str:
-    return quote(text, safe="!$&'()*+,;=:@-._~")
+    return quote(text, safe=SEGMENT_SAFE)
 
 
 def _pair(name: str, value: str) -> str:
-    safe = "!$'()*,;:@-._~/?"
-    return quote(name, safe=safe) + (f"={quote(value, safe=safe)}" if value else "")
+    return quote(name, safe=QUERY_SAFE) + (f"={quote(value, safe=QUERY_SAFE)}" if value else "")

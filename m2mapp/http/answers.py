@@ -10,15 +10,13 @@ from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import quote
 
+from m2mapp.formats.uris import path_uri
 from m2mapp.http.problems import PROBLEM_JSON, Problem
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Response, Status
 
 NOT_MODIFIED = 304
 _NO_CONTENT = 204
-_PCHAR = "!$&'()*+,;=:@~"
-"""What may stand in a path segment besides the unreserved characters (RFC 3986, section 3.3)."""
-
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 _GUARD = b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox; default-src 'none'\r\n"
@@ -26,11 +24,6 @@ _GUARD = b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox; 
 
 _WITHOUT_PAYLOAD = {Status.CREATED: 201, Status.CHANGED: 204, Status.DELETED: 204, Status.CONTENT: 200, Status.VALID: NOT_MODIFIED}
 _WITH_PAYLOAD = {Status.CREATED: 201, Status.CHANGED: 200, Status.DELETED: 200, Status.CONTENT: 200, Status.VALID: NOT_MODIFIED}
-
-
-def path_reference(path: Path) -> str:
-    """The path as an absolute-path reference, percent-encoded (RFC 3986, 4.2)."""
-    return "/" + "/".join(quote(segment, safe=_PCHAR) for segment in path)
 
 
 def code_of(response: Response) -> int:
@@ -53,7 +46,7 @@ def render(response: Response, code: int, path: Path, *, head_only: bool) -> byt
             b"Vary: Accept\r\nCache-Control: no-cache\r\n" if age is None else b"Vary: Accept\r\nCache-Control: max-age=%d\r\n" % age
         )
     if response.location is not None:
-        parts.append(b"Location: %s\r\n" % path_reference(response.location).encode())
+        parts.append(b"Location: %s\r\n" % path_uri(response.location).encode())
     if response.next_query is not None:
         parts.append(b'Link: <%s>; rel="next"\r\n' % _reference(path, response.next_query).encode())
     if code in (_NO_CONTENT, NOT_MODIFIED):
@@ -97,7 +90,7 @@ _NO_BREAKS = bytes(b if b not in b"\r\n\0" else ord(" ") for b in range(256))
 
 def _reference(path: Path, query: tuple[tuple[str, str], ...]) -> str:
     pairs = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" if value else quote(key, safe="") for key, value in query)
-    return f"{path_reference(path)}?{pairs}"
+    return f"{path_uri(path)}?{pairs}"
 
 
 @lru_cache(maxsize=256)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from urllib.parse import unquote_to_bytes
 
+from m2mapp.formats.uris import decoded
 from m2mapp.model.errors import Malformed, TooLarge
 from m2mapp.model.identifiers import REQUEST_ID_BYTES, Path, new_trace
 from m2mapp.model.messages import ANY_ETAG
@@ -152,10 +152,7 @@ def _decode(raw: bytes, field: str) -> str:
         raise Malformed(field, _text(raw), "ASCII: other characters are percent-encoded UTF-8 (RFC 3986)")
     if _BAD_PERCENT.search(raw):
         raise Malformed(field, _text(raw), "percent-encoded: two hexadecimal digits after '%'")
-    try:
-        text = unquote_to_bytes(raw).decode()
-    except UnicodeDecodeError as error:
-        raise Malformed(field, _text(raw), "percent-encoded UTF-8") from error
+    text = decoded(raw.decode("ascii"), field, _text(raw))
     if any(character < " " for character in text):
         raise Malformed(field, _text(raw), "text without control characters")
     return text

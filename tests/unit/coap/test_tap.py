@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.coap import things
@@ -270,6 +272,21 @@ class BoundTests(Case):
             conversations.came_before((number,), 0.0)
         kept = [len(value) for value in vars(conversations).values()]
         self.assertEqual(kept, [4_096, 4_096])
+
+
+class AnyBytesTests(SynchronousTestCase):
+    @given(st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=4))
+    def test_any_datagrams(self, datagrams: list[tuple[bytes, bool]]) -> None:
+        """Whatever comes, to the node or to a group: a line for each datagram, and no viewer that fails."""
+        node = Node()
+        looking = Looking(node, payload="hide")
+        for data, to_group in datagrams:
+            node.receive(data, destination=GROUP if to_group else "fd00::1")
+        received = [line for line in looking.take() if " <- " in line]
+        self.assertEqual(len(received), len(datagrams))
+        self.assertEqual(len(node.context.tap.viewers), 1)
+        looking.stop()
+        node.stop()
 
 
 class SituationTests(Case):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.formats.uris import path_uri
 from m2mapp.http import headers
-from m2mapp.http.answers import path_reference
 from m2mapp.model.errors import Fault, Malformed, TooLarge
 from m2mapp.model.messages import ANY_ETAG
 
@@ -91,7 +91,7 @@ class TargetTests(SynchronousTestCase):
         except (Malformed, TooLarge):
             return
         self.assertEqual(decoded, path)
-        self.assertEqual(headers.parse_path(path_reference(path).encode()), path)
+        self.assertEqual(headers.parse_path(path_uri(path).encode()), path)
 
 
 class MediaTypeTests(SynchronousTestCase):
