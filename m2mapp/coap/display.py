@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
 from m2mapp.coap import numbers, things
 from m2mapp.coap.addresses import source_text
 from m2mapp.coap.blocks import Block
-from m2mapp.coap.message import MalformedMessage, Message, Options, number_in
+from m2mapp.coap.message import MalformedMessage, Message, number_in
 from m2mapp.formats.documents import is_cbor, is_json, is_text, load_cbor
 from m2mapp.formats.uris import QUERY_SAFE, SEGMENT_SAFE
 from m2mapp.model.errors import Malformed
@@ -31,6 +31,7 @@ _REQUESTS: Final = {
     numbers.PATCH: "PATCH",
     numbers.IPATCH: "iPATCH",
 }
+_LAST_REQUEST_CODE: Final = 31
 _OF_THE_TARGET: Final = frozenset({things.URI_PATH, things.URI_QUERY})
 _UTF8: Final = getincrementaldecoder("utf-8")
 
@@ -56,13 +57,14 @@ def describe(message: Message | MalformedMessage, data: bytes, *, payload: bool 
     if message.code == things.EMPTY:
         what = {things.CON: " Empty (a ping)", things.RST: ""}.get(message.mtype, " Empty")
         return f"{kind}{what} mid=0x{message.mid:04x}"
-    request = _REQUESTS.get(message.code)
-    parts = [kind, request or numbers.code_text(message.code), f"mid=0x{message.mid:04x}"]
+    parts = [kind, _REQUESTS.get(message.code) or numbers.code_text(message.code), f"mid=0x{message.mid:04x}"]
     if message.token:
         parts.append(f"token={message.token.hex()}")
-    if request is not None:
+    if message.code <= _LAST_REQUEST_CODE:
         parts.append(_target(message))
-    parts += _options(message.options)
+        parts += _options([option for option in message.options if option[0] not in _OF_THE_TARGET])
+    else:
+        parts += _options(message.options)
     if message.payload:
         parts.append(_payload(message) if payload else f"({len(message.payload)} bytes, not shown)")
     return " ".join(parts)
@@ -96,11 +98,10 @@ def _target(message: Message) -> str:
     return text if len(text) <= _CHARACTERS_OF_A_TARGET else text[:_CHARACTERS_OF_A_TARGET] + "..."
 
 
-def _options(options: Options) -> list[str]:
-    """All but those of the target, each by its name with its value."""
-    others = [option for option in options if option[0] not in _OF_THE_TARGET]
-    shown = [_option(number, value) for number, value in others[:_OPTIONS_SHOWN]]
-    return [*shown, f"({len(others) - len(shown)} more options)"] if len(shown) < len(others) else shown
+def _options(options: Sequence[tuple[int, bytes]]) -> list[str]:
+    """Each by its name with its value."""
+    shown = [_option(number, value) for number, value in options[:_OPTIONS_SHOWN]]
+    return [*shown, f"({len(options) - len(shown)} more options)"] if len(shown) < len(options) else shown
 
 
 def _option(number: int, value: bytes) -> str:
@@ -155,10 +156,12 @@ _VALUES: Final[dict[int, Callable[[bytes], str]]] = {
     things.OBSERVE: _number,
     things.URI_PORT: _number,
     things.LOCATION_PATH: _segment,
+    things.URI_PATH: _segment,
     things.CONTENT_FORMAT: _format,
     things.MAX_AGE: _number,
     numbers.HOP_LIMIT: _number,
     things.ACCEPT: _format,
+    things.URI_QUERY: _segment,
     things.LOCATION_QUERY: _segment,
     things.BLOCK2: _block,
     things.BLOCK1: _block,

@@ -21,6 +21,7 @@ from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Message
 from m2mapp.coap.peers import Peer
 from m2mapp.coap.tap import Seen, Sighting, Way, take_apart
+from m2mapp.formats.documents import rfc3339
 from m2mapp.model.errors import Malformed, Overloaded
 from m2mapp.net.interfaces import Sockaddr
 from m2mapp.tree.paths import parse_path
@@ -31,6 +32,8 @@ LINES_A_SECOND: Final = 1_000
 
 _TELL_S: Final = 1.0
 _KNOWN_HOSTS: Final = 1_024
+_DAY_TOLD_S: Final = 43_200.0
+_TIME_OF_DAY: Final = slice(len("2026-11-22T"), -len("Z"))
 _PEERS_TOLD: Final = 20
 _UNDER_WAY_TOLD: Final = 8
 _SECRET_PATHS: Final = ((b"0",), (b"bspack",))
@@ -253,6 +256,7 @@ class Viewer:
         return self._context.names.get(index, str(index)) if index else "-"
 
     def _time(self, at_s: float) -> str:
-        """The time of day, UTC, to the millisecond."""
-        ms = (self._now_ms() - round((self._context.clock.seconds() - at_s) * 1000)) % 86_400_000
-        return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
+        """The time of day, UTC, to the millisecond; of what is long past the day too."""
+        age_s = self._context.clock.seconds() - at_s
+        text = rfc3339(self._now_ms() - round(age_s * 1000))
+        return text[_TIME_OF_DAY] if age_s < _DAY_TOLD_S else text

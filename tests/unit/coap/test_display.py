@@ -62,6 +62,11 @@ class LineTests(SynchronousTestCase):
             ["ACK Empty mid=0x0007", "RST mid=0x0007", "CON Empty (a ping) mid=0x0007", "NON Empty mid=0x0007"],
         )
 
+    def test_unknown_codes(self) -> None:
+        """A method that has no name here still has its target; a code of no class known stands as it is."""
+        self.assertEqual(line(bytes.fromhex("4009000ab178")), "CON 0.09 mid=0x000a /x")
+        self.assertEqual(line(bytes.fromhex("50e1000a")), "NON 7.01 mid=0x000a")
+
     def test_malformed(self) -> None:
         """What is no message says why, with its bytes."""
         self.assertEqual(line(b"\x49abc"), "malformed: token length 9 is reserved: h'49616263'")
@@ -75,6 +80,7 @@ class LineTests(SynchronousTestCase):
             (things.ETAG, b"\x01\xff", "ETag:01ff"),
             (things.IF_NONE_MATCH, b"", "If-None-Match"),
             (things.MAX_AGE, b"\x01\x00", "Max-Age:256"),
+            (things.URI_PATH, b"a", "Uri-Path:a"),
             (things.LOCATION_PATH, b"a b/c", "Location-Path:a%20b/c"),
             (things.CONTENT_FORMAT, uint(65012), "Content-Format:application/vnd.m2m.group-results+json"),
             (things.ACCEPT, uint(9999), "Accept:9999"),

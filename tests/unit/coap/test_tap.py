@@ -34,6 +34,7 @@ class Looking:
         self.stop: Callable[[], None] = WireFeed(
             node.service.endpoint, node.context, lambda: NOW_MS + round((node.clock.seconds() - began) * 1000)
         )(tuple(query.items()), self._take)
+        self.untouched = tuple(self.all)
         self.first = self.take()
 
     def _take(self, line: str) -> bool:
@@ -99,6 +100,14 @@ class LineTests(Case):
         self.assertEqual(given_up, first.replace("->", "!!") + " (given up: never acknowledged)")
         self.assertEqual(self.look(path="/temperature").first[1:], [given_up])
         self.assertNotIn("!!", " ".join(self.look(peer=OTHER[0]).first[1:]))
+
+    def test_long_ago(self) -> None:
+        """What was given up long ago has its day too."""
+        self.node.context.tap.gave_up(build(get()), PEER)
+        self.node.clock.advance(86_400)
+        looking = Looking(self.node)
+        looking.stop()
+        self.assertIn("2027-01-14T08:00:00.123Z - !! [fd00::d1]:5683 CON GET", " ".join(looking.untouched))
 
     def test_malformed(self) -> None:
         """What is no message, and the Reset that it got."""
