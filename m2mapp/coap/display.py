@@ -52,7 +52,7 @@ def endpoint_text(address: Sockaddr, names: Mapping[int, str]) -> str:
 def describe(message: Message | MalformedMessage, data: bytes, *, payload: bool = True) -> str:
     """The line of a message, or of a datagram that is none, with its bytes. Without `payload` its size stands in the payload's place."""
     if isinstance(message, MalformedMessage):
-        return f"malformed: {message}: {_hex(data, _CHARACTERS_OF_A_PAYLOAD)}"
+        return f"malformed: {message}: {_hex(data, _CHARACTERS_OF_A_PAYLOAD) if payload else _not_shown(data)}"
     kind = _TYPES[message.mtype]
     if message.code == things.EMPTY:
         what = {things.CON: " Empty (a ping)", things.RST: ""}.get(message.mtype, " Empty")
@@ -66,7 +66,7 @@ def describe(message: Message | MalformedMessage, data: bytes, *, payload: bool 
     else:
         parts += _options(message.options)
     if message.payload:
-        parts.append(_payload(message) if payload else f"({len(message.payload)} bytes, not shown)")
+        parts.append(_payload(message) if payload else _not_shown(message.payload))
     return " ".join(parts)
 
 
@@ -81,6 +81,10 @@ def _clean(character: str) -> str:
     if character in '"\\':
         return "\\" + character
     return character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def _not_shown(data: bytes) -> str:
+    return f"({len(data)} bytes, not shown)"
 
 
 def _hex(data: bytes, most: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import islice
 from typing import Final
 
 from m2mapp.coap.addresses import is_ipv6
@@ -121,6 +122,9 @@ class Viewer:
 
     def __init__(self, ask: Ask, context: Context, now_ms: Callable[[], int], take: Callable[[str], bool]) -> None:
         self._ask, self._context, self._now_ms, self._take = ask, context, now_ms, take
+        network = ask.network
+        # Most look at one device: its address as text is enough, since the kernel writes addresses as `ipaddress` does.
+        self._only = str(network.network_address) if network is not None and network.num_addresses == 1 else None
         self._hosts: dict[str, bool] = {}
         self._second = context.clock.seconds()
         self._lines = 0
@@ -135,19 +139,19 @@ class Viewer:
             self._telling = None
 
     def begin(self, peers: Iterator[Peer]) -> None:
-        """Tell how things stand: what is under way to the peers that are meant, and what was given up."""
+        """Tell how things stand: what was given up, and what is under way to the peers that are meant."""
         self._take("-- times are UTC; <- came in, -> went out, .. waits, -x was not taken by the system, !! was given up")
-        meant = list(self._meant(peers))
-        for peer in meant[:_PEERS_TOLD]:
-            self._tell_peer(peer)
-        if len(meant) > _PEERS_TOLD:
-            self._take(f"-- and {len(meant) - _PEERS_TOLD} further peers")
-        if not meant and self._ask.network is not None:
-            self._take("-- nothing was exchanged with this peer in the last minutes")
         for sighting in self._context.tap.given_up:
             seen = self._context.tap.look_back(sighting)
             if self._wants(seen):
                 self._take(self._line(seen))
+        meant = list(islice(self._meant(peers), _PEERS_TOLD + 1))
+        for peer in meant[:_PEERS_TOLD]:
+            self._tell_peer(peer)
+        if len(meant) > _PEERS_TOLD:
+            self._take("-- and further peers")
+        if not meant and self._ask.network is not None:
+            self._take("-- nothing was exchanged with this peer in the last minutes")
 
     def may_want(self, sighting: Sighting) -> bool:
         """Whether it is of a peer that is meant; a request to a group may be what such a peer answers."""
@@ -213,6 +217,8 @@ class Viewer:
             return True
         if self._ask.zone and not (is_ipv6(peer) and self._ask.zone in (str(peer[3]), self._context.names.get(peer[3]))):
             return False
+        if self._only is not None:
+            return peer[0] == self._only
         known = self._hosts.get(peer[0])
         if known is None:
             if len(self._hosts) >= _KNOWN_HOSTS:

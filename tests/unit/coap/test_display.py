@@ -127,7 +127,8 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(answer((), "€".encode()[:2]), "h'e282'")
 
     def test_payload_hidden(self) -> None:
-        """Without payload its size alone is told."""
+        """Without payload its size alone is told; what cannot be read might have one anywhere."""
+        self.assertEqual(line(b"\x49abc", payload=False), "malformed: token length 9 is reserved: (4 bytes, not shown)")
         self.assertEqual(line(vectors()["libcoap-answer-404"], payload=False), "ACK 4.04 mid=0x0002 token=aabb (9 bytes, not shown)")
 
     def test_many_options(self) -> None:
