@@ -1,7 +1,8 @@
 """`python -m m2mapp.coap`: asks a running gateway what passes on its CoAP ports, and prints it line by line until Ctrl-C.
 
-Responsible for finding the gateway by its configuration file, for signing in with the administrator's token, and for saying plainly
-what keeps it from either. Not responsible for what the lines say (`coap.viewer`, in the gateway). No reactor: it waits for one answer.
+Responsible for finding the gateway by its configuration file or by its URI, for signing in with the administrator's token, and for saying
+plainly what keeps it from either. Not responsible for what the lines say (`coap.viewer`, in the gateway). No reactor: it waits for one
+answer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Final, TextIO
 from urllib.parse import quote, urlencode
 
 from m2mapp.config import EXIT_CONFIG, BadConfiguration, Settings, load
+from m2mapp.formats.uris import parse_uri
 from m2mapp.http.tokens import ADMIN_TOKEN
+from m2mapp.model.errors import Fault
 from m2mapp.tree.access import WIRE
 
 USUAL_CONFIG: Final = "/etc/m2mapp/gateway.toml"
@@ -29,6 +32,7 @@ _ANSWER_S: Final = 10.0
 _SILENT_S: Final = 60.0
 """The gateway sends something four times in this time, if only a sign of life."""
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens on all is asked at the loopback
+_CONNECTIONS: Final = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 _MAX_PROBLEM_BYTES: Final = 65_536
 
 
@@ -44,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="Filters join: what is shown passes each of them. An answer goes with the path and the group of its request.",
     )
     found.add_argument("--config", default=USUAL_CONFIG, metavar="FILE", help=f"the gateway's configuration [{USUAL_CONFIG}]")
+    found.add_argument("--gateway", metavar="URI", help="in place of --config: where the gateway is, such as http://127.0.0.1:8080")
+    found.add_argument("--token", metavar="FILE", help="with --gateway: the file with the administrator's token, admin.token")
     found.add_argument("--peer", metavar="ADDRESS", help="only messages with this address, or with a prefix such as fd00::/64")
     found.add_argument("--group", metavar="ADDRESS", help="only requests to this multicast address, and the answers to them")
     found.add_argument("--path", metavar="PATH", help="only messages about this path and what is below it")
@@ -56,10 +62,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> int:
     """Run the command; the exit code: 0, 1 where nothing could be shown, 78 for a fault of the configuration."""
     out = out or sys.stdout
-    given = parser().parse_args(arguments)
+    command = parser()
+    given = command.parse_args(arguments)
+    if (given.gateway is None) != (given.token is None):
+        command.error("--gateway and --token go together")
     try:
-        settings = load(given.config)
-        for line in lines(settings, given):
+        connection, token = _named(given.gateway, given.token) if given.gateway is not None else _configured(load(given.config))
+        for line in lines(connection, token, given):
             out.write(line + "\n")
             out.flush()
     except BadConfiguration as bad:
@@ -74,12 +83,10 @@ def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> i
     return 0
 
 
-def lines(settings: Settings, given: argparse.Namespace) -> Iterator[str]:
+def lines(connection: http.client.HTTPConnection, token: str, given: argparse.Namespace) -> Iterator[str]:
     """The gateway's lines, as long as is wanted. Raises `CannotWatch`."""
-    host, port = _where(settings)
-    token = _token(FilePath(settings.node.state_dir) / ADMIN_TOKEN)
     ends_at = None if given.seconds is None else time.monotonic() + given.seconds
-    with closing(http.client.HTTPConnection(host, port, timeout=_ANSWER_S)) as connection:
+    with closing(connection):
         answer, sock = _ask(connection, _target(given), token)
         messages = 0
         for line in _until(answer, sock, ends_at):
@@ -90,15 +97,27 @@ def lines(settings: Settings, given: argparse.Namespace) -> Iterator[str]:
                 return
 
 
-def _where(settings: Settings) -> tuple[str, int]:
-    """The address and port at which this host reaches the gateway."""
+def _configured(settings: Settings) -> tuple[http.client.HTTPConnection, str]:
+    """A connection to the gateway of a configuration, not yet opened, and its token."""
     if settings.coap is None:
         raise CannotWatch("this gateway has no CoAP: its configuration has no table [coap]")
     found = settings.http.addresses() if settings.http is not None else []
     if not found:
-        raise CannotWatch("the gateway is asked over plain HTTP, and [http] listen has no tcp endpoint; with TLS use curl -N .../node/wire")
+        raise CannotWatch("its configuration does not say at which TCP port the gateway is: use --gateway and --token")
     host, port = found[0]
-    return _LOOPBACK.get(host, host), port
+    connection = http.client.HTTPConnection(_LOOPBACK.get(host, host), port, timeout=_ANSWER_S)
+    return connection, _token(FilePath(settings.node.state_dir) / ADMIN_TOKEN)
+
+
+def _named(uri: str, token_file: str) -> tuple[http.client.HTTPConnection, str]:
+    """The same for a gateway that is named by its URI."""
+    try:
+        found = parse_uri(uri)
+    except Fault as fault:
+        raise CannotWatch(f"--gateway {uri}: {fault.detail}") from fault
+    if found.scheme not in _CONNECTIONS:
+        raise CannotWatch(f"--gateway {uri}: it is asked by http or https")
+    return _CONNECTIONS[found.scheme](found.host, found.port, timeout=_ANSWER_S), _token(FilePath(token_file))
 
 
 def _token(file: FilePath) -> str:

@@ -97,6 +97,18 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(self.run_it(self.config(gateway.port), *arguments), 0)
         self.assertIn(b"GET /node/wire?peer=fe80%3A%3A1%25eth1&group=ff05%3A%3Afd&path=%2Fa%20b&payload=hide HTTP", gateway.asked)
 
+    def test_named(self) -> None:
+        """A gateway that is named by its URI is asked without a configuration; what is no URI of one is told."""
+        self.config(0)
+        token = str(self.folder / "admin.token")
+        with self.gateway(HEAD + LINES) as gateway:
+            self.assertEqual(main(["--gateway", f"http://127.0.0.1:{gateway.port}", "--token", token, "--count", "1"], self.out), 0)
+        self.assertIn("one\n", self.out.getvalue())
+        for uri in ("coap://127.0.0.1", "127.0.0.1:8080"):
+            with contextlib.redirect_stderr(self.err):
+                self.assertEqual(main(["--gateway", uri, "--token", token], self.out), 1)
+            self.assertIn(f"--gateway {uri}: ", self.err.getvalue())
+
     def test_gateway_ends(self) -> None:
         """A gateway that stops, or goes, is told after what it said."""
         for answer in (HEAD + LINES + END, HEAD + LINES):
@@ -125,11 +137,11 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.run_it(file), 1)
         self.assertEqual(self.run_it(self.config(port, "[nothing]\n")), 78)
         said = self.err.getvalue().splitlines()
-        for line, expected in zip(said, ("is it running", "no table [coap]", "no tcp endpoint", "first started", "[nothing]"), strict=True):
+        for line, expected in zip(said, ("is it running", "no table [coap]", "use --gateway", "first started", "[nothing]"), strict=True):
             self.assertIn(expected, line)
 
     def test_arguments(self) -> None:
         """Numbers that make no sense are refused."""
-        for argument in (("--count", "0"), ("--count", "x"), ("--seconds", "-1"), ("--seconds", "inf")):
+        for argument in (("--count", "0"), ("--count", "x"), ("--seconds", "-1"), ("--seconds", "inf"), ("--gateway", "http://h")):
             with contextlib.redirect_stderr(self.err), self.assertRaises(SystemExit):
                 main(argument)
