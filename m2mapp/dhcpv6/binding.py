@@ -86,8 +86,8 @@ class Binding:
             "prefix" if client.for_prefix else "address": str(self.value),
             "state": self.state.value,
             "givenAt": rfc3339(self.given_ms),
-            "preferredUntil": _until(self.given_ms, self.preferred_s),
-            "validUntil": _until(self.given_ms, self.valid_s),
+            "preferredUntil": until(self.given_ms, self.preferred_s),
+            "validUntil": until(self.given_ms, self.valid_s),
             "preferredLifetime": self.preferred_s,
             "validLifetime": self.valid_s,
             "bootstrapURI": self.bootstrap_uri,
@@ -205,7 +205,7 @@ BINDING_TYPES: Final = (
 """The types that a node with a DHCPv6 role has. An operator may end a binding: its value is free from then on."""
 
 
-def _until(given_ms: int, lifetime_s: int) -> str | None:
+def until(given_ms: int, lifetime_s: int) -> str | None:
     """The end of a lifetime as people read it; None for one without end."""
     return None if lifetime_s == 0xFFFFFFFF else rfc3339(given_ms + lifetime_s * 1000)  # noqa: PLR2004 - infinity, RFC 9915 7.7
 

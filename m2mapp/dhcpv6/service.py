@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from twisted.application.service import Service
@@ -12,21 +12,22 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import LEASE, LEASES, PREFIX, PREFIXES, Bindings, binding_of
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
+from m2mapp.dhcpv6.client import Chance, Client, Wish
 from m2mapp.dhcpv6.drivers.serving import Serving
+from m2mapp.dhcpv6.drivers.uplink import Uplink
 from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, INFINITY, SERVER_PORT
 from m2mapp.dhcpv6.pools import Lifetimes, PrefixPool
 from m2mapp.dhcpv6.server import Server, Terms
 from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.formats.certificates import certificate_der
 from m2mapp.model.errors import Malformed
-from m2mapp.model.interfaces import IClock, ICommit
 from m2mapp.model.metrics import Metrics
-from m2mapp.net.interfaces import IDatagramPort, IDatagrams
+from m2mapp.net.interfaces import IDatagramPort
 from m2mapp.tree.drivers.expiry import Expiry
 from m2mapp.tree.lifetimes import Lifetimes as Ends
-from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Resource
 from m2mapp.tree.watch import Watch
 
@@ -38,17 +39,17 @@ GRACE_S: Final = 60.0
 _log = Logger(namespace="m2mapp.dhcpv6")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerNode:
-    """What the servers need of the node around them."""
+def dhcpv6_uplink(reactor: IReactorTime, node: Dhcpv6Node, duid: bytes, settings: Dhcpv6Settings, rng: Random, metrics: Metrics) -> Uplink:
+    """The requesting router that the settings name. Raises `LookupError` where they name none."""
+    uplink = settings.uplink
+    if uplink is None:
+        raise LookupError("[dhcpv6.uplink]")
+    wish = Wish(for_prefix=True, hints=() if uplink.hint is None else (uplink.hint,), codes=settings.codes)
+    client = Client(duid, wish, Chance(rng.uniform, lambda: rng.getrandbits(24)))
+    return Uplink(reactor, node, uplink, client, metrics)
 
-    tree: Tree
-    committer: ICommit
-    clock: IClock
-    datagrams: IDatagrams
 
-
-def dhcpv6_servers(reactor: IReactorTime, node: ServerNode, duid: bytes, settings: Dhcpv6Settings, metrics: Metrics) -> Dhcpv6Servers:
+def dhcpv6_servers(reactor: IReactorTime, node: Dhcpv6Node, duid: bytes, settings: Dhcpv6Settings, metrics: Metrics) -> Dhcpv6Servers:
     """The servers that the settings name. Raises `Malformed` where a certificate file cannot be read or holds none."""
     bindings = Bindings(node.tree)
     servers: dict[str, Server] = {}
@@ -83,7 +84,7 @@ class Dhcpv6Servers(Service):
     name = "dhcpv6 servers"
 
     def __init__(
-        self, reactor: IReactorTime, node: ServerNode, bindings: Bindings, servers: Mapping[str, Server], metrics: Metrics
+        self, reactor: IReactorTime, node: Dhcpv6Node, bindings: Bindings, servers: Mapping[str, Server], metrics: Metrics
     ) -> None:
         self._reactor, self._node, self._bindings, self._servers = reactor, node, bindings, dict(servers)
         self.serving = Serving(reactor, node.clock, node.committer, bindings, metrics)

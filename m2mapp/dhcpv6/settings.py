@@ -1,4 +1,4 @@
-"""The settings of DHCPv6: the tables `[dhcpv6.delegating]` and `[dhcpv6.options]`."""
+"""The settings of DHCPv6: the tables `[dhcpv6.uplink]`, `[dhcpv6.delegating]` and `[dhcpv6.options]`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ipaddress import IPv6Network
 
 from m2mapp.dhcpv6.bootstrap_options import CERTIFICATE_CODE, URI_CODE, BootstrapCodes
 from m2mapp.dhcpv6.numbers import INFINITY
-from m2mapp.formats.shapes import Field, Shape, Wrong, choice, integer, list_of, text
+from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, integer, list_of, text
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault, Malformed
 
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _MAX_CODE = 0xFFFF
-_ROLES = ("delegating",)
+_ROLES = ("uplink", "delegating")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,26 @@ class DelegatingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """The requesting router: on which interface, the prefix that it would like (None: any), and whether it gives it back at a stop."""
+
+    interface: str
+    hint: IPv6Network | None
+    release: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Dhcpv6Settings:
     """The DHCPv6 roles of this node (None: off), and where the two bootstrap options stand."""
 
+    uplink: UplinkSettings | None = None
     delegating: DelegatingSettings | None = None
     codes: BootstrapCodes = field(default_factory=BootstrapCodes)
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that are on, as they are named in the file."""
-        return ("dhcpv6.delegating",) if self.delegating is not None else ()
+        return tuple(f"dhcpv6.{name}" for name in _ROLES if getattr(self, name) is not None)
 
 
 def _interface(value: object) -> str:
@@ -73,7 +83,17 @@ def _bootstrap_uri(value: object) -> str:
     return str(value)  # as it was written: devices get it so
 
 
+def _hint(value: object) -> IPv6Network | None:
+    if value == "":
+        return None
+    try:
+        return IPv6Network(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise Wrong(value, f"a prefix such as ::/56 for its length alone, or 2001:db8:5::/56; or empty ({error})") from error
+
+
 _LIFETIME = integer(60, INFINITY)
+_UPLINK = Shape({"interface": Field(_interface), "hint": Field(_hint, None), "release": Field(boolean, False)})
 _DELEGATING = Shape(
     {
         "interface": Field(_interface),
@@ -106,11 +126,17 @@ def read(table: Mapping[str, object], where: str) -> tuple[Dhcpv6Settings, list[
     if faults:
         return Dhcpv6Settings(), faults
     codes, faults = _read_options(table.get("options", {}), "[dhcpv6.options] ")
-    delegating = None
+    uplink, delegating = None, None
+    if "uplink" in table:
+        uplink, more = _read_uplink(table["uplink"], "[dhcpv6.uplink] ")
+        faults += more
     if "delegating" in table:
         delegating, more = _read_delegating(table["delegating"], "[dhcpv6.delegating] ")
         faults += more
-    return Dhcpv6Settings(delegating, codes), faults
+    if uplink is not None and delegating is not None and uplink.interface == delegating.interface:
+        expected = "another interface than that of [dhcpv6.uplink]: the roles exclude each other on one"
+        faults.append(Malformed("[dhcpv6.delegating] interface", delegating.interface, expected))
+    return Dhcpv6Settings(uplink, delegating, codes), faults
 
 
 def _read_options(table: object, where: str) -> tuple[BootstrapCodes, list[Malformed]]:
@@ -125,6 +151,11 @@ def _read_options(table: object, where: str) -> tuple[BootstrapCodes, list[Malfo
     if "vendor" in chosen and not enterprise:
         faults.append(Malformed(where + "vendor_enterprise", enterprise, "the enterprise number that the encoding 'vendor' needs"))
     return BootstrapCodes(uri, certificate, "option" in chosen, "vendor" in chosen, enterprise), faults
+
+
+def _read_uplink(table: object, where: str) -> tuple[UplinkSettings | None, list[Malformed]]:
+    values, faults = _UPLINK.read(table if isinstance(table, Mapping) else {}, where)
+    return (None, faults) if faults else (UplinkSettings(**values), [])  # type: ignore[arg-type]  # the shape has checked them
 
 
 def _read_delegating(table: object, where: str) -> tuple[DelegatingSettings | None, list[Malformed]]:

@@ -22,9 +22,11 @@ from m2mapp.coap.access import Principals
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
+from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import BINDING_TYPES
 from m2mapp.dhcpv6.duid import new_duid
-from m2mapp.dhcpv6.service import ServerNode, dhcpv6_servers
+from m2mapp.dhcpv6.service import dhcpv6_servers, dhcpv6_uplink
+from m2mapp.dhcpv6.uplink import UPLINK_TYPE
 from m2mapp.formats.documents import dump_json
 from m2mapp.formats.link_format import Link
 from m2mapp.formats.uris import Uri, parse_uri
@@ -129,7 +131,7 @@ class _Builder:
         if settings.member:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
-            types += BINDING_TYPES
+            types += [*BINDING_TYPES, UPLINK_TYPE]
         self._types = Types(types)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
@@ -246,8 +248,13 @@ class _Builder:
             return []
         world, node = self._world, self._settings
         duid = world.kept(node, "duid", lambda: new_duid(UUID(int=self._rng.getrandbits(128), version=4)))
-        around = ServerNode(self._tree, self._committer, world.clock, self._datagrams)
-        return [dhcpv6_servers(world.reactor, around, duid, settings, self._metrics)]
+        around = Dhcpv6Node(self._tree, self._committer, world.clock, self._datagrams)
+        parts: list[Service] = []
+        if settings.uplink is not None:
+            parts.append(dhcpv6_uplink(world.reactor, around, duid, settings, self._rng, self._metrics))
+        if settings.delegating is not None:
+            parts.append(dhcpv6_servers(world.reactor, around, duid, settings, self._metrics))
+        return parts
 
     def _sim(self) -> list[Service]:
         sim = self._settings.sim

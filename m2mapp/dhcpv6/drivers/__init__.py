@@ -1,1 +1,1 @@
-"""What waits and sends for DHCPv6: the servers' port."""
+"""What waits and sends for DHCPv6: the servers' port, the client's, and the uplink that it serves."""

@@ -10,13 +10,14 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from m2mapp.dhcpv6 import options as o
+from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import BINDING_TYPES, Bindings
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, MessageType
 from m2mapp.dhcpv6.packet import build, parse
 from m2mapp.dhcpv6.pools import Lifetimes, PrefixPool
 from m2mapp.dhcpv6.server import Server, Terms
-from m2mapp.dhcpv6.service import Dhcpv6Servers, ServerNode
+from m2mapp.dhcpv6.service import Dhcpv6Servers
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
 from m2mapp.tree.tree import Tree
@@ -99,7 +100,7 @@ class Site:
     def start(self) -> None:
         """Start the servers, on what the tree holds."""
         self.bindings = Bindings(self.tree)
-        node = ServerNode(self.tree, self.committer, self.wall, self.datagrams)
+        node = Dhcpv6Node(self.tree, self.committer, self.wall, self.datagrams)
         servers = {"isp0": Server(OWN, self.terms, self.bindings)}
         self.service = Dhcpv6Servers(self.clock, node, self.bindings, servers, self.metrics)
         self.service.startService()

@@ -1,0 +1,141 @@
+"""The client's port (UDP 546) on one interface: sends what the client's machine says, wakes it, hands it what comes.
+
+Responsible for the interface that comes and goes. What a message means is in `client`, what is done with a lease is the service's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from m2mapp.dhcpv6.client import Client, Lease
+from m2mapp.dhcpv6.client_states import Phase
+from m2mapp.dhcpv6.message import MalformedMessage, Message
+from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, CLIENT_PORT, SERVER_PORT
+from m2mapp.dhcpv6.packet import build, parse
+from m2mapp.model.metrics import Metrics
+from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
+
+LOOK_AGAIN_S: Final = 5.0
+"""How often the interface is looked at: whether it is there, and still the same."""
+
+_log = Logger(namespace="m2mapp.dhcpv6")
+
+
+@implementer(IDatagramReceiver)
+class Asking:
+    """Runs a client on an interface. `on_change` is called when its lease is another one than before."""
+
+    def __init__(
+        self, reactor: IReactorTime, datagrams: IDatagrams, interface: str, client: Client, on_change: Callable[[], None], metrics: Metrics
+    ) -> None:
+        self._reactor, self._datagrams, self._name, self._client, self._on_change = reactor, datagrams, interface, client, on_change
+        self._port: IDatagramPort | None = None
+        self._index: int | None = None
+        self._kept: Lease | None = None
+        self._told: Lease | None = None
+        self._wake: IDelayedCall | None = None
+        self._look: IDelayedCall | None = None
+        self._idle: list[Deferred[None]] = []
+        self._sent = metrics.counter("m2mapp_dhcpv6_uplink_sent_total", "DHCPv6 messages sent by the uplink.")
+        self._unsent = metrics.counter("m2mapp_dhcpv6_uplink_unsent_total", "DHCPv6 messages of the uplink that the system did not take.")
+        self._discarded = metrics.counter("m2mapp_dhcpv6_uplink_discarded_total", "Messages to the uplink that it discards.")
+
+    def start(self, kept: Lease | None) -> None:
+        """Open the port, and ask as soon as the interface is there. Raises `OSError` where the port is taken."""
+        self._port = self._datagrams.open_port("::", CLIENT_PORT, self)
+        self._kept = self._told = kept
+        self._look_at_interface()
+
+    def release(self) -> Deferred[None]:
+        """Give back what the client has; the Deferred fires when that is done, or was tried often enough."""
+        self._client.release(self._reactor.seconds())
+        self._carry_on()
+        if self._client.phase is Phase.OFF:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._idle.append(done)
+        return done
+
+    def stop(self) -> Deferred[None]:
+        """Ask no more; the lease stands. The Deferred fires when the port is closed."""
+        self._client.stop(self._reactor.seconds())
+        for call in (self._wake, self._look):
+            if call is not None:
+                call.cancel()
+        self._wake = self._look = None
+        self._index = None
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        closed: Deferred[None] = port.stop()
+        return closed
+
+    def datagram_received(self, data: bytes, source: Sockaddr, destination: str, interface: int) -> None:
+        """One datagram. Nothing that it holds makes this raise."""
+        if interface != self._index or self._port is None:
+            return
+        try:
+            message = parse(data)
+        except MalformedMessage as fault:
+            self._discard(source, str(fault))
+            return
+        why = self._client.received(message, self._reactor.seconds()) if isinstance(message, Message) else "a relay agent's message"
+        if why is not None:
+            self._discard(source, why)
+        self._carry_on()
+
+    def _discard(self, source: Sockaddr, why: str) -> None:
+        self._discarded.add()
+        _log.debug("{source} on {interface}: {why}", source=source[0], interface=self._name, why=why)
+
+    def _look_at_interface(self) -> None:
+        """Begin when the interface is there, and again when it was away."""
+        self._look = self._reactor.callLater(LOOK_AGAIN_S, self._look_at_interface)
+        try:
+            index: int | None = self._datagrams.interface_index(self._name)
+        except OSError:
+            index = None
+        if index == self._index:
+            return
+        self._index = index
+        if index is None:
+            _log.warn("{interface} is gone", interface=self._name)
+            return
+        self._client.begin(self._reactor.seconds(), self._kept)
+        self._kept = None
+        self._carry_on()
+
+    def _on_wake(self) -> None:
+        self._wake = None
+        self._client.wake(self._reactor.seconds())
+        self._carry_on()
+
+    def _carry_on(self) -> None:
+        """Send what the machine wants sent, wait for when it wants to be woken, and tell of another lease."""
+        for message in self._client.sends():
+            self._send(message)
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if self._client.wake_at is not None:
+            self._wake = self._reactor.callLater(max(0.0, self._client.wake_at - self._reactor.seconds()), self._on_wake)
+        if self._client.phase is Phase.OFF:
+            idle, self._idle = self._idle, []
+            for done in idle:
+                done.callback(None)
+        if self._client.lease != self._told:
+            self._told = self._client.lease
+            self._on_change()
+
+    def _send(self, message: Message) -> None:
+        port, index = self._port, self._index
+        taken = port is not None and index is not None
+        if port is not None and index is not None:
+            taken = port.send_to_group(build(message), ALL_DHCP_RELAY_AGENTS_AND_SERVERS, SERVER_PORT, index)
+        (self._sent if taken else self._unsent).add()
