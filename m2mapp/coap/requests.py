@@ -75,11 +75,11 @@ def read_options(message: Message, most: int) -> Asked:
                 raise Refused(things.BAD_OPTION, f"option {number} is critical and not known here")
             continue
         read, shortest, longest, repeatable = reader
-        if not shortest <= len(value) <= longest or (number == before and not repeatable):
+        again, before = number == before, number  # also after one that was ill-sized: what repeats it counts no more than that does
+        if not shortest <= len(value) <= longest or (again and not repeatable):
             if number & 1:
                 raise Refused(things.BAD_OPTION, f"{numbers.option_name(number)} of {len(value)} bytes, or repeated")
             continue
-        before = number
         read(asked, value)
     return asked
 
