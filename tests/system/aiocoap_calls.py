@@ -20,7 +20,10 @@ _TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `content_format` and `accept` are numbers; `etags` go out as ETag options, those of `if_match` as If-Match."""
+    """One request. `content_format` and `accept` are numbers; `etags` go out as ETag options, those of `if_match` as If-Match.
+
+    `size_exponent`: payloads go, and answers are asked for, in blocks of 16 << size_exponent bytes. `proxy`: a Proxy-Uri option.
+    """
 
     method: str
     uri: str
@@ -30,6 +33,8 @@ class Call:
     if_match: tuple[bytes, ...] = ()
     if_none_match: bool = False
     etags: tuple[bytes, ...] = ()
+    size_exponent: int | None = None
+    proxy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ def call_aiocoap(place: Place, *calls: Call) -> list[Called]:
     """Make the requests, one after another, by one client in one process in that place."""
     asked = [
         {
-            **{name: getattr(call, name) for name in ("method", "uri", "content_format", "accept", "if_none_match")},
+            **{
+                name: getattr(call, name)
+                for name in ("method", "uri", "content_format", "accept", "if_none_match", "size_exponent", "proxy")
+            },
             "payload": call.payload.hex(),
             "if_match": [tag.hex() for tag in call.if_match],
             "etags": [tag.hex() for tag in call.etags],
@@ -78,6 +86,10 @@ def _message(asked: Mapping[str, object]) -> aiocoap.Message:
     message = aiocoap.Message(
         code=getattr(aiocoap, str(asked["method"])), uri=str(asked["uri"]), payload=bytes.fromhex(str(asked["payload"]))
     )
+    if asked["size_exponent"] is not None:
+        message.remote.maximum_block_size_exp = asked["size_exponent"]
+        message.opt.block2 = (0, 0, asked["size_exponent"])
+    message.opt.proxy_uri = asked["proxy"]
     message.opt.content_format = asked["content_format"]
     message.opt.accept = asked["accept"]
     message.opt.if_match = [bytes.fromhex(tag) for tag in _tags(asked["if_match"])]

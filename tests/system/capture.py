@@ -93,17 +93,34 @@ class _Scenes:
         yield "separate", client, theirs, self.libcoap("get", f"{_THEIRS}/async?1")
         yield "discovery", client, own, self.libcoap("get", f"{_OWN}/.well-known/core?rt=core.rd", "-A", "40")
         yield "register", client, own, self.libcoap("post", f"{_OWN}/rd?ep=d2&lt=300", "-t", "40", payload="</temp>;rt=temperature")
-        yield "make-group", client, own, self.libcoap("put", f"{_OWN}/groups/g", "-t", "50", payload='{"members":["coap://d1.example.org/"]}')
+        yield (
+            "make-group",
+            client,
+            own,
+            self.libcoap("put", f"{_OWN}/groups/g", "-t", "50", payload='{"members":["coap://d1.example.org/"]}'),
+        )
         yield "read-group", client, own, self.libcoap("get", f"{_OWN}/groups/g/membersContent", "-A", "50")
         yield "no-method", client, own, self.libcoap("fetch", f"{_OWN}/temperature", "-t", "50", payload="[]")
         yield "multicast", client, own + " and " + theirs, self.libcoap("get", "coap://[ff02::fd%eth0]/.well-known/core", "-N")
-        yield "conditional", _AIOCOAP_NAME, own, self.aiocoap(
-            Call("PUT", f"{_OWN}/mode", b"day", 0, if_none_match=True),
-            Call("PUT", f"{_OWN}/mode", b"noon", 0, if_match=(b"\1\2",)),
-            Call("DELETE", f"{_OWN}/mode"),
+        yield (
+            "conditional",
+            _AIOCOAP_NAME,
+            own,
+            self.aiocoap(
+                Call("PUT", f"{_OWN}/mode", b"day", 0, if_none_match=True),
+                Call("PUT", f"{_OWN}/mode", b"noon", 0, if_match=(b"\1\2",)),
+                Call("DELETE", f"{_OWN}/mode"),
+            ),
         )
-        yield "patch", _AIOCOAP_NAME, own, self.aiocoap(
-            Call("PUT", f"{_OWN}/j", b'{"a":1}', 50), Call("PATCH", f"{_OWN}/j", b'{"b":2}', 52), Call("POST", f"{_OWN}/?name=posted", b"1", 0)
+        yield (
+            "patch",
+            _AIOCOAP_NAME,
+            own,
+            self.aiocoap(
+                Call("PUT", f"{_OWN}/j", b'{"a":1}', 50),
+                Call("PATCH", f"{_OWN}/j", b'{"b":2}', 52),
+                Call("POST", f"{_OWN}/?name=posted", b"1", 0),
+            ),
         )
         yield "aiocoap-blocks", _AIOCOAP_NAME, own, self.aiocoap(Call("PUT", f"{_OWN}/up2", b"y" * 2500, 42), Call("GET", f"{_OWN}/up2"))
         command = [sys.executable, "-c", _TXTHINGS, _GATEWAY]
