@@ -38,9 +38,9 @@ _NO_CONTENT: Final[dict[Method, int]] = {
 
 
 def code_of(status: Status, method: Method) -> int:
-    """The response code. 2.05 answers GET only (RFC 7252, section 5.9.1.5): what another method gives is 2.04 or 2.02 with payload."""
-    if status is Status.CONTENT:
-        return things.CONTENT if method is Method.GET else _NO_CONTENT[method]
+    """The response code. 2.05 answers GET only, 2.04 no DELETE (RFC 7252, section 5.9.1): what other methods give is 2.04 or 2.02."""
+    if status in (Status.CONTENT, Status.CHANGED):
+        return _NO_CONTENT.get(method, _CODES[status])
     return _CODES[status]
 
 

@@ -61,11 +61,16 @@ class HostileTests(SynchronousTestCase):
         self.assertEqual((node.count("failed"), self.flushLoggedErrors(), node.stop()), (0, [], []))
 
     def test_found(self) -> None:
-        """What mutations showed to be wrong once: an ill-sized Observe is ignored, and so is one that repeats it (RFC 7252, 5.4.5)."""
+        """What mutations showed to be wrong once, with the datagrams that did."""
         node = Node()
+        # An ill-sized Observe is ignored, and so is one that repeats it (RFC 7252, section 5.4.5).
         answer = node.receive(vectors()["mutated-observe-twice"])[0]
         self.assertEqual((answer.code, answer.first(things.OBSERVE)), (things.CONTENT, None))
-        self.assertEqual((len(node.service.server.observers), node.stop()), (0, []))
+        self.assertEqual(len(node.service.server.observers), 0)
+        # A DELETE of what a group's members have, which changes them, is not answered 2.04 (section 5.9.1.4).
+        node.handler.answer = Response(Status.CHANGED, b"{}", "application/json")
+        answer = node.receive(vectors()["mutated-delete-group"])[0]
+        self.assertEqual((answer.code, answer.payload, node.stop()), (things.DELETED, b"{}", []))
 
     def bounded(self, node: Node) -> None:
         """Every table is within its limits."""
