@@ -21,7 +21,7 @@ from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal
-from m2mapp.net.interfaces import Sockaddr
+from m2mapp.net.interfaces import IDatagrams, Sockaddr
 from m2mapp.net.udp import SystemDatagrams
 from tests.system.programs import ROOT, Place
 
@@ -32,7 +32,7 @@ _MORE_S = 0.5
 
 @dataclass(frozen=True)
 class OwnCall:
-    """One request: method and URI; or, with `gathered`, a GET to the group whose address and path the URI is, until so many answers came."""
+    """One request: method and URI; or, with `gathered`, a GET to a group ("ff15::1/path"), until so many answers came."""
 
     method: str
     uri: str
@@ -76,27 +76,25 @@ class _Nobody:
 class _Calls:
     """Makes the calls, one after another."""
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    def __init__(self, reactor: IReactorTime, datagrams: IDatagrams) -> None:
         self._reactor = reactor
-        metrics, nobody = Metrics(), _Nobody()
-        context = make_context(reactor, metrics)
-        self._coap = CoapService((("::", 0),), ("eth0",), SystemDatagrams(reactor, metrics), nobody, nobody, context)
+        nobody, context = _Nobody(), make_context(reactor, Metrics())
+        self._coap = CoapService((("::", 0),), ("eth0",), datagrams, nobody, nobody, context)
         self._coap.startService()
 
     @inlineCallbacks
-    def make(self, calls: list[OwnCall]) -> Generator[Deferred[Answer] | Deferred[list[Answer]], object, None]:
+    def make(self, calls: list[OwnCall]) -> Generator[Deferred[list[Answer]], list[Answer], None]:
         """All of them; each one's answers are a line."""
         for call in calls:
             try:
-                found = yield self._gather(call) if call.gathered else self._ask(call)
+                answers = yield self._gather(call) if call.gathered else self._ask(call)
             except Fault as fault:
-                found = Answer("fault", str(fault).encode())
-            answers = found if isinstance(found, list) else [found]
+                answers = [Answer("fault", str(fault).encode())]
             print(json.dumps([(one.code, one.payload.hex(), one.source) for one in answers]), flush=True)
 
-    def _ask(self, call: OwnCall) -> Deferred[Answer]:
+    def _ask(self, call: OwnCall) -> Deferred[list[Answer]]:
         outgoing = Outgoing(Method(call.method), call.uri, call.payload, call.content_type, call.accept, timeout_s=_TIMEOUT_S)
-        return self._coap.client.request(outgoing)
+        return self._coap.client.request(outgoing).addCallback(lambda answer: [answer])
 
     def _gather(self, call: OwnCall) -> Deferred[list[Answer]]:
         answers: list[Answer] = []
@@ -117,7 +115,7 @@ def main() -> None:
     from twisted.internet import reactor  # installed here, not where the callers are
 
     calls = [OwnCall(**{**call, "payload": bytes.fromhex(call["payload"])}) for call in json.loads(sys.stdin.read())]
-    reactor.callWhenRunning(lambda: _Calls(reactor).make(calls).addBoth(lambda _: reactor.stop()))
+    reactor.callWhenRunning(lambda: _Calls(reactor, SystemDatagrams(reactor, Metrics())).make(calls).addBoth(lambda _: reactor.stop()))
     reactor.run()
 
 

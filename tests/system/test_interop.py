@@ -141,7 +141,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(ground.gateway.get("/text").body, b"21.5")
 
     def test_separate_and_multicast(self) -> None:
-        """A group with a silent member is answered separately, a multicast discovery by the gateway after some leisure: for both clients."""
+        """A group with a silent member is answered separately, to both clients; a multicast discovery after some leisure."""
         with _ground() as ground:
             silent = {"hosts": ["off.example.org"], "addresses": ["fd00:1::dead"], "lifetime": 86_400}
             ground.gateway.put_document("/scls/off", silent)
@@ -156,7 +156,7 @@ class ServerTests(SynchronousTestCase):
             messages = [aiocoap.Message.decode(datagram.payload) for datagram in wire.from_(_GATEWAY)]
             self.assertEqual([(message.mtype.name, message.code.dotted) for message in messages], [("ACK", "0.00"), ("CON", "2.05")] * 2)
             links = ground.gateway.curl("/.well-known/core?rt=core.rd").stdout
-            found = coap_client(ground.host, "get", "coap://[ff02::fd%eth0]/.well-known/core?rt=core.rd", "-N", wait_s=8)
+            found = coap_client(ground.host, "get", "coap://[ff02::fd%eth0]/.well-known/core?rt=core.rd", "-N", wait_s=6)
             self.assertEqual((found.code, found.text), ("2.05", links))
 
 
