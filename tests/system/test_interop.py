@@ -22,7 +22,7 @@ from tests.system.programs import ROOT, Tables
 _SKIP = skip_reason("tcpdump", "coap-client-notls", "coap-server-notls")
 _GATEWAY, _CLIENT = "fd00:1::1", "fd00:1::c1"
 _AT = f"coap://[{_GATEWAY}]"
-_TABLES: Tables = {**GROUP_SERVER, "coap.access": {"write": ["link"]}, "groups": {"deadline_s": 2}}
+_TABLES: Tables = {**GROUP_SERVER, "coap.access": {"write": ["link"]}, "groups": {"deadline_s": 1}}
 _GROUP = "ff15::4d32"
 _EXPONENTS = (0, 3, 6) if SMOKE else tuple(range(7))
 _JSON, _CBOR, _OCTETS = 50, 60, 42
@@ -158,6 +158,8 @@ class ServerTests(SynchronousTestCase):
             links = ground.gateway.curl("/.well-known/core?rt=core.rd").stdout
             found = coap_client(ground.host, "get", "coap://[ff02::fd%eth0]/.well-known/core?rt=core.rd", "-N", wait_s=6)
             self.assertEqual((found.code, found.text), ("2.05", links))
+            called = call_aiocoap(ground.host, Call("GET", "coap://[ff02::fd%eth0]/.well-known/core?rt=core.rd"))[0]
+            self.assertEqual((called.code, called.text), ("2.05", links))
 
 
 class ClientTests(SynchronousTestCase):
