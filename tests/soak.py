@@ -23,7 +23,11 @@ _RUNS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("kill -9 of a gateway under concurrent HTTP writes", "tests/system/test_kill9.py", {}),
     ("a full disk under a gateway", "tests/system/test_disk_full.py", {}),
     ("a million messages of a thousand sources, and mutations, to a gateway", "tests/system/test_hostile.py", {}),
-    (f"whole nodes in simulation, {SEEDS} seeds a test; a million mutations are among them", "tests/unit/simulation", {"M2MAPP_SEEDS": SEEDS}),
+    (
+        f"whole nodes in simulation, {SEEDS} seeds a test; a million mutations are among them",
+        "tests/unit/simulation",
+        {"M2MAPP_SEEDS": SEEDS},
+    ),
 )
 _CLOSING = re.compile(r"^=*\s*(\d+ (?:passed|failed|skipped|error).*?)\s*=*$", re.MULTILINE)
 

@@ -24,7 +24,7 @@ _GATEWAY, _LIBCOAP, _CLIENTS = "fd00:1::1", "fd00:1::5", "fd00:1::c1"
 _OWN, _THEIRS = f"coap://[{_GATEWAY}]", f"coap://[{_LIBCOAP}]"
 _PORT = 5683
 _LARGE = b"0123456789abcdef" * 40
-_LIBCOAP_NAME, _AIOCOAP_NAME, _OWN_NAME = "libcoap 4.3.1", f"aiocoap {version('aiocoap')}", "m2mapp"
+_AIOCOAP_NAME, _OWN_NAME = f"aiocoap {version('aiocoap')}", "m2mapp"
 
 _TXTHINGS = """
 import sys, ipaddress
@@ -84,7 +84,9 @@ class _Scenes:
 
     def all(self) -> Iterable[tuple[str, str, str, Callable[[], object]]]:
         """Name, client, server, scene."""
-        client, own, theirs = _LIBCOAP_NAME + " coap-client-notls", _OWN_NAME, _LIBCOAP_NAME + " coap-server-notls"
+        usage = self.clients.run(["coap-client-notls"])
+        libcoap = "libcoap " + (usage.stdout + usage.stderr).partition(" -- ")[0].rpartition("v")[2]
+        client, own, theirs = libcoap + " coap-client-notls", _OWN_NAME, libcoap + " coap-server-notls"
         yield "block2-64", client, own, self.libcoap("get", f"{_OWN}/large", "-b", "64")
         yield "block1-128", client, own, self.libcoap("put", f"{_OWN}/up", "-b", "128", "-t", "42", payload=_LARGE)
         yield "block2-server", client, theirs, self.libcoap("get", f"{_THEIRS}/example_data", "-b", "16")
