@@ -17,16 +17,13 @@ import aiocoap
 import aiocoap.resource
 from twisted.internet import stdio
 from twisted.internet.protocol import Protocol
-from zope.interface import implementer
 
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.model.errors import Fault
-from m2mapp.model.interfaces import IHandle
-from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
+from m2mapp.model.messages import Answer, Method, Outgoing
 from m2mapp.model.metrics import Metrics
-from m2mapp.model.principal import NOBODY, Principal
-from m2mapp.net.interfaces import Sockaddr
 from m2mapp.net.udp import SystemDatagrams
+from tests.system.own_calls import Nobody
 
 if TYPE_CHECKING:
     from m2mapp.coap.observation import Observation
@@ -37,17 +34,6 @@ _COUNT_S = 0.5
 def say(**what: object) -> None:
     """One JSON line."""
     print(json.dumps(what), flush=True)
-
-
-@implementer(IHandle)
-class _Nobody:
-    """A handler and principals of a node that serves nothing."""
-
-    def handle(self, _request: Request) -> Response:
-        return Response(Status.CONTENT)
-
-    def principal(self, _source: Sockaddr, _interface: int) -> Principal:
-        return NOBODY
 
 
 class _Line(Protocol):
@@ -66,7 +52,7 @@ def ours(uri: str) -> None:
     from twisted.internet import reactor  # installed here: aiocoap's programs have none
 
     metrics = Metrics()
-    nobody = _Nobody()
+    nobody = Nobody()
     service = CoapService((("::", 0),), (), SystemDatagrams(reactor, metrics), nobody, nobody, make_context(reactor, metrics))
     service.startService()
 

@@ -63,7 +63,7 @@ def call_own(place: Place, *calls: OwnCall) -> list[list[OwnAnswer]]:
 
 
 @implementer(IHandle)
-class _Nobody:
+class Nobody:
     """A handler and principals of a node that serves nothing."""
 
     def handle(self, _request: Request) -> Response:
@@ -78,7 +78,7 @@ class _Calls:
 
     def __init__(self, reactor: IReactorTime, datagrams: IDatagrams) -> None:
         self._reactor = reactor
-        nobody, context = _Nobody(), make_context(reactor, Metrics())
+        nobody, context = Nobody(), make_context(reactor, Metrics())
         self._coap = CoapService((("::", 0),), ("eth0",), datagrams, nobody, nobody, context)
         self._coap.startService()
 
