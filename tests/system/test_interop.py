@@ -147,6 +147,9 @@ class ServerTests(SynchronousTestCase):
             ground.gateway.put_document("/scls/off", silent)
             ground.gateway.put("/text", "21.5")
             ground.gateway.put_document("/groups/all", {"members": [f"coap://{name}.example.org/text" for name in ("off", "gw")]})
+            # Libcoap's client waits for answers of a group all of its time: the others are asked meanwhile.
+            got, group = ground.site.folder / "multicast", "coap://[ff02::fd%eth0]/.well-known/core?rt=core.rd"
+            asking = ground.host.popen(["coap-client-notls", "-N", "-B", "6", "-m", "get", "-o", str(got), group])
             with Wire(ground.host) as wire:
                 by_libcoap = ground.libcoap("get", "/groups/all/membersContent", "-A", str(_JSON))
                 by_aiocoap = call_aiocoap(ground.host, Call("GET", f"{_AT}/groups/all/membersContent", accept=_JSON))[0]
@@ -156,10 +159,10 @@ class ServerTests(SynchronousTestCase):
             messages = [aiocoap.Message.decode(datagram.payload) for datagram in wire.from_(_GATEWAY)]
             self.assertEqual([(message.mtype.name, message.code.dotted) for message in messages], [("ACK", "0.00"), ("CON", "2.05")] * 2)
             links = ground.gateway.curl("/.well-known/core?rt=core.rd").stdout
-            found = coap_client(ground.host, "get", "coap://[ff02::fd%eth0]/.well-known/core?rt=core.rd", "-N", wait_s=6)
-            self.assertEqual((found.code, found.text), ("2.05", links))
-            called = call_aiocoap(ground.host, Call("GET", "coap://[ff02::fd%eth0]/.well-known/core?rt=core.rd"))[0]
+            called = call_aiocoap(ground.host, Call("GET", group))[0]
             self.assertEqual((called.code, called.text), ("2.05", links))
+            asking.wait(60)
+            self.assertEqual(got.read_text(), links)
 
 
 class ClientTests(SynchronousTestCase):
