@@ -16,6 +16,7 @@ from m2mapp.coap.faults import Refused
 from m2mapp.coap.message import Message, build
 from m2mapp.coap.parameters import Limits
 from m2mapp.coap.requests import Asked, read_options
+from m2mapp.coap.viewer import WireFeed
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Method, Response, Status
 from m2mapp.net.interfaces import Sockaddr
@@ -43,8 +44,15 @@ class HostileTests(SynchronousTestCase):
             self.assertEqual(judge.got(to, answer), "", answer.hex())
 
     def test_mutations(self) -> None:
-        """Mutations of real datagrams, to the node and to a group, from more sources than there is room for; also later answers count."""
+        """Mutations of real datagrams, to the node and to a group, from more sources than there is room for, while somebody looks on."""
         node, judge = Node(limits=SMALL), Judge()
+        lines: list[str] = []
+
+        def take(line: str) -> bool:
+            lines.append(line)
+            return True
+
+        stop_looking = WireFeed(node.service.endpoint, node.context, lambda: 0)((), take)
         large = Response(Status.CONTENT, b"x" * 3000, "text/plain", b"etag", leisure_s=0.0)
         done = {Method.GET: large, Method.DELETE: Response(Status.DELETED, leisure_s=0.0)}
         node.handler.answer = lambda asked: done.get(asked.method, Response(Status.CHANGED, leisure_s=0.0))
@@ -55,6 +63,9 @@ class HostileTests(SynchronousTestCase):
             if step % 100 == 0:
                 node.clock.advance(1.0)
                 self.judge(node, judge)
+        stop_looking()
+        self.assertGreater(len(lines), _MUTATIONS)
+        self.assertEqual([line for line in lines if not line.isprintable()], [])
         self.bounded(node)
         self.assertGreater(len(node.handler.requests), 500)
         self.assertEqual([message.code for message in node.receive(get(mid=60000))], [things.CONTENT])
