@@ -32,7 +32,7 @@ _FAILURES = ("m2mapp_coap_failed_total", "m2mapp_net_receiver_errors_total", "m2
 
 def _free_udp_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("0.0.0.0", 0))  # noqa: S104 - what the gateway is to have
         return int(probe.getsockname()[1])
 
 
