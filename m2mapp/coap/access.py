@@ -70,6 +70,10 @@ class Principals:
             found = self._found[key] = self._find(source, interface)
         return found
 
+    def near(self, source: Sockaddr, interface: int) -> bool:
+        """Whether it is on the link that it came in by, or was given its address by this node: routers let no forged one through."""
+        return self._on_link(source, interface) or self._leased(source[0])
+
     def forget(self) -> None:
         """Look everybody up again: addresses, links or leases have changed."""
         self._found.clear()

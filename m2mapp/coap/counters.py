@@ -14,6 +14,7 @@ class Counters:
     """The counters of one CoAP service, as attributes, because they are used for every message."""
 
     __slots__ = (
+        "echo_asked",
         "failed",
         "given_up",
         "late",
@@ -21,6 +22,7 @@ class Counters:
         "notifications",
         "observations_ended",
         "observers_refused",
+        "over_rate",
         "received",
         "refused",
         "registered_again",
@@ -52,6 +54,8 @@ class Counters:
         self.unexpected = counter("unexpected", "Answers and acknowledgements that nobody here waits for.")
         self.requests = counter("requests", "Requests that reached the server.")
         self.refused = counter("refused", "Requests refused because too much is under way.")
+        self.over_rate = counter("over_rate", "Messages beyond what their source may send, not acted on.")
+        self.echo_asked = counter("echo_asked", "Requests of sources that were asked to prove their address (Echo).")
         self.failed = counter("failed", "Requests that were answered 5.00 for a fault of this program.")
         self.suppressed = counter("suppressed", "Answers not sent, by the rules of multicast or No-Response.")
         self.notifications = counter("notifications", "Notifications sent to observers, each attempt counted.")

@@ -15,8 +15,10 @@ from m2mapp.coap.addresses import is_ipv6, source_text
 from m2mapp.coap.context import Context
 from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.message import Message
-from m2mapp.coap.peers import GroupMids, Inbound
+from m2mapp.coap.mids import GROUP_MIDS, Mids
+from m2mapp.coap.peers import Inbound
 from m2mapp.coap.server import Server
+from m2mapp.coap.tags import RequestTags
 from m2mapp.coap.tokens import Tokens
 from m2mapp.model.errors import PeerFailed
 from m2mapp.net.interfaces import IDatagramPort, IDatagrams, Sockaddr
@@ -32,7 +34,8 @@ class Endpoint:
         self._context = context
         self._layers: list[MessageLayer] = []
         self.tokens = Tokens(context.rng, context.limits.awaited)
-        self.group_mids = GroupMids(context.rng)
+        self.tags = RequestTags()
+        self.group_mids = Mids(context.rng, GROUP_MIDS, context.parameters.non_lifetime_s)
 
     @property
     def layers(self) -> tuple[MessageLayer, ...]:

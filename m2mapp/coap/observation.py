@@ -14,13 +14,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from m2mapp.coap import things
+from m2mapp.coap import numbers, things
 from m2mapp.coap.blocks import Block
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Message, number_in, uint
-from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, with_option
+from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, echo_of, with_option
 from m2mapp.coap.transmission import Outcome, Transmission
 from m2mapp.model.errors import DeadlinePassed, Fault, Malformed, PeerFailed
 from m2mapp.model.messages import Answer
@@ -69,6 +69,7 @@ class Observation:
         self._open = True
         self._established = False
         self._retries = 0
+        self._echoed = False
         self._transmission: Transmission | None = None
         self._answer_by: Deadline | None = None
         self._again: Deadline | None = None
@@ -114,9 +115,13 @@ class Observation:
         if unknown is not None:
             self._end(PeerFailed(f"{source[0]} answered with the critical option {unknown}"))
             return False
+        self._layer.proven(source)
         kind = message.code >> 5
+        echo = echo_of(message)
         if kind == _SUCCESS:
             self._on_state(message)
+        elif echo is not None and not self._echoed:
+            self._register_again(echo)
         elif kind == _CLIENT_ERROR or not self._established:
             self._end(self._answer_of(message, message.payload))
         else:
@@ -215,10 +220,13 @@ class Observation:
 
     # -- staying registered -------------------------------------------------------------------------------------------------
 
-    def _register(self) -> None:
-        """Ask to be an observer, with the same token each time (RFC 7641, section 3.3.1)."""
+    def _register(self, echo: bytes | None = None) -> None:
+        """Ask to be an observer, with the same token each time (RFC 7641, section 3.3.1), and once with the Echo asked for."""
         self._answered()
+        self._echoed = echo is not None
         options = with_option(self._asking.options, things.OBSERVE, _ADD)
+        if echo is not None:
+            options = with_option(options, numbers.ECHO, echo)
         message = Message(things.CON, self._asking.code, 0, self._token, options)
         self._answer_by = self._context.deadlines.after(self._asking.timeout_s, self._too_late)
         self._transmission = self._layer.send(self._asking.remote, message, self._on_outcome)
@@ -228,11 +236,13 @@ class Observation:
             self._again.cancel()
         self._again = self._context.deadlines.after(delay_s, self._register_again)
 
-    def _register_again(self) -> None:
+    def _register_again(self, echo: bytes | None = None) -> None:
+        if self._again is not None:
+            self._again.cancel()
         self._again = None
         self._context.counters.registered_again.add()
         try:
-            self._register()
+            self._register(echo)
         except Fault as fault:
             self._failed(fault.detail)
 

@@ -87,11 +87,6 @@ class Place:
         """What tells this observer from others."""
         return id(self.layer), self.address, self.token
 
-    @property
-    def host(self) -> tuple[str, int]:
-        """The host, whatever its port: the limit of observers counts those of one host."""
-        return self.address[0], self.address[3] if len(self.address) > 2 else 0  # noqa: PLR2004 - an IPv6 address has a zone
-
 
 @dataclass(frozen=True, slots=True)
 class Registration:

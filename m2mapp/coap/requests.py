@@ -7,10 +7,11 @@ ignored (sections 5.4.1, 5.4.3, 5.4.5). Not responsible for answering.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Final, NoReturn
 
 from m2mapp.coap import numbers, things
-from m2mapp.coap.blocks import Block
+from m2mapp.coap.blocks import FIRST, Block
 from m2mapp.coap.faults import Refused
 from m2mapp.coap.message import Message, number_in
 from m2mapp.model.errors import Malformed, MethodNotAllowed, TooLarge, UnsupportedMediaType
@@ -31,6 +32,8 @@ class Asked:
     block2: Block | None = None
     observe: int | None = None
     size1: int | None = None
+    size2: int | None = None
+    echo: bytes | None = None
     no_response: int | None = None
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
@@ -52,6 +55,15 @@ class Asked:
             return ()
         media_type = numbers.media_type_of(self.accept)
         return _ANY if self.accept == numbers.OCTETS or media_type is None else (media_type,)
+
+
+def in_blocks_of(asked: Asked, exponent: int) -> Asked:
+    """The same, as if blocks of no larger size had been asked for (RFC 7959, section 2.4: a server may choose so)."""
+    block = asked.block2 or FIRST
+    smaller = copy(asked)
+    exponent = min(exponent, block.exponent)
+    smaller.block2 = Block(block.start >> (4 + exponent), False, exponent)
+    return smaller
 
 
 def method_of(message: Message) -> Method:
@@ -144,6 +156,14 @@ def _size1(asked: Asked, value: bytes) -> None:
     asked.size1 = number_in(value)
 
 
+def _size2(asked: Asked, value: bytes) -> None:
+    asked.size2 = number_in(value)
+
+
+def _echo(asked: Asked, value: bytes) -> None:
+    asked.echo = value
+
+
 def _no_response(asked: Asked, value: bytes) -> None:
     asked.no_response = number_in(value)
 
@@ -185,7 +205,9 @@ _READ_BY: Final[dict[int, Callable[[Asked, bytes], None]]] = {
     things.BLOCK1: _block1,
     things.PROXY_URI: _proxy,
     things.PROXY_SCHEME: _proxy,
+    things.SIZE2: _size2,
     things.SIZE1: _size1,
+    numbers.ECHO: _echo,
     numbers.NO_RESPONSE: _no_response,
     numbers.REQUEST_ID: _request_id,
     numbers.CAUSE: _cause,

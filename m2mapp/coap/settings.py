@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from m2mapp.formats.shapes import Field, Shape, Wrong, list_of
+from m2mapp.coap.parameters import Limits, Unproven
+from m2mapp.formats.shapes import Field, Shape, Wrong, choice, integer, list_of
 from m2mapp.model.errors import Malformed
 
 _LISTEN = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
@@ -28,11 +29,15 @@ class AccessSettings:
 
 @dataclass(frozen=True, slots=True)
 class CoapSettings:
-    """Where CoAP is served: addresses with ports, and the interfaces on which group traffic goes out and comes in."""
+    """Where CoAP is served: addresses with ports, and the interfaces on which group traffic goes out and comes in.
+
+    `limits` has what the file says of unproven sources and of rates, and is else as usual.
+    """
 
     listen: tuple[tuple[str, int], ...] = _USUAL_LISTEN
     interfaces: tuple[str, ...] = ()
     access: AccessSettings = AccessSettings()
+    limits: Limits = field(default_factory=Limits)
 
 
 def _listen(value: object) -> tuple[str, int]:
@@ -76,6 +81,9 @@ _SHAPE = Shape(
     {
         "listen": Field(list_of(_listen, least=1, most=16), list(_USUAL_LISTEN)),
         "interfaces": Field(list_of(_interface, most=64), []),
+        "unproven": Field(choice(*(policy.value for policy in Unproven)), Unproven.ECHO.value),
+        "source_requests_per_s": Field(integer(1, 1_000_000), 500),
+        "source_bytes_per_s": Field(integer(1_000, 1_000_000_000), 1_000_000),
     }
 )
 
@@ -97,6 +105,11 @@ def read(table: Mapping[str, object], where: str) -> tuple[CoapSettings, list[Ma
         CoapSettings(
             listen=tuple(listen) if isinstance(listen, list) else (),
             interfaces=_texts(interfaces),
+            limits=Limits(
+                unproven=Unproven(values["unproven"]),
+                source_requests_per_s=float(str(values["source_requests_per_s"])),
+                source_bytes_per_s=float(str(values["source_bytes_per_s"])),
+            ),
             access=AccessSettings(**{name: _texts(sources) for name, sources in rights.items()}),
         ),
         [],

@@ -199,7 +199,7 @@ class _Builder:
         settings = self._settings.coap
         if settings is None:
             raise LookupError("[coap]")
-        context = make_context(self._world.reactor, self._metrics, self._rng)
+        context = make_context(self._world.reactor, self._metrics, self._rng, limits=settings.limits)
         principals = Principals(settings.access, addresses.contains, lambda _: False, context.names)
         self._parts.append(_Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
         coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)

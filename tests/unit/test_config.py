@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.coap.parameters import Limits
 from m2mapp.coap.settings import AccessSettings, CoapSettings
 from m2mapp.config import EXIT_CONFIG, BadConfiguration, Peer, Settings, clashes, load, read
 from m2mapp.groups.settings import GroupSettings
@@ -109,7 +110,8 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(found.node.name, "g1.example.org")
         shown = tomllib.loads(file.read_text())
         self.assertEqual(sorted(shown["groups"]), sorted(field.name for field in fields(GroupSettings)))
-        self.assertEqual(sorted({*shown["coap"]} - {"access"}), ["interfaces", "listen"])
+        self.assertEqual(sorted({*shown["coap"]} - {"access"}), ["interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"])
+        self.assertEqual(found.coap.limits if found.coap is not None else None, Limits())
         self.assertEqual(sorted(shown["coap"]["access"]), sorted(field.name for field in fields(AccessSettings)))
         self.assertEqual(sorted(shown["node"]), sorted(field.name for field in fields(type(found.node))))
         self.assertEqual(found.groups, GroupSettings())

@@ -124,10 +124,14 @@ class FakeHandler:
 
 
 class FakePrincipals:
-    """Everybody may read (`rights`), and is called by the address."""
+    """Everybody may read (`rights`), is near but for those in `far`, and is called by the address."""
 
     def __init__(self) -> None:
         self.rights = frozenset({Right.READ})
+        self.far: set[str] = set()
+
+    def near(self, source: Sockaddr, interface: int) -> bool:
+        return source[0] not in self.far
 
     def principal(self, source: Sockaddr, interface: int) -> Principal:
         return Principal(f"coap:{source[0]}", self.rights, source=source[0])

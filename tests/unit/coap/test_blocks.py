@@ -19,7 +19,7 @@ from tests.unit.coap.fakes import CONTENT, OTHER, Node, get, request, vectors
 
 class KeptTests(SynchronousTestCase):
     def _keep(self, kept: KeptAnswers, source: int, path: bytes, size: int = 100, now_s: float = 0.0) -> Key:
-        key: Key = ((f"fd00::{source}", 5683, 0, 0), things.GET, ((things.URI_PATH, path),))
+        key: Key = ((f"fd00:0:0:{source}::1", 5683, 0, 0), things.GET, ((things.URI_PATH, path),))
         kept.keep(key, Response(Status.CONTENT, b"x" * size), now_s)
         return key
 
