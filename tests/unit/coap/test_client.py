@@ -28,11 +28,17 @@ URI = "coap://[fd00::d1]/temperature"
 
 
 def start(
-    simulation: Simulation, datagrams: MemoryDatagrams, host: str, handler: FakeHandler, limits: Limits | None = None, seed: int = 1
+    simulation: Simulation,
+    datagrams: MemoryDatagrams,
+    host: str,
+    handler: FakeHandler,
+    limits: Limits | None = None,
+    seed: int = 1,
+    principals: FakePrincipals | None = None,
 ) -> CoapService:
     """A running CoAP service on a node of the network."""
     context = make_context(simulation.scheduler, Metrics(), random.Random(seed), limits=limits)
-    service = CoapService(((host, 5683),), ("lan",), datagrams, handler, FakePrincipals(), context)
+    service = CoapService(((host, 5683),), ("lan",), datagrams, handler, principals or FakePrincipals(), context)
     service.startService()
     return service
 
@@ -75,7 +81,8 @@ class ClientCase(SynchronousTestCase):
         """Let the device serve."""
         handler = FakeHandler()
         handler.answer = answer
-        self.server = start(self.simulation, self.device, host, handler, seed=2)
+        self.principals = FakePrincipals()
+        self.server = start(self.simulation, self.device, host, handler, seed=2, principals=self.principals)
         return handler
 
     def ask(self, outgoing: Outgoing, **how: object) -> Answer:
