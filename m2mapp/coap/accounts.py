@@ -1,11 +1,12 @@
 """How much each source may ask: requests and bytes a second, of a host and of a network (issue 3; RFC 8516).
 
-Responsible for keeping these accounts, and for whether a request fits them. Not responsible for what becomes of one that does not:
+Responsible for keeping these accounts, and for whether more fits them. Not responsible for what becomes of a request that does not:
 `exchange`.
 
-One number for each rate: the time until which the source has used up what it may (the "theoretical arrival time" of a leaky bucket).
-It may be ahead of now by the burst. An account lives as long as a peer of its host is known, so that accounts are bounded as peers are.
-What comes from this machine itself has no account.
+An account is a budget of seconds: a request takes the part of a second that its rate says, and so does each byte. What a host may spend
+at once is allotted to it in small portions, so that most requests cost one subtraction. A portion comes out of the host's time and out
+of its network's, both of which may be ahead of now by the burst (a leaky bucket). An account lives as long as a peer of its host is
+known, so that accounts are bounded as peers are. What comes from this machine itself has none.
 """
 
 from __future__ import annotations
@@ -15,35 +16,39 @@ from math import ceil
 from typing import Final
 from weakref import WeakValueDictionary
 
-from m2mapp.coap.owners import Host, Network, host_of, network_of, of_one_network
+from m2mapp.coap.owners import Host, Network, host_of, network_of
 from m2mapp.coap.parameters import Limits
 from m2mapp.net.interfaces import Sockaddr
 
 NETWORK_HOSTS: Final = 16
 """A network may ask as much as so many hosts."""
+PORTION: Final = 8
+"""So many requests are allotted at once."""
 _TELL_AGAIN_S: Final = 1.0
 
 
 class Account:
-    """What one host or network has used. `under_way` counts its requests that a handler has not answered yet."""
+    """What one host or network has used: `left_s` of what was allotted to it, and until when its time is spent.
 
-    __slots__ = ("__weakref__", "bytes_until", "network", "requests_until", "told_until", "under_way")
+    `under_way` counts its requests that a handler has not answered yet.
+    """
+
+    __slots__ = ("__weakref__", "left_s", "network", "spent_until", "told_until", "under_way")
 
     def __init__(self, network: Account | None) -> None:
         self.network = network
-        self.requests_until = 0.0
-        self.bytes_until = 0.0
+        self.left_s = 0.0
+        self.spent_until = 0.0
         self.told_until = 0.0
         self.under_way = 0
 
 
 class Accounts:
-    """The accounts of all sources of one port."""
+    """The accounts of all sources of one port. A request of some bytes takes `request_s` and for each byte `byte_s`."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._request_s = 1 / limits.source_requests_per_s
-        self._byte_s = 1 / limits.source_bytes_per_s
+        self.request_s = 1 / limits.source_requests_per_s
+        self.byte_s = 1 / limits.source_bytes_per_s
         self._burst_s = limits.source_burst_s
         self._hosts: WeakValueDictionary[Host, Account] = WeakValueDictionary()
         self._networks: WeakValueDictionary[Network, Account] = WeakValueDictionary()
@@ -71,25 +76,22 @@ class Accounts:
         return account
 
     def admits(self, account: Account, now_s: float, size: int) -> bool:
-        """Whether a message of that many bytes fits the source's rates; if so it is charged."""
-        latest = now_s + self._burst_s
-        network = account.network
-        if account.requests_until > latest or account.bytes_until > latest:
-            return False
-        if network is not None:
-            if network.requests_until > latest or network.bytes_until > latest:
-                return False
-            network.requests_until = max(network.requests_until, now_s) + self._request_s / NETWORK_HOSTS
-            network.bytes_until = max(network.bytes_until, now_s) + self._byte_s / NETWORK_HOSTS * size
-        until = account.requests_until
-        account.requests_until = (until if until > now_s else now_s) + self._request_s
-        until = account.bytes_until
-        account.bytes_until = (until if until > now_s else now_s) + self._byte_s * size
-        return True
+        """Whether a message of that many bytes fits; if so it is charged."""
+        account.left_s -= self.request_s + self.byte_s * size
+        return account.left_s >= 0.0 or self.allot(account, now_s, self.request_s + self.byte_s * size)
 
-    def charge(self, account: Account, size: int) -> None:
-        """So many bytes go to a source that has just asked for them."""
-        account.bytes_until += self._byte_s * size
+    def allot(self, account: Account, now_s: float, cost_s: float) -> bool:
+        """Allot more to an account that was overdrawn by that cost. False where it has no more: the cost is taken back then."""
+        latest, network = now_s + self._burst_s, account.network
+        if account.spent_until >= latest or (network is not None and network.spent_until >= latest):
+            account.left_s += cost_s
+            return False
+        portion_s = PORTION * self.request_s - account.left_s
+        account.left_s += portion_s
+        account.spent_until = max(account.spent_until, now_s) + portion_s
+        if network is not None:
+            network.spent_until = max(network.spent_until, now_s) + portion_s / NETWORK_HOSTS
+        return True
 
     def retry_after_s(self, account: Account, now_s: float) -> int | None:
         """In how many seconds a source whose request was not admitted may ask again; None where it was told a moment ago.
@@ -99,17 +101,8 @@ class Accounts:
         if account.told_until > now_s:
             return None
         account.told_until = now_s + _TELL_AGAIN_S
-        until = max(account.requests_until, account.bytes_until)
-        if account.network is not None:
-            until = max(until, account.network.requests_until, account.network.bytes_until)
+        until = account.spent_until if account.network is None else max(account.spent_until, account.network.spent_until)
         return max(1, ceil(until - now_s - self._burst_s))
-
-    def is_full(self, account: Account) -> bool:
-        """Whether a host, or its network, has as many requests under way as it may."""
-        network = account.network
-        return account.under_way >= self._limits.requests_per_host or (
-            network is not None and network.under_way >= of_one_network(self._limits.requests)
-        )
 
 
 def count(account: Account | None, change: int) -> None:

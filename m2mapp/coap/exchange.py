@@ -60,6 +60,7 @@ class MessageLayer:
         self._multicast: dict[str, bool] = {}
         self._sweeping: Deadline | None = None
         self.peers = Peers(context.parameters, context.limits, context.rng)
+        self._request_s, self._byte_s = self.peers.accounts.request_s, self.peers.accounts.byte_s
 
     def attach(self, port: IDatagramPort) -> None:
         """Use this port for sending."""
@@ -174,9 +175,13 @@ class MessageLayer:
         now = self._clock.seconds()
         peer = self._heard(source, now)
         peer.probed_until = 0.0
-        if size and peer.account is not None and not self.peers.accounts.admits(peer.account, now, size):
-            self._too_many(message, peer, peer.account, local, unicast=unicast)
-            return None
+        account = peer.account
+        if size and account is not None:
+            cost_s = self._request_s + self._byte_s * size
+            account.left_s -= cost_s
+            if account.left_s < 0.0 and not self.peers.accounts.allot(account, now, cost_s):
+                self._too_many(message, peer, account, local, unicast=unicast)
+                return None
         before = self.peers.earlier(peer, message, now) if message.mid in peer.seen else None
         if before is None:
             inbound = self.peers.remember(peer, message, now)
@@ -283,7 +288,7 @@ class MessageLayer:
         """
         peer = inbound.peer
         if peer.account is not None:
-            self.peers.accounts.charge(peer.account, len(message.payload))
+            peer.account.left_s -= self._byte_s * len(message.payload)
         if not inbound.confirmable:
             self.peers.keep(inbound, b"")
             self._send_with_mid(message, things.NON, peer, inbound.local)

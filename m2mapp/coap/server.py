@@ -28,6 +28,7 @@ from m2mapp.coap.faults import Refused, fault_message, refusal_message
 from m2mapp.coap.message import Message
 from m2mapp.coap.observer import REGISTER, Observable, Observer, Place, Registration
 from m2mapp.coap.observers import Observers
+from m2mapp.coap.owners import of_one_network
 from m2mapp.coap.parameters import Unproven
 from m2mapp.coap.peers import Inbound
 from m2mapp.coap.requests import Asked, in_blocks_of, method_of, read_options
@@ -253,10 +254,16 @@ class Server:
         if peer.under_way >= self._limits.requests_per_peer:
             self._context.counters.refused.add()
             raise TooManyRequests(f"at most {self._limits.requests_per_peer} requests of one source at a time")
-        if peer.account is not None and serving.layer.peers.accounts.is_full(peer.account):
+        if not self.under_way:
+            return
+        account, limits = peer.account, self._limits
+        if account is not None and (
+            account.under_way >= limits.requests_per_host
+            or (account.network is not None and account.network.under_way >= of_one_network(limits.requests))
+        ):
             self._context.counters.refused.add()
             raise TooManyRequests("too many requests of one host or network at a time")
-        if self.under_way >= self._limits.requests:
+        if self.under_way >= limits.requests:
             self._context.counters.refused.add()
             raise Overloaded
 
