@@ -110,7 +110,9 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(found.node.name, "g1.example.org")
         shown = tomllib.loads(file.read_text())
         self.assertEqual(sorted(shown["groups"]), sorted(field.name for field in fields(GroupSettings)))
-        self.assertEqual(sorted({*shown["coap"]} - {"access"}), ["interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"])
+        self.assertEqual(
+            sorted({*shown["coap"]} - {"access"}), ["interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"]
+        )
         self.assertEqual(found.coap.limits if found.coap is not None else None, Limits())
         self.assertEqual(sorted(shown["coap"]["access"]), sorted(field.name for field in fields(AccessSettings)))
         self.assertEqual(sorted(shown["node"]), sorted(field.name for field in fields(type(found.node))))

@@ -6,7 +6,6 @@ import random
 from dataclasses import replace
 
 from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.coap import numbers, things
@@ -108,7 +107,7 @@ class EchoTests(FarCase):
     def test_who_is_not_asked(self) -> None:
         """A neighbour, this machine, and whoever asks for little."""
         for source in (PEER, ("127.0.0.1", 7), ("::1", 7, 0, 0)):
-            self.assertEqual(self.ask(get(), source).code, things.CONTENT)  # type: ignore[arg-type]
+            self.assertEqual(self.ask(get(), source).code, things.CONTENT)
         self.node.handler.answer = CONTENT
         self.assertEqual(self.ask(get()).code, things.CONTENT)
         self.node.handler.answer = replace(CONTENT, payload=b"x" * 80)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from m2mapp.coap import numbers, things
 from m2mapp.coap.blocks import Block
 from m2mapp.coap.endpoint import Endpoint
-from m2mapp.coap.message import Message, uint
+from m2mapp.coap.message import Message
 from m2mapp.coap.tags import RequestTags
-from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response, Status
-from tests.unit.coap.fakes import CONTENT, GROUP, HERE, FakeObservable, Node
+from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Response, Status
+from tests.unit.coap.fakes import CONTENT, GROUP, Node
 from tests.unit.coap.test_client import URI, ClientCase, Scripted
 from tests.unit.coap.test_gather import GatherCase
 from tests.unit.coap.test_observation import ObservationCase
@@ -55,8 +55,10 @@ class TransferTests(ClientCase):
 
     def test_our_own_server(self) -> None:
         """This program's server, to which we are far, serves this program's client, large answers and large payloads."""
-        handler = self.serve(lambda request: replace(CONTENT, payload=b"x" * 5000) if request.method is Method.GET else Response(Status.CHANGED))
-        self.principals.far.add("fd00::1")
+        handler = self.serve(
+            lambda request: replace(CONTENT, payload=b"x" * 5000) if request.method is Method.GET else Response(Status.CHANGED)
+        )
+        handler.principals.far.add("fd00::1")
         self.assertEqual(self.ask(READ).payload, b"x" * 5000)
         self.assertEqual(self.ask(Outgoing(Method.PUT, URI, b"y" * 5000)).code, "2.04")
         self.assertEqual(len(handler.requests), 3)
@@ -105,7 +107,7 @@ class TagTests(ClientCase):
 
 class GroupTests(GatherCase):
     def test_a_member_that_wants_echo(self) -> None:
-        """A member that answers a group request with 4.01 and Echo is asked alone with it, payload and all: its answer is one of the group."""
+        """A member that answers a group request with 4.01 and Echo is asked alone with it, payload and all, and counts."""
         outgoing = GroupOutgoing(Method.POST, GROUP, ("lamps",), payload=b"on", content_type="text/plain", request_id=b"12345678")
         node = Node()
         gathering = node.service.send_to_group(outgoing, self.answers.append)
@@ -125,8 +127,8 @@ class GroupTests(GatherCase):
     def test_members_of_this_program(self) -> None:
         """Members to which the group server is far: all answers arrive."""
         for index in range(3):
-            self.member(index, replace(CONTENT, payload=b"v" * 700, leisure_s=0.1))
-        self.principals.far.add("fd00::1")
+            handler = self.member(index, replace(CONTENT, payload=b"v" * 700, leisure_s=0.1))
+            handler.principals.far.add("fd00::1")
         gathering = self.service.send_to_group(GroupOutgoing(Method.GET, GROUP, ("t",)), self.answers.append)
         self.scheduler.advance(3)
         gathering.close()

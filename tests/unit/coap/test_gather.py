@@ -48,7 +48,6 @@ class GatherCase(SynchronousTestCase):
         self.service.startService()
         self.answers: list[Answer] = []
         self.handlers: list[FakeHandler] = []
-        self.principals = FakePrincipals()
 
     def tearDown(self) -> None:
         self.service.stopService()
@@ -60,7 +59,7 @@ class GatherCase(SynchronousTestCase):
         handler = FakeHandler()
         handler.answer = answer
         context = make_context(self.scheduler, Metrics(), random.Random(index))
-        service = CoapService(((f"{prefix}::d{index}", 5683),), (link,), datagrams, handler, self.principals, context)
+        service = CoapService(((f"{prefix}::d{index}", 5683),), (link,), datagrams, handler, handler.principals, context)
         service.startService()
         service.join(GROUP)
         return handler

@@ -33,14 +33,14 @@ class ShareTests(SynchronousTestCase):
             held: list[tuple[int, Sockaddr]] = []
             for entry in range(20):
                 address = addresses[entry % len(addresses)]
-                shares.add(entry, address)  # type: ignore[arg-type]
-                held.append((entry, address))  # type: ignore[arg-type]
-                excess = shares.oldest_in_excess(address)  # type: ignore[arg-type]
+                shares.add(entry, address)
+                held.append((entry, address))
+                excess = shares.oldest_in_excess(address)
                 if excess is not None:
                     self.assertEqual(excess, held[0][0])
                     shares.remove(*held.pop(0))
             self.assertEqual(len(held), most)
-            self.assertTrue(shares.full(addresses[20 % len(addresses)]) or most == 3)  # type: ignore[arg-type]
+            self.assertTrue(shares.full(addresses[20 % len(addresses)]) or most == 3)
             self.assertFalse(shares.full(("198.51.100.1", 1)))
             for each in held:
                 shares.remove(*each)
