@@ -162,7 +162,8 @@ class MessageLayer:
             self._counters.resets_received.value += 1
             peer = self.peers.find(source)
             transmission = peer.sending.get(message.mid) if peer else None
-            if transmission is not None:
+            if peer is not None and transmission is not None:
+                peer.probed_until = 0.0
                 self._finish(transmission, Outcome.RESET)
         elif message.mtype == things.CON:
             self._reset_unasked(message.mid, source, local)
@@ -180,7 +181,9 @@ class MessageLayer:
             cost_s = self._request_s + self._byte_s * size
             account.left_s -= cost_s
             if account.left_s < 0.0 and not self.peers.accounts.allot(account, now, cost_s):
-                self._too_many(message, peer, account, local, unicast=unicast)
+                if unicast and message.mid not in peer.seen:
+                    self._too_many(message, peer, account, local)
+                self._counters.over_rate.value += 1
                 return None
         before = self.peers.earlier(peer, message, now) if message.mid in peer.seen else None
         if before is None:
@@ -191,18 +194,20 @@ class MessageLayer:
         if not isinstance(before, Inbound) and before[2] and (message.mtype == things.CON or (unicast and _is_reset(before[2]))):
             # What is acknowledged must be confirmable, and to what a group was sent there is no Reset (RFC 7252, sections 4.2 and 8.1).
             self._send(before[2], source, local)
+            if account is not None:
+                account.left_s -= self._byte_s * len(before[2])
         return None
 
-    def _too_many(self, message: Message, peer: Peer, account: Account, local: str | None, *, unicast: bool) -> None:
-        """The source asks more than it may: it is told, now and then, and else not answered. It is all the same if it comes again."""
-        self._counters.over_rate.value += 1
-        after_s = self.peers.accounts.retry_after_s(account, peer.heard_at) if unicast else None
-        if after_s is not None:
-            told = Message(things.NON, numbers.TOO_MANY_REQUESTS, 0, message.token, ((things.MAX_AGE, uint(after_s)),))
-            if message.mtype == things.CON:
-                self._send(encode(told, things.ACK, message.mid), peer.address, local)
-            else:
-                self._send_with_mid(told, things.NON, peer, local)
+    def _too_many(self, message: Message, peer: Peer, account: Account, local: str | None) -> None:
+        """The source asks more than it may: it is told, now and then. Nothing is remembered: what comes again may be served then."""
+        after_s = self.peers.accounts.retry_after_s(account, peer.heard_at)
+        if after_s is None:
+            return
+        told = Message(things.NON, numbers.TOO_MANY_REQUESTS, 0, message.token, ((things.MAX_AGE, uint(after_s)),))
+        if message.mtype == things.CON:
+            self._send(encode(told, things.ACK, message.mid), peer.address, local)
+        else:
+            self._send_with_mid(told, things.NON, peer, local)
 
     def _acknowledged(self, message: Message, source: Sockaddr) -> bool:
         """End the transmission that an ACK, from the peer that the message went to and no other, names."""

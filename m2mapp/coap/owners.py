@@ -29,7 +29,7 @@ def host_of(address: Sockaddr) -> Host:
 
 def network_of(address: Sockaddr) -> Network | None:
     """The /64 that an IPv6 address is of, which one host may have all of (RFC 7934); None for IPv4."""
-    return (socket.inet_pton(socket.AF_INET6, address[0])[:_NETWORK_BYTES], address[3]) if is_ipv6(address) else None
+    return (socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])[:_NETWORK_BYTES], address[3]) if is_ipv6(address) else None
 
 
 def of_one_network(most: int) -> int:

@@ -221,7 +221,7 @@ class Peers:
 
     def sweep(self, now_s: float) -> bool:
         """Drop peers that are long silent, so many at once that nothing else waits. True where there may be more to drop now."""
-        return any([self._sweep(peers, now_s) for peers in (self._newcomers, self._known)])
+        return self._sweep(self._newcomers, now_s) | self._sweep(self._known, now_s)
 
     def _sweep(self, peers: OrderedDict[Sockaddr, Peer], now_s: float) -> bool:
         for _ in range(min(_SWEPT_AT_ONCE, len(peers))):

@@ -160,6 +160,11 @@ class Server:
         value = self._echo.value(serving.inbound.peer.address, self._clock.seconds())
         return Refused(things.UNAUTHORIZED, _PROVE, ((numbers.ECHO, value),))
 
+    def _want_proof(self, serving: _Serving) -> None:
+        """Raise for an unproven source, where such are asked for Echo."""
+        if self._limits.unproven is Unproven.ECHO and self._is_unproven(serving):
+            raise self._demand_echo(serving)
+
     def _fitted(self, serving: _Serving, response: Response, message: Message, block: Block | None) -> tuple[Message, Block | None]:
         """What goes to an unproven source in place of that answer: a demand for Echo, or smaller blocks (RFC 9175, section 2.4).
 
@@ -239,9 +244,8 @@ class Server:
         if asked.observe == REGISTER and may:
             # Nothing is heard from the source when it is told, and no time or identifier of this one request holds then.
             again = replace(request, source=None, deadline=None, request_id=None)
+            self._want_proof(serving)
             if self._is_unproven(serving):
-                if self._limits.unproven is Unproven.ECHO:
-                    raise self._demand_echo(serving)
                 asked = in_blocks_of(asked, Allowance.of(serving.message).exponent)
             registration = Registration(place, again, asked, transfer_key(serving.message, place.address))
             serving.observer = self.observers.register(registration, serving.message)
@@ -276,8 +280,8 @@ class Server:
         payload = message.payload
         if asked.block1 is not None:
             self._expire_later()
-            if asked.block1.more and len(self.uploads) * 2 >= self._limits.uploads and self._is_unproven(serving):
-                raise self._demand_echo(serving)
+            if asked.block1.more and not asked.block1.number and len(self.uploads) * 2 >= self._limits.uploads:
+                self._want_proof(serving)
             whole = self.uploads.add(key, message, asked.block1, now)
             if whole is None:
                 self._send(serving, continue_message(asked.block1, message.token))

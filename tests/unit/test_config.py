@@ -174,6 +174,9 @@ class FaultTests(SynchronousTestCase):
             ("[groups]\nmulticast_threshold = 0", "[groups] multicast_threshold: 0 is not a whole number from 1 to 10000"),
             ("[groups]\nmulticast_threshold = true", "[groups] multicast_threshold: True is not a whole number from 1 to 10000"),
             ("[groups]\ndeadline_s = 0", "[groups] deadline_s: 0 is not a number from 0.1 to 3600"),
+            ("unproven = 'ask'", "[coap] unproven: ask is not one of 'echo', 'blocks', 'trust'"),
+            ("source_requests_per_s = 0", "[coap] source_requests_per_s: 0 is not a whole number from 1 to 1000000"),
+            ("source_bytes_per_s = 10", "[coap] source_bytes_per_s: 10 is not a whole number from 1000 to 1000000000"),
             ("[groups]\naddress_per_set = 1", "[groups] address_per_set: 1 is not true or false"),
             ('[groups]\nlocal_pool = "ff35::/112"', "[groups] local_pool: ff35::/112 is not a list of 0 to 16"),
         ):

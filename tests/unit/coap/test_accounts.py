@@ -100,6 +100,20 @@ class RateTests(SynchronousTestCase):
         self.node.clock.advance(number_in(refused.first(things.MAX_AGE) or b""))
         self.assertEqual([answer.code for answer in self.flood(1, first=25)], [things.CONTENT])
 
+    def test_what_was_accepted(self) -> None:
+        """The repetition of a request that was accepted is told nothing beyond the rate: its answer is under way, or comes again."""
+        answer: Deferred[object] = Deferred()
+        self.node.handler.answer = answer
+        self.flood(1, first=500)
+        self.node.handler.answer = CONTENT
+        self.flood(22)
+        self.assertEqual(self.node.receive(get(mid=500)), [])
+        self.assertEqual(self.node.receive(get(mid=500)), [])
+        self.assertEqual(self.node.receive(get(mid=0)), [])
+        self.assertGreater(self.node.count("over_rate"), 0)
+        answer.callback(CONTENT)
+        self.assertEqual([each.code for each in self.node.port.take()], [things.CONTENT])
+
     def test_non_confirmable_and_group(self) -> None:
         """A non-confirmable request is told by a message of that kind; of a group's requests those beyond the rate are dropped."""
         self.assertEqual(self.flood(30, mtype=things.NON)[-1].code, numbers.TOO_MANY_REQUESTS)

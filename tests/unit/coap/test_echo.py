@@ -206,6 +206,12 @@ class BlocksTests(FarCase):
         self.assertEqual((block.start, block.more), (512, True))
         self.assertLess(block.size, 512)
 
+    def test_uploads(self) -> None:
+        """It may send payloads in blocks, also while half of the room is taken."""
+        for index in range(40):
+            put = request(things.PUT, options=[(things.BLOCK1, Block(0, True, 2).build())], payload=b"x" * 64)
+            self.assertEqual(self.ask(put, ("2001:db8::9", 1000 + index, 0, 0)).code, things.CONTINUE)
+
     def test_observing(self) -> None:
         """It may observe; notifications come in small blocks too."""
         asked = get(options=[REGISTER])

@@ -240,12 +240,19 @@ class ProbingTests(FloodCase):
             self.assertTrue(failure.check(PeerFailed))  # type: ignore[attr-defined]
 
     def test_heard_again(self) -> None:
-        """Once it is heard, by a request of its own, it is asked at once."""
-        self.sent(3_000)
-        self.give(get(), PEER)
-        self.node.port.take()
-        self.ask()
-        self.assertEqual([message.code for message in self.node.port.take()], [things.PUT])
+        """Once it is heard, by a request of its own or a Reset, it is asked at once."""
+        for heard in (get(), None):
+            self.sent(3_000)
+            if heard is not None:
+                self.give(heard, PEER)
+            else:
+                self.node.clock.advance(247)
+                self.node.service.client.request(Outgoing(Method.GET, "coap://[fd00::d1]/x")).addErrback(lambda _: None)
+                self.give(empty(things.RST, self.node.port.take()[-1].mid), PEER)
+            self.node.port.take()
+            for _ in range(5):
+                self.ask()
+            self.assertEqual(len({message.mid for message in self.node.port.take()}), 5)
 
     def test_large_requests(self) -> None:
         """However much it was sent, it is asked again after EXCHANGE_LIFETIME, and no other peer waits for that."""
