@@ -12,7 +12,7 @@ from hmac import compare_digest
 from random import Random
 from typing import Final
 
-from m2mapp.coap.message import Message
+from m2mapp.coap.message import Message, encode
 from m2mapp.net.interfaces import Sockaddr
 
 _KEY_BYTES: Final = 32
@@ -20,8 +20,10 @@ _VALUE_BYTES: Final = 8
 _FACTOR: Final = 3
 _HEADERS: Final = 28
 _LARGEST_EXPONENT: Final = 6
-_ROOM_FOR_OPTIONS: Final = 24
-_OPTION_HEAD: Final = 3
+_USUAL_OPTIONS: Final = 40
+"""Header, a token of 8 bytes, ETag, Observe, Content-Format, Block2, Size2 and the payload marker."""
+_BLOCK_OPTIONS: Final = 18
+"""An ETag, Block2, Size2 and the payload marker, where an answer becomes one of several."""
 
 SMALL: Final = 40
 """A payload of so many bytes may go to anybody, whatever was asked: with the headers it is never three times the request."""
@@ -38,7 +40,7 @@ class EchoValues:
         self._period_s = period_s
 
     def value(self, source: Sockaddr, now_s: float) -> bytes:
-        """The value for a source (RFC 9175, appendix A: time and address, authenticated)."""
+        """The value for a source (RFC 9175, appendix A has others)."""
         return self._value(source, int(now_s // self._period_s))
 
     def holds(self, value: bytes, source: Sockaddr, now_s: float) -> bool:
@@ -54,8 +56,8 @@ class EchoValues:
 class Allowance:
     """How many bytes an unproven source is sent for one request: three times what came, each with its IP and UDP headers.
 
-    The factor is the one that RFC 9175, section 2.4 takes from QUIC (RFC 9000, section 8). The headers are those of IPv4, 28 bytes,
-    where the bound is the narrower.
+    RFC 9175, section 2.4 asks that large answers be kept from who may be a victim; three times is what QUIC allows (RFC 9000, section
+    8). The headers are those of IPv4, 28 bytes, where the bound is the narrower.
     """
 
     size: int
@@ -63,29 +65,31 @@ class Allowance:
     @classmethod
     def of(cls, request: Message) -> Allowance:
         """The allowance for a request."""
-        came = 4 + len(request.token) + sum(1 + len(value) for _, value in request.options) + len(request.payload)
-        return cls(_FACTOR * (came + _HEADERS) - _HEADERS)
+        return cls(_FACTOR * (_size(request) + _HEADERS) - _HEADERS)
 
-    @property
-    def exponent(self) -> int:
-        """The size exponent of the largest block that fits with the options that go with it; 0 (16 bytes) always does."""
+    def exponent(self, answer: Message | None = None) -> int:
+        """The size exponent of the largest block of an answer that fits with its options; 0 (16 bytes) where none does.
+
+        Without the answer, which is not made yet, it is taken for one with the usual options.
+        """
+        rest = _USUAL_OPTIONS if answer is None else _size(answer._replace(payload=b"")) + _BLOCK_OPTIONS
         exponent = _LARGEST_EXPONENT
-        while exponent and (16 << exponent) + _ROOM_FOR_OPTIONS > self.size:
+        while exponent and (16 << exponent) + rest > self.size:
             exponent -= 1
         return exponent
 
     def fits(self, answer: Message) -> bool:
         """Whether an answer is small enough."""
-        return _without_payload(answer) + len(answer.payload) <= self.size
+        return _size(answer) <= self.size
 
     def shortened(self, answer: Message) -> Message:
         """The answer with as much of its diagnostic payload as fits."""
         if self.fits(answer):
             return answer
-        room = max(0, self.size - _without_payload(answer))
+        room = max(0, self.size - _size(answer._replace(payload=b"")) - 1)
         return answer._replace(payload=answer.payload[:room].decode(errors="ignore").encode())
 
 
-def _without_payload(message: Message) -> int:
-    """The bytes of header, token, options and payload marker, at most."""
-    return 5 + len(message.token) + sum(_OPTION_HEAD + len(value) for _, value in message.options)
+def _size(message: Message) -> int:
+    """How many bytes a message has on the wire."""
+    return len(encode(message, message.mtype, 0))

@@ -175,7 +175,7 @@ class Server:
             return message, block
         if self._limits.unproven is Unproven.ECHO and serving.method is Method.GET:
             return allowance.shortened(refusal_message(self._demand_echo(serving), message.token, serving.trace)), None
-        asked = in_blocks_of(serving.asked or Asked(), allowance.exponent)
+        asked = in_blocks_of(serving.asked or Asked(), allowance.exponent(message))
         return response_message(response, serving.method, asked, message.token)
 
     # -- from the request to the answer -------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Server:
             again = replace(request, source=None, deadline=None, request_id=None)
             self._want_proof(serving)
             if self._is_unproven(serving):
-                asked = in_blocks_of(asked, Allowance.of(serving.message).exponent)
+                asked = in_blocks_of(asked, Allowance.of(serving.message).exponent())
             registration = Registration(place, again, asked, transfer_key(serving.message, place.address))
             serving.observer = self.observers.register(registration, serving.message)
         else:

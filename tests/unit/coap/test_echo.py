@@ -46,8 +46,11 @@ class ValueTests(SynchronousTestCase):
             self.assertLessEqual(len(build(answer)) + 28, 3 * came)
         shortened = allowance.shortened(answer)
         self.assertTrue(allowance.fits(shortened) or not shortened.payload)
-        block = answer._replace(options=((things.ETAG, b"12345678"), (things.BLOCK2, b"\x08")), token=asked.token)
-        self.assertTrue(allowance.fits(block._replace(payload=b"x" * (16 << allowance.exponent))) or not allowance.exponent)
+        plain = answer._replace(options=((things.CONTENT_FORMAT, b"\x28"),), token=asked.token, payload=b"")
+        options = ((things.ETAG, b"12345678"), (things.CONTENT_FORMAT, b"\x28"), (things.BLOCK2, b"\xff\xff\xf8"), (things.SIZE2, b"abc"))
+        for exponent in (allowance.exponent(), allowance.exponent(plain)):
+            block = plain._replace(options=options, payload=b"x" * (16 << exponent))
+            self.assertTrue(allowance.fits(block) or not exponent)
 
     def test_small(self) -> None:
         """What may go to anybody fits the smallest request."""
