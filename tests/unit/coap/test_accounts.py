@@ -142,10 +142,12 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(len(self.node.port.take()), 23)
 
     def test_payloads_count(self) -> None:
-        """What is sent to a source counts as its bytes."""
+        """What is sent to a source counts as its bytes, also where it is sent again."""
         self.node = Node(limits=Limits(source_bytes_per_s=1_000, source_burst_s=1.0))
         self.node.handler.answer = replace(CONTENT, payload=b"x" * 900)
         self.assertEqual([answer.code for answer in self.flood(9)].count(things.CONTENT), 3)
+        self.node.clock.advance(60)
+        self.assertEqual(len([answer for _ in range(9) for answer in self.node.receive(get(mid=1)) if answer.payload]), 2)
 
     def test_under_way(self) -> None:
         """All ports of a host, and all hosts of a network, have so many requests under way and no more; then 4.29."""

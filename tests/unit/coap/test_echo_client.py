@@ -66,7 +66,7 @@ class TransferTests(ClientCase):
 
     def test_request_tags(self) -> None:
         """Payloads that go to one resource at the same time arrive whole: all but one bear a Request-Tag; alone none does."""
-        handler = self.serve(Response(Status.CHANGED, b"z" * 3000, "text/plain"))
+        handler = self.serve(lambda request: Response(Status.CHANGED, request.payload[:1] * 3000, "text/plain"))
         seen: list[tuple[bytes, ...]] = []
         take = self.server.endpoint.on_request
 
@@ -78,7 +78,7 @@ class TransferTests(ClientCase):
         payloads = [bytes([65 + index]) * (3000 + index) for index in range(4)]
         asked = [self.client.request(Outgoing(Method.POST, URI, payload)) for payload in payloads]
         answers = [self.scheduler.run_until_fired(each) for each in asked]
-        self.assertEqual({answer.payload for answer in answers}, {b"z" * 3000})
+        self.assertEqual([answer.payload for answer in answers], [payload[:1] * 3000 for payload in payloads])
         self.assertEqual(sorted(request.payload for request in handler.requests), sorted(payloads))
         self.assertEqual(set(seen), {(), (b"\x01",), (b"\x02",), (b"\x03",)})
         seen.clear()

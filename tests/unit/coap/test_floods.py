@@ -65,7 +65,7 @@ class MessageTests(FloodCase):
 
     def test_forged_sources(self) -> None:
         """A flood from forged sources pushes out itself: who was known before keeps its place and its answers."""
-        limits = Limits(peers=500, messages=2_000)
+        limits = Limits(peers=500, messages=300)
         self.node = Node(limits=limits)
         known: list[Sockaddr] = [(f"fd00::{index:x}", 5683, 0, 0) for index in range(1, 50)]
         for at_s in range(3):
