@@ -14,6 +14,11 @@ class Counters:
     """The counters of one CoAP service, as attributes, because they are used for every message."""
 
     __slots__ = (
+        "dtls_dropped",
+        "dtls_established",
+        "dtls_failed",
+        "dtls_repeated",
+        "dtls_unverified",
         "echo_asked",
         "failed",
         "given_up",
@@ -67,3 +72,8 @@ class Counters:
             reason: metrics.counter(f"{_PREFIX}observations_ended_total", about, reason=reason.value) for reason in Reason
         }
         self.late = counter("late_group_answers", "Answers to group requests that came after these were closed.")
+        self.dtls_dropped = counter("dtls_dropped", "Datagrams to a DTLS port that were no record, or of no session.")
+        self.dtls_unverified = counter("dtls_unverified_hellos", "Beginnings of DTLS handshakes whose source was not verified yet.")
+        self.dtls_established = counter("dtls_established", "DTLS sessions established.")
+        self.dtls_failed = counter("dtls_handshakes_failed", "DTLS handshakes that ended without a session.")
+        self.dtls_repeated = counter("dtls_flights_repeated", "Flights of DTLS handshakes that were sent again.")

@@ -41,6 +41,9 @@ class Above(Protocol):
     def on_response(self, message: Message, source: Sockaddr) -> bool:
         """A response. True if somebody waited for it, also if that was long ago: it is acknowledged rather than reset."""
 
+    def on_gone(self, address: Sockaddr) -> None:
+        """The session that an address stands for is over."""
+
 
 @implementer(IDatagramReceiver)
 class MessageLayer:
@@ -81,10 +84,22 @@ class MessageLayer:
             self._sweeping.cancel()
             self._sweeping = None
         for peer in self.peers.all():
-            waiting = list(peer.waiting)
-            peer.waiting.clear()
-            for transmission in [*peer.sending.values(), *waiting]:
-                self._finish(transmission, Outcome.CLOSED)
+            self._close(peer)
+
+    def gone(self, address: Sockaddr) -> None:
+        """The session that an address stands for is over, and with it all that is under way there (RFC 7252, section 9.1)."""
+        self._above.on_gone(address)
+        peer = self.peers.find(address)
+        if peer is not None:
+            self._close(peer)
+            self.peers.drop(peer)
+
+    def _close(self, peer: Peer) -> None:
+        """Send it nothing more; who waits for an outcome is told `CLOSED`."""
+        waiting = list(peer.waiting)
+        peer.waiting.clear()
+        for transmission in [*peer.sending.values(), *waiting]:
+            self._finish(transmission, Outcome.CLOSED)
 
     # -- what comes in ------------------------------------------------------------------------------------------------------
 

@@ -59,10 +59,15 @@ class Gathering:
             # RFC 7252, section 8.2: the token is not used again before answers can no longer come.
             self._context.deadlines.after(self._context.parameters.non_lifetime_s, partial(self._endpoint.tokens.release, self.token))
 
-    def closed(self) -> None:
-        """The endpoint is closed."""
+    def closed(self, why: str) -> None:
+        """There will be no answers any more."""
         self._open = False
         self._deadline.cancel()
+
+    @property
+    def remote(self) -> Sockaddr:
+        """The group."""
+        return self._asking.remote
 
     def on_response(self, message: Message, source: Sockaddr) -> bool:
         """An answer of a member. Each is for this request, whoever sent it."""
@@ -146,7 +151,7 @@ class GroupSender:
         for index in indexes:
             gathering.sent += self._send(datagram, outgoing, index)
         if not gathering.sent:
-            gathering.closed()
+            gathering.closed("no interface could send")
             self._endpoint.tokens.release(gathering.token)
             raise PeerFailed(f"no interface could send to the group {outgoing.address}")
         return gathering

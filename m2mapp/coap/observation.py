@@ -18,6 +18,7 @@ from m2mapp.coap import numbers, things
 from m2mapp.coap.blocks import Block
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
+from m2mapp.coap.dtls.address import session_of
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Message, number_in, uint
 from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, echo_of, with_option
@@ -31,8 +32,8 @@ _USUAL_AGE_S: Final = 60
 _LONGEST_AGE_S: Final = 86_400
 _GRACE_S: Final = (5.0, 15.0)
 """So long, by chance, after Max-Age the interest is registered again (RFC 7641, section 3.3.1)."""
-_RETRY_S: Final = 5.0
-_LONGEST_RETRY_S: Final = 300.0
+RETRY_S: Final = 5.0
+LONGEST_RETRY_S: Final = 300.0
 _HALF: Final = 1 << 23
 _ORDERED_S: Final = 128.0
 _SUCCESS: Final = 2
@@ -128,9 +129,14 @@ class Observation:
             self._failed(f"it answered {message.code >> 5}.{message.code & 31:02d}")
         return True
 
-    def closed(self) -> None:
-        """The endpoint is closed."""
-        self._end(PeerFailed(f"{self._asking.remote[0]}: the CoAP service has stopped"))
+    def closed(self, why: str) -> None:
+        """There will be no notifications any more."""
+        self._end(PeerFailed(f"{self.remote[0]}: {why}"))
+
+    @property
+    def remote(self) -> Sockaddr:
+        """Whom the observation is at."""
+        return self._asking.remote
 
     def _on_state(self, message: Message) -> None:
         """A representation: hand it on if it is news."""
@@ -266,10 +272,11 @@ class Observation:
             return
         self._answered()
         self.observed = False
-        if not self._established:
-            self._end(PeerFailed(f"{self._asking.remote[0]}: {why}"))
+        if not self._established or session_of(self.remote) is not None:
+            # By a session nothing is asked again: the next one may be with a peer that has started again, and knows no other.
+            self._end(PeerFailed(f"{self.remote[0]}: {why}"))
             return
-        delay_s = min(_LONGEST_RETRY_S, _RETRY_S * 2**self._retries)
+        delay_s = min(LONGEST_RETRY_S, RETRY_S * 2**self._retries)
         self._retries = min(self._retries + 1, 16)
         self._register_after(delay_s * self._context.rng.uniform(1.0, 1.5))
 

@@ -69,6 +69,7 @@ class Reason(Enum):
     RESET = "reset"
     GIVEN_UP = "given_up"
     ERROR = "error"
+    SESSION_ENDED = "session_ended"
     STOPPED = "stopped"
 
 

@@ -124,6 +124,11 @@ class Observers:
         if observer is not None:
             self.end(observer, Reason.CANCELLED)
 
+    def gone(self, address: Sockaddr) -> None:
+        """The session of this address is over: so are its observations."""
+        for observer in [observer for key, observer in self._observers.items() if key[1] == address]:
+            self.end(observer, Reason.SESSION_ENDED)
+
     def end(self, observer: Observer, reason: Reason) -> None:
         """The observation is over. Ending it again does nothing."""
         if observer.state is not State.ENDED:

@@ -74,6 +74,11 @@ class Limits:
     Of observers (RFC 7641): how many; the bytes of a registration's options, each counted with 64 more; `observe_unconfirmed`: so many
     notifications in a row may be non-confirmable; `observe_confirm_s`: none when nobody confirmed for so long; `observe_probe_s`: one
     without a change then; `observe_settle_s`: so long without a change ends a burst; `observe_pace_s`: the least time between two.
+
+    Of DTLS: `handshakes_per_s`: so many handshakes of one host are begun in a second, on average, and twice as many at once, since each
+    takes a millisecond of the reactor's time; `handshake_s`: so long one may take; `session_idle_s`: so long a session is kept by which
+    nothing comes or goes, which is more than the day after which an observer is probed; `session_silent_s`: when nothing came back for
+    so long, the next request to that server has a new session.
     """
 
     peers: int = 10_000
@@ -113,3 +118,11 @@ class Limits:
     observe_probe_s: float = 86_400.0
     observe_settle_s: float = 5.0
     observe_pace_s: float = 0.1
+    handshakes: int = 256
+    handshakes_per_host: int = 64
+    handshakes_per_s: float = 64.0
+    handshake_s: float = 40.0
+    sessions: int = 2_048
+    sessions_per_host: int = 512
+    session_idle_s: float = 90_000.0
+    session_silent_s: float = 10.0

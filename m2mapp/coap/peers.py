@@ -229,7 +229,7 @@ class Peers:
             if peer.heard_at + self._con_lifetime_s > now_s:
                 return False
             if peer.idle:
-                self._drop(peer)
+                self.drop(peer)
             else:
                 peer.heard_at = now_s
                 peers.move_to_end(peer.address)
@@ -248,7 +248,8 @@ class Peers:
             self._newcomer_bytes -= cost
         self.messages -= 1
 
-    def _drop(self, peer: Peer) -> None:
+    def drop(self, peer: Peer) -> None:
+        """Forget a peer, and what is remembered of its messages."""
         self.messages -= len(peer.seen)
         self.bytes -= peer.seen_bytes
         if not peer.known:
@@ -263,7 +264,7 @@ class Peers:
         for _ in range(_LOOKED_AT):
             peer = next(iter(peers.values()))
             if peer.idle:
-                self._drop(peer)
+                self.drop(peer)
                 return
             peers.move_to_end(peer.address)
 
@@ -283,6 +284,6 @@ class Peers:
                 self._forget(peer, next(iter(peer.seen)))
                 return
             if peer.idle:
-                self._drop(peer)
+                self.drop(peer)
             else:
                 peers.move_to_end(peer.address)

@@ -103,6 +103,10 @@ class Server:
         self._context.counters.requests.value += 1
         self._guarded(_Serving(layer, inbound, message, f"{self._traces.getrandbits(128) or 1:032x}"), self._begin)
 
+    def gone(self, address: Sockaddr) -> None:
+        """The session of this address is over. What it has under way is not answered any more; its transfers go when they are idle."""
+        self.observers.gone(address)
+
     def stop(self) -> None:
         """Forget transfers that are not whole, and observers; what handlers still have under way is not answered any more."""
         self.observers.stop()

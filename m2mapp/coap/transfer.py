@@ -132,9 +132,14 @@ class Transfer:
         self._try(lambda: self._on_message(message))
         return True
 
-    def closed(self) -> None:
-        """The endpoint is closed."""
-        self._fail(PeerFailed(f"{self._asking.remote[0]}: {_WHY[Outcome.CLOSED]}"))
+    def closed(self, why: str) -> None:
+        """There will be no answer any more."""
+        self._fail(PeerFailed(f"{self.remote[0]}: {why}"))
+
+    @property
+    def remote(self) -> Sockaddr:
+        """Whom the request is for."""
+        return self._asking.remote
 
     def _on_message(self, message: Message) -> None:
         unknown = critical_unknown(message)

@@ -24,6 +24,7 @@ class Outcome(Enum):
     RESET = "reset"
     GIVEN_UP = "given up"
     CLOSED = "closed"
+    """The port was closed, or the session that the peer had is over."""
 
 
 class Transmission:

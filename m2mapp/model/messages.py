@@ -113,7 +113,8 @@ class Response:
 class Outgoing:
     """One request from this node to a URI. `timeout_s` is the time after which the caller no longer waits.
 
-    `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count.
+    `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count. `certificate` (DER) is the one that
+    the server of a `coaps` URI has to show, byte for byte, in place of one that names the URI's host.
     """
 
     method: Method
@@ -126,6 +127,7 @@ class Outgoing:
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
     principal: Principal = NOBODY
+    certificate: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

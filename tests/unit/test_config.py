@@ -111,9 +111,10 @@ class TakenTests(SynchronousTestCase):
         shown = tomllib.loads(file.read_text())
         self.assertEqual(sorted(shown["groups"]), sorted(field.name for field in fields(GroupSettings)))
         self.assertEqual(
-            sorted({*shown["coap"]} - {"access"}), ["interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"]
+            sorted({*shown["coap"]} - {"access"}), ["coaps", "interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"]
         )
         self.assertEqual(found.coap.limits if found.coap is not None else None, Limits())
+        self.assertEqual(sorted(shown["coap"]["coaps"]), ["certificate", "client_ca", "key", "listen", "server_ca"])
         self.assertEqual(sorted(shown["coap"]["access"]), sorted(field.name for field in fields(AccessSettings)))
         self.assertEqual(sorted(shown["node"]), sorted(field.name for field in fields(type(found.node))))
         self.assertEqual(found.groups, GroupSettings())
@@ -132,7 +133,7 @@ class FaultTests(SynchronousTestCase):
             [coap]
             listen = ["5683", "[::]:99999"]
             interfaces = "eth1"
-            coaps = {}
+            coaps = { colour = "red" }
             [coap.access]
             write = ["everybody"]
             [http]
@@ -156,7 +157,7 @@ class FaultTests(SynchronousTestCase):
             places,
             {
                 *("[node] name", "[node] state_dir", "[node] colour"),
-                *("[coap] listen[0]", "[coap] listen[1]", "[coap] interfaces", "[coap] coaps", "[coap] access.write[0]"),
+                *("[coap] listen[0]", "[coap] listen[1]", "[coap] interfaces", "[coap] coaps.colour", "[coap] access.write[0]"),
                 *(
                     "[http] listen[0]",
                     "[groups] local_pool[0]",

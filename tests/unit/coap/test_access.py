@@ -5,8 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.coap.access import Principals
+from m2mapp.coap.dtls.address import session_address
 from m2mapp.coap.settings import AccessSettings
-from m2mapp.model.principal import Right
+from m2mapp.model.principal import Principal, Right
 from m2mapp.net.interfaces import Sockaddr
 
 
@@ -63,6 +64,17 @@ class AccessTests(SynchronousTestCase):
         self.leases.clear()
         principals.forget()
         self.assertEqual(principals.principal(("fd00::2", 5683, 0, 0), 1).rights, frozenset())
+
+    def test_certificates(self) -> None:
+        """A session whose client showed a certificate has the rights of any of its names, of every certificate, and of its address."""
+        access = AccessSettings(read=("cert:*",), register=("fd00::/64",), advertise=("cert:urn:one", "cert:x"), write=("cert:other",))
+        principals = self._principals(access)
+        plain: Sockaddr = ("fd00::7", 5684, 0, 0)
+        known, unknown = session_address(plain, self, ("dev-one", "urn:one")), session_address(plain, self)
+        rights = {Right.DISCOVER, Right.READ, Right.REGISTER, Right.ADVERTISE}
+        self.assertEqual(principals.principal(known, 1), Principal("cert:dev-one", frozenset(rights), source="fd00::7"))
+        for source in (plain, unknown):
+            self.assertEqual(principals.principal(source, 1), Principal("coap:fd00::7", frozenset({Right.REGISTER}), source="fd00::7"))
 
     def test_memory_is_bounded(self) -> None:
         """Sources that are made up do not fill the memory."""
