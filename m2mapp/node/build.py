@@ -19,6 +19,7 @@ from m2mapp.clients.http import HttpClient
 from m2mapp.clients.names import Names, OwnUris
 from m2mapp.clients.requester import Requester, Send
 from m2mapp.coap.access import Principals
+from m2mapp.coap.dtls.settings import about
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
@@ -176,6 +177,8 @@ class _Builder:
         own = OwnUris((settings.node.name, *settings.node.aliases), addresses.own)
         for host, port in settings.coap.listen if settings.coap is not None else ():
             own.listens("coap", host, port)
+        for host, port in settings.coap.coaps.listen if settings.coap is not None else ():
+            own.listens("coaps", host, port)
         for host, port in settings.http.addresses() if settings.http is not None else ():
             own.listens("http", host, port)
         return own
@@ -203,6 +206,7 @@ class _Builder:
         principals = Principals(settings.access, addresses.contains, lambda _: False, context.names)
         self._parts.append(_Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
         coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)
+        coap.secure(settings.coaps)
         coap.observe(Observed(self._tree, self._types))
         coap.setName("coap")
         coap.register_gauges(self._metrics)
@@ -217,7 +221,7 @@ class _Builder:
         self._parts.append(_Between("http client", lambda: None, http.close))
         schemes: dict[str, Send] = {"http": http.request}
         if coap is not None:
-            schemes["coap"] = coap_sender(coap.client, self._datagrams.interface_index)
+            schemes["coap"] = schemes["coaps"] = coap_sender(coap.client, self._datagrams.interface_index)
         requester = Requester(reactor, own, Names(self._registrations, peers, self._world.resolve), schemes)
         requester.connect(self._door.handle_unicast)
         return requester
@@ -314,6 +318,7 @@ class _Builder:
             "uri": self._uri,
             "version": __version__,
             "roles": sorted([*roles, *(["member"] if settings.member else []), *(settings.dhcpv6.roles if settings.dhcpv6 else ())]),
+            **(about(settings.coap.coaps, settings.node.name) if settings.coap is not None else {}),
         }
 
     def _prefix(self) -> IPv6Interface | None:
