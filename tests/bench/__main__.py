@@ -21,6 +21,7 @@ _BENCHMARKS = (
     ("http", "The HTTP edge by itself", "wrk"),
     ("coap_get", "CoAP GET beside aiocoap and libcoap", "coap-server-notls"),
     ("million", "A million messages of a thousand sources", ""),
+    ("coaps", "coaps beside plain CoAP and libcoap", "coap-server-openssl"),
     ("group_read", "A group read beside concurrent unicast", ""),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),
