@@ -18,29 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from m2mapp.coap.dtls.credentials import Identity, load_certificates, load_chain, load_key
 from m2mapp.coap.dtls.settings import CoapsSettings
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.model.errors import Fault
-from m2mapp.model.interfaces import IHandle
-from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
+from m2mapp.model.messages import Answer, Method, Outgoing
 from m2mapp.model.metrics import Metrics
-from m2mapp.model.principal import NOBODY, Principal
-from m2mapp.net.interfaces import Sockaddr
 from m2mapp.net.udp import SystemDatagrams
-
-
-@implementer(IHandle)
-class _Nobody:
-    """A handler and principals of a node that serves nothing."""
-
-    def handle(self, _request: Request) -> Response:
-        return Response(Status.CONTENT)
-
-    def principal(self, _source: Sockaddr, _interface: int) -> Principal:
-        return NOBODY
+from tests.system.own_calls import Nobody
 
 
 def say(told: Answer | Fault) -> None:
@@ -73,7 +59,7 @@ def main(wanted: Mapping[str, Any]) -> None:
     """Run the calls."""
     from twisted.internet import reactor  # installed here, as the program's own wiring does
 
-    metrics, nobody = Metrics(), _Nobody()
+    metrics, nobody = Metrics(), Nobody()
     service = CoapService((("::", 0),), (), SystemDatagrams(reactor, metrics), nobody, nobody, make_context(reactor, metrics))
     identity = Identity(load_chain(wanted["shows"][0]), load_key(wanted["shows"][1])) if "shows" in wanted else None
     service.secure(CoapsSettings((), identity, (), load_certificates(wanted["ca"]) if "ca" in wanted else ()))
