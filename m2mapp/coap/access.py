@@ -85,8 +85,8 @@ class Principals:
         return found
 
     def near(self, source: Sockaddr, interface: int) -> bool:
-        """Whether it is on the link that it came in by, or was given its address by this node: routers let no forged one through."""
-        return self._on_link(source, interface) or self._leased(source[0])
+        """Whether its address is its own: on the link that it came in by, given by this node, or shown by a cookie (RFC 6347, 4.2.1)."""
+        return session_of(source) is not None or self._on_link(source, interface) or self._leased(source[0])
 
     def forget(self) -> None:
         """Look everybody up again: addresses, links or leases have changed."""

@@ -110,9 +110,8 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(found.node.name, "g1.example.org")
         shown = tomllib.loads(file.read_text())
         self.assertEqual(sorted(shown["groups"]), sorted(field.name for field in fields(GroupSettings)))
-        self.assertEqual(
-            sorted({*shown["coap"]} - {"access"}), ["coaps", "interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"]
-        )
+        keys = ["coaps", "interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"]
+        self.assertEqual(sorted({*shown["coap"]} - {"access"}), keys)
         self.assertEqual(found.coap.limits if found.coap is not None else None, Limits())
         self.assertEqual(sorted(shown["coap"]["coaps"]), ["certificate", "client_ca", "key", "listen", "server_ca"])
         self.assertEqual(sorted(shown["coap"]["access"]), sorted(field.name for field in fields(AccessSettings)))

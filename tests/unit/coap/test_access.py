@@ -82,3 +82,10 @@ class AccessTests(SynchronousTestCase):
         for index in range(10_000):
             principals.principal((f"2001:db8::{index:x}", 5683, 0, 0), 1)
         self.assertEqual(len(principals), 4096)
+
+    def test_near(self) -> None:
+        """An address is its owner's own on the link, as a lease, and in a session, whose cookie has shown it; elsewhere it is a claim."""
+        principals = self._principals(AccessSettings())
+        far: Sockaddr = ("2001:db8::9", 5684, 0, 0)
+        sources: list[Sockaddr] = [("fe80::1", 5683, 0, 3), ("fd00::2", 5683, 0, 0), session_address(far, self), far]
+        self.assertEqual([principals.near(source, 3) for source in sources], [True, True, True, False])
