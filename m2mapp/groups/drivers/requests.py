@@ -7,7 +7,7 @@ whom to ask (`reach`) nor for when (`fanout`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
@@ -58,12 +58,13 @@ class Means:
 
 
 class _Running:
-    """One group request and who asked for it."""
+    """One group request and who asked for it. `cut`: it was ended before its members had their time."""
 
     def __init__(self, request: Request, wanted: Wanted, operation: Operation, began: tuple[float, int]) -> None:
         self.request, self.wanted, self.operation = request, wanted, operation
         self.began_s, self.began_ms = began
         self.lines: Lines | None = None
+        self.cut = False
         self.told: Deferred[Response] = Deferred()
 
     def tell(self, results: GroupResults) -> None:
@@ -94,7 +95,7 @@ class GroupRequests:
         self._reactor, self._means, self._on_proven = reactor, means, on_proven
         self._seen = SeenRequests()
         self._paces = Paces()
-        self._running: dict[RunningFanOut, None] = {}
+        self._running: dict[RunningFanOut, _Running] = {}
         self._restored: set[str] = set()
         self.latest = Latest()
         self.expand: Callable[[GroupResults, str], GroupResults] = lambda results, _: results
@@ -106,7 +107,8 @@ class GroupRequests:
 
     def stop(self) -> None:
         """End what is under way: callers get what came so far."""
-        for running in list(self._running):
+        for running, one in list(self._running.items()):
+            one.cut = True
             running.stop()
 
     def ask(self, request: Request, group: str, suffix: Path, reach: Callable[[], Reach]) -> Deferred[Response]:
@@ -139,11 +141,15 @@ class GroupRequests:
             self._restored.clear()
         self._restored.add(group)
         found: Deferred[list[Entry]] = self._means.journals.read_journal(_journal(group), limit=_RECORDS_READ, newest=True)
-        return found.addCallback(self._restore)
+        return found.addCallbacks(self._restore, self._not_restored, errbackArgs=(group,))
 
     def _restore(self, entries: list[Entry]) -> None:
         for entry in sorted(entries, key=lambda entry: -entry.number):
             self.latest.restore(entry.at_ms, entry.body)
+
+    def _not_restored(self, failure: Failure, group: str) -> Failure:
+        self._restored.discard(group)
+        return failure
 
     def _machine(self, request: Request, reach: Reach, now: float, deadline: float) -> FanOut:
         by_unicast = len(request.payload) > ONE_DATAGRAM_BYTES
@@ -158,7 +164,7 @@ class GroupRequests:
         if one.wanted.lines and one.request.takes_stream:
             running.on_answered = lambda uri: self._line(one, running, uri, machine)
         self._requests.add()
-        self._running[running] = None
+        self._running[running] = one
         running.start().addCallback(self._ended, one, running).addErrback(self._broken, one)
         return one.told
 
@@ -179,6 +185,7 @@ class GroupRequests:
     def _not_awaited(self, one: _Running, running: RunningFanOut) -> None:
         """The caller is gone, or waits no longer: a read ends, a write goes on; who can still be told is told what came so far."""
         if one.request.method not in WRITES:
+            one.cut = True
             running.stop()
         elif not one.told.called:
             one.tell(self.expand(running.so_far(), one.operation.group))
@@ -187,8 +194,10 @@ class GroupRequests:
         self._running.pop(running, None)
         results = self.expand(results, one.operation.group)
         self._latency.observe(self._reactor.seconds() - one.began_s)
-        self._silent.add(len(results.silent))
         one.tell(results)
+        if one.cut:
+            results = replace(results, silent=())  # Nobody knows whether they would have answered.
+        self._silent.add(len(results.silent))
         operation = one.operation
         values = one.request.method is Method.GET and not operation.suffix and not operation.query
         self.latest.note(results, one.began_ms, one.began_s, values=values)
@@ -205,6 +214,7 @@ class GroupRequests:
             "trace": request.trace,
             "ms": round(results.ms, 1),
             "silent": list(results.silent),
+            "cut": one.cut,
             "statuses": {uri: result.status for uri, result in results.members.items()},
             "datagrams": {"sent": results.sent, "received": results.received},
         }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+from twisted.internet.defer import fail
+
 from m2mapp.formats.documents import NDJSON, SENML_JSON
 from m2mapp.groups.drivers.requests import MAX_UNDER_WAY
 from m2mapp.groups.results import GroupResults
 from m2mapp.groups.service import GroupService
 from m2mapp.groups.settings import GroupSettings
-from m2mapp.model.errors import Conflict, DeadlinePassed, Malformed, NotAcceptable, NotSupported, Overloaded
+from m2mapp.model.errors import Conflict, DeadlinePassed, Malformed, NotAcceptable, NotSupported, Overloaded, StorageFailed
 from m2mapp.model.messages import Answer, Method, Response, Status
 from m2mapp.model.metrics import Metrics
 from tests.unit.groups.parts import GroupCase, Groups, answer, uri_at
@@ -131,7 +133,7 @@ class LineTests(RequestCase):
             self.assertEqual(groups.sender.gatherings[-1].closed, ended)
             self.answer(groups, 2)
             [record] = self.records(groups)
-            self.assertEqual(record["silent"], [uri_at(2)] if ended else [])
+            self.assertEqual((record["cut"], record["silent"]), (ended, []))
 
     def test_a_stop(self) -> None:
         """A stopping gateway ends the lines with the summary of what came so far."""
@@ -169,14 +171,15 @@ class CallerTests(RequestCase):
         self.assertEqual(self.records(groups)[0]["silent"], [])
 
     def test_a_read_ends(self) -> None:
-        """A read that nobody waits for ends at once, and says in its record what came."""
+        """A read that nobody waits for ends at once, and says in its record what came; who had no time to answer is not called silent."""
         groups = self.build_joined()
         done = groups.send(Method.GET, CONTENT)
         self.answer(groups, 1)
         done.cancel()
         self.successResultOf(done)
         self.assertTrue(groups.sender.gatherings[0].closed)
-        self.assertEqual(self.records(groups)[0]["silent"], [uri_at(2)])
+        [record] = self.records(groups)
+        self.assertEqual((record["cut"], record["silent"], record["statuses"]), (True, [], {uri_at(1): "2.05"}))
 
     def test_repeated_posts(self) -> None:
         """A POST is repeated for members that have taken an mcGroup: they keep the identifier, and do it once."""
@@ -295,6 +298,15 @@ class StateTests(RequestCase):
             value = self.state(groups)[uri_at(1)]["value"]
             assert isinstance(value, dict)
             self.assertEqual((value["content"], value["fresh"]), ("21.5", False))
+
+    def test_records_that_cannot_be_read(self) -> None:
+        """Where the records cannot be read that is told, and the next who asks has them read again."""
+        groups = self.build_joined()
+        committer, read = groups.built.committer, groups.built.committer.read_journal
+        committer.read_journal = lambda *_, **__: fail(StorageFailed("broken"))  # type: ignore[method-assign]
+        self.failureResultOf(groups.send(Method.GET, "/groups/g/members", query=(("state", ""),)), StorageFailed)
+        committer.read_journal = read  # type: ignore[method-assign]
+        self.assertEqual(len(self.state(groups)), 2)
 
     def test_pages(self) -> None:
         """In pages, each with the query of the next; what is no member, no number or no flag is refused."""
