@@ -68,6 +68,6 @@ class SendTests(SynchronousTestCase):
         self.assertEqual([repeats(rtt, 30.0)[0] for rtt in (0.0, 0.1, 9.0)], [FASTEST_S, 0.4, SLOWEST_S])
         for rtt in (0.001, 0.2, 5.0):
             for timeout_s in (0.0, 0.1, 1.0, 30.0, 3600.0):
-                first_s, count = repeats(rtt, timeout_s)
+                first_s, count, _ = repeats(rtt, timeout_s)
                 self.assertLessEqual(first_s * (2**count - 1), timeout_s)
                 self.assertGreater(first_s * (2 ** (count + 1) - 1), timeout_s)

@@ -151,7 +151,7 @@ def build_groups(devices: int = 0, settings: GroupSettings | None = None, pool: 
         return uri.host in own
 
     around = Surroundings(built.tree, Registrations(built.tree), is_own, settings or GroupSettings())
-    node = GroupNode(NODE_NAME, around, lambda: pool, built.rules, built.committer, requester, sender)
+    node = GroupNode(NODE_NAME, around, lambda: pool, built.rules, built.committer, built.committer, built.clock, requester, sender)
     groups = Groups(built, clock, requester, sender, GroupService(clock, node, Metrics()), own)
     groups.service.startService()
     for number in range(1, devices + 1):

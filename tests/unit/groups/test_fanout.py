@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.groups.fanout import FANOUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, REPAIR_AFTER_S, Ask, Event, FanOut, MulticastLeg, Phase, Target
+from m2mapp.groups.fanout import FANOUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, Ask, Event, FanOut, MulticastLeg, Phase, Target
 from m2mapp.model.errors import DeadlinePassed, NotSupported, Overloaded, PeerFailed
 from m2mapp.model.messages import Method
 from tests.unit.groups.parts import answer, uri_at

@@ -7,8 +7,9 @@ import json
 from zope.interface.verify import verifyObject
 
 from m2mapp.formats.documents import RESULTS_CBOR, load_cbor
+from m2mapp.groups.drivers.requests import MAX_UNDER_WAY, ONE_DATAGRAM_BYTES
 from m2mapp.groups.group import Join
-from m2mapp.groups.service import MAX_UNDER_WAY, ONE_DATAGRAM_BYTES, GroupService
+from m2mapp.groups.service import GroupService
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import (
     DeadlinePassed,
