@@ -160,6 +160,11 @@ class FanOut:
         at = max(over + patience_s, min(self._last_at + QUIET_PART * patience_s, over + QUIET_UNTIL_S))
         return min(at, (over + self.deadline) / 2)
 
+    def look_again_s(self, now: float) -> float:
+        """After how many seconds to look again; 0: those silent are asked now. The first answer may show that there is no need to wait."""
+        left_s = self.repair_at - now
+        return max(0.0, left_s if self.first_s is not None else min(left_s, LEAST_S))
+
     @property
     def _leisure_over_at(self) -> float:
         return self.started + max((leg.leisure_s for leg in self.legs), default=0.0)

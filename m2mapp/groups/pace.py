@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-LEAST_S, MOST_S = 0.02, 0.5
+LEAST_S, MOST_S = 0.005, 0.5
 """The bounds of the patience: the time after the leisure time at which the silent are asked again."""
 _UNKNOWN_S = 0.1
 """For a group that was not asked yet."""
-_MARGIN = 1.25
+_MARGIN = 1.1
 _FADES = 0.9
 _MOST_GROUPS = 1_000
 
@@ -21,17 +21,17 @@ _MOST_GROUPS = 1_000
 class Pace:
     """One group's: how late its last answers were lately, in seconds after the leisure time. What was seen long ago fades."""
 
-    late_s: float = _UNKNOWN_S
+    late_s: float | None = None
 
     def patience_s(self, first_s: float | None) -> float:
         """How long to wait after the leisure time, where the first answer came after `first_s` (None: none has yet)."""
         if first_s is None:
             return MOST_S
-        return min(MOST_S, max(LEAST_S, _MARGIN * first_s, _MARGIN * self.late_s))
+        return min(MOST_S, max(LEAST_S, _MARGIN * first_s, _UNKNOWN_S if self.late_s is None else _MARGIN * self.late_s))
 
     def saw(self, late_s: float) -> None:
         """The last answer to a multicast request came so late."""
-        self.late_s = max(0.0, late_s, _FADES * self.late_s)
+        self.late_s = max(0.0, late_s, _FADES * (self.late_s or 0.0))
 
 
 class Paces:

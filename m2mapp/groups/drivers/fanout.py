@@ -215,9 +215,9 @@ class RunningFanOut:
         self._ask([])
 
     def _on_leisure_over(self) -> None:
-        left_s = self._machine.repair_at - self._reactor.seconds()
-        if left_s > 0:
-            self._later(left_s, self._on_leisure_over)
+        look_again_s = self._machine.look_again_s(self._reactor.seconds())
+        if look_again_s > 0:
+            self._later(look_again_s, self._on_leisure_over)
         else:
             self._ask(self._machine.leisure_over())
 

@@ -83,7 +83,7 @@ def build_set(members: Iterable[str], **more: object) -> FanoutSet:
 
 def answer(code: str = "2.05", payload: bytes = b"21.5", source: str = "fd00::d1", port: int = 5683, **more: object) -> Answer:
     """A device's answer."""
-    return Answer(code, payload, "text/plain", source, port, **more)  # type: ignore[arg-type]
+    return Answer(code, payload, **{"content_type": "text/plain", "source": source, "port": port, **more})  # type: ignore[arg-type]
 
 
 @dataclass
