@@ -35,9 +35,8 @@ class Run:
             "principal": NODE,
             "trace": "ab" * 16,
         }
-        operation = Operation(
-            "g", Request(method, ("groups", "g", "membersContent", "x"), **{**given, **request}), ("x",), (("u", "C"),), REQUEST_ID
-        )  # type: ignore[arg-type]
+        asked = Request(method, ("groups", "g", "membersContent", "x"), **{**given, **request})  # type: ignore[arg-type]
+        operation = Operation("g", asked, ("x",), (("u", "C"),), REQUEST_ID)
         self.running = RunningFanOut(self.clock, (self.sender, self.requester), operation, self.machine, self.proven.extend)
         self.done: Deferred[GroupResults] = Deferred()
 
