@@ -13,25 +13,33 @@ LEAST_S, MOST_S = 0.005, 0.5
 _UNKNOWN_S = 0.1
 """For a group that was not asked yet."""
 _MARGIN = 1.1
-_FADES = 0.9
 _MOST_GROUPS = 1_000
 
 
 @dataclass(slots=True)
 class Pace:
-    """One group's: how late its last answers were lately, in seconds after the leisure time. What was seen long ago fades."""
+    """One group's: how long after the leisure time its last answers came, smoothed, and how much that differed, in seconds.
+
+    As RFC 6298, section 2 has it for round trips. None: it was not asked yet.
+    """
 
     late_s: float | None = None
+    spread_s: float = 0.0
 
     def patience_s(self, first_s: float | None) -> float:
         """How long to wait after the leisure time, where the first answer came after `first_s` (None: none has yet)."""
         if first_s is None:
             return MOST_S
-        return min(MOST_S, max(LEAST_S, _MARGIN * first_s, _UNKNOWN_S if self.late_s is None else _MARGIN * self.late_s))
+        late_s = _UNKNOWN_S if self.late_s is None else self.late_s + 4 * self.spread_s
+        return min(MOST_S, max(LEAST_S, _MARGIN * first_s, _MARGIN * late_s))
 
     def saw(self, late_s: float) -> None:
-        """The last answer to a multicast request came so late."""
-        self.late_s = max(0.0, late_s, _FADES * (self.late_s or 0.0))
+        """The last answer to a multicast request came so late; before the end of the leisure time it is less than 0."""
+        if self.late_s is None:
+            self.late_s, self.spread_s = late_s, abs(late_s) / 2
+        else:
+            self.spread_s += (abs(late_s - self.late_s) - self.spread_s) / 4
+            self.late_s += (late_s - self.late_s) / 8
 
 
 class Paces:

@@ -11,11 +11,14 @@ class PaceTests(SynchronousTestCase):
     def test_learnt(self) -> None:
         """Long as long as nobody has answered; then what the first answer took, or what was seen of the group, with bounds."""
         self.assertEqual(Pace().patience_s(None), MOST_S)
-        self.assertEqual([Pace().patience_s(first_s) for first_s in (0.001, 9.0)], [0.1, MOST_S])
+        self.assertEqual([round(Pace().patience_s(first_s), 6) for first_s in (0.001, 9.0)], [0.11, MOST_S])
         pace = Pace()
-        for late_s, patience_s in ((0.04, 0.044), (-0.2, 0.0396), (0.1, 0.11)):
+        for late_s, patience_s in ((0.04, 0.132), (0.04, 0.11), (0.06, 0.11825)):
             pace.saw(late_s)
             self.assertAlmostEqual(pace.patience_s(0.001), patience_s)
+        for _ in range(100):
+            pace.saw(0.02)
+        self.assertAlmostEqual(pace.patience_s(0.001), 0.022)
         for _ in range(100):
             pace.saw(-1.0)
         self.assertEqual(pace.patience_s(0.001), LEAST_S)
