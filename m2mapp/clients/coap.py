@@ -17,11 +17,11 @@ from m2mapp.net.interfaces import Sockaddr
 FASTEST_S, SLOWEST_S = 0.2, 2.0
 """The bounds of the time until a message of a group operation is repeated; the second is ACK_TIMEOUT (RFC 7252, section 4.8)."""
 _ROUND_TRIPS = 4
-FASTEST_AGAIN_S, AGAIN_ROUND_TRIPS, STEADY = 0.002, 0.3, 8
+FASTEST_AGAIN_S, AGAIN_ROUND_TRIPS, STEADY = 0.002, 0.32, 8
 """For a message whose first copy was lost: the least time until it is repeated, and its part of a round trip; so many times at that pace.
 
 With one in five lost each way a copy in three is not answered; two that are on their way at a time bring a group's last answer within few
-round trips, for one datagram a member (`tests/bench/loss.py` has the figures)."""
+round trips, for 1.3 datagrams a member (docs/benchmarks.md)."""
 
 
 def coap_sender(client: CoapClient, interface_index: Callable[[str], int]) -> Callable[[Outgoing, Uri, str, int], Deferred[Answer]]:

@@ -21,6 +21,7 @@ _BENCHMARKS = (
     ("http", "The HTTP edge by itself", "wrk"),
     ("coap_get", "CoAP GET beside aiocoap and libcoap", "coap-server-notls"),
     ("group_read", "A group read beside concurrent unicast", ""),
+    ("loss", "Group operations where packets are lost", ""),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),
     ("store", "Two ways to flush", ""),
