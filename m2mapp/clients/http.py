@@ -113,7 +113,7 @@ class HttpClient:
             "Accept": outgoing.accept,
             "M2M-Request-Id": outgoing.request_id.hex() if outgoing.request_id else None,
             "M2M-Cause": ", ".join(outgoing.cause) or None,
-            "M2M-Deadline": f"{outgoing.time_for_peer_s:.3f}",
+            "M2M-Deadline": f"{outgoing.timeout_s:.3f}",
             "traceparent": f"00-{outgoing.trace}-{outgoing.trace[:16]}-01" if outgoing.trace else None,
         }
         for name, value in given.items():

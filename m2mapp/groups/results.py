@@ -6,7 +6,7 @@ Not responsible for which representation a caller gets: `forms`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from m2mapp.formats.documents import RESULTS_CBOR, RESULTS_JSON, bare, content_bytes, content_value, load_document
 from m2mapp.formats.uris import parse_uri
@@ -35,23 +35,24 @@ class MemberResult:
         return self.status.startswith("2")
 
     def entry(self) -> dict[str, object]:
-        """The member's entry in the joined document. A content without a media type is shown as text where it is printable text."""
+        """The member's entry in the joined document."""
         entry: dict[str, object] = {"status": self.status, "via": self.via, "ms": round(self.ms, 1)}
         if self.content or self.content_type:
             entry["contentType"] = self.content_type
-            entry["content"] = self.value()
+            entry["content"] = shown_content(self.content, self.content_type)
         return entry
 
-    def value(self) -> object:
-        """The content as it stands inside a document. What has no media type is of an unknown one (RFC 7252, section 5.5.1)."""
-        if self.content_type is None:
-            try:
-                text = self.content.decode()
-                if text.isprintable() or text.translate(_BREAKS).isprintable():
-                    return text
-            except UnicodeDecodeError:
-                pass  # Then it is bytes.
-        return content_value(self.content, self.content_type)
+
+def shown_content(content: bytes, media_type: str | None) -> object:
+    """Content as it stands inside a document. Without a media type, which may be any (RFC 7252, 5.5.1), it is text where it can be."""
+    if media_type is None:
+        try:
+            text = content.decode()
+            if text.isprintable() or text.translate(_BREAKS).isprintable():
+                return text
+        except UnicodeDecodeError:
+            pass  # Then it is bytes.
+    return content_value(content, media_type)
 
 
 _BREAKS = {ord(character): None for character in "\t\r\n"}
@@ -122,7 +123,7 @@ def parts_of(answer: Answer, uris: Sequence[str]) -> list[tuple[str, Answer]]:
     for uri in uris:
         entry = _entry_of(entries, uri) if isinstance(entries, Mapping) else None
         if entry is not None:
-            found.append((uri, replace(answer, code=entry[0], payload=entry[1], content_type=entry[2])))
+            found.append((uri, Answer(*entry, answer.source, answer.port, answer.elapsed_s, max_age_s=answer.max_age_s)))
     return found
 
 

@@ -6,7 +6,6 @@ In pages, as collections are. It has no ETag: what it tells changes without a wr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from m2mapp.groups.group import FanoutSet, members_of
 from m2mapp.groups.latest import Latest
@@ -38,4 +37,5 @@ def state_response(group: Resource, sets: Iterable[FanoutSet], latest: Latest, r
     if start + page.limit < len(members):
         following = ((STATE, ""), ("limit", str(page.limit)), ("after", shown[-1]))
         document["next"] = shown[-1]
-    return replace(document_response(document, request.accept, 0), etag=None, max_age_s=0, next_query=following)
+    whole = document_response(document, request.accept, 0)
+    return Response(whole.status, whole.payload, whole.content_type, max_age_s=0, next_query=following)

@@ -138,11 +138,6 @@ class Outgoing:
     rtt_s: float | None = None
     again: bool = False
 
-    @property
-    def time_for_peer_s(self) -> float:
-        """What of the time the peer is told that it has (spec section 4): a tenth, half a second at most, is kept for the way back."""
-        return max(0.0, self.timeout_s - min(0.5, self.timeout_s / 10))
-
 
 @dataclass(frozen=True, slots=True)
 class GroupOutgoing:

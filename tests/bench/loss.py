@@ -44,7 +44,9 @@ def _measure(members: int, loss: float, method: Method) -> list[Row]:
         answered += len(shown["members"])
         site.run(0.2)
     what = f"{method.value} of {members} members, {loss:.0%} lost each way"
-    note = f"{answered} of {members * OPERATIONS} answers; {sent / members / OPERATIONS:.2f} datagrams a member; the slowest {max(took):.1f}"
+    note = (
+        f"{answered} of {members * OPERATIONS} answers; {sent / members / OPERATIONS:.2f} datagrams a member; the slowest {max(took):.1f}"
+    )
     return [Row(f"{what}: round trips beyond the leisure time, median", median(took), "", None, None, note)]
 
 

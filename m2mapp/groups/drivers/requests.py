@@ -37,6 +37,8 @@ MAX_UNDER_WAY = 64
 """So many group requests may be under way at once."""
 ONE_DATAGRAM_BYTES = 1024
 """A larger payload does not go by multicast, which has no Block1 (spec section 4)."""
+_LONGEST_WAY_BACK_S = 0.5
+_MOST_RESTORED = 10_000
 _RECORDS_READ = 20
 """So many records of a group are read to know its members' state after a restart."""
 
@@ -82,7 +84,11 @@ class _Running:
 
 
 class GroupRequests:
-    """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request."""
+    """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request.
+
+    `expand`: from the results of a group, by its name, to those in which the members of groups at other servers stand in their groups'
+    place; it may be set later.
+    """
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
         self._reactor, self._means, self._on_proven = reactor, means, on_proven
@@ -91,6 +97,7 @@ class GroupRequests:
         self._running: dict[RunningFanOut, None] = {}
         self._restored: set[str] = set()
         self.latest = Latest()
+        self.expand: Callable[[GroupResults, str], GroupResults] = lambda results, _: results
         self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
         self._silent = metrics.counter("m2mapp_group_silent_members_total", "Members that did not answer a group request.")
         self._latency = metrics.histogram("m2mapp_group_request_seconds", "Time from a group request to its joined answer.")
@@ -112,7 +119,9 @@ class GroupRequests:
         if len(self._running) >= MAX_UNDER_WAY:
             raise Overloaded(f"{MAX_UNDER_WAY} group requests are under way")
         now = self._reactor.seconds()
-        deadline = min(now + self._means.deadline_s, request.deadline if request.deadline is not None else now + self._means.deadline_s)
+        deadline = now + self._means.deadline_s
+        if request.deadline is not None:
+            deadline = min(deadline, request.deadline - _way_back_s(request.deadline - now))
         request_id = request.request_id or new_request_id(self._means.name)
         if deadline <= now:
             raise DeadlinePassed("no time is left for the group's members")
@@ -126,6 +135,8 @@ class GroupRequests:
         """Know of a group's members what its records say, once after a start."""
         if group in self._restored:
             return succeed(None)
+        if len(self._restored) >= _MOST_RESTORED:
+            self._restored.clear()
         self._restored.add(group)
         found: Deferred[list[Entry]] = self._means.journals.read_journal(_journal(group), limit=_RECORDS_READ, newest=True)
         return found.addCallback(self._restore)
@@ -153,25 +164,28 @@ class GroupRequests:
 
     def _line(self, one: _Running, running: RunningFanOut, uri: str, machine: FanOut) -> None:
         """A member has answered a caller who wants each answer by itself: the first one begins the answer."""
+        operation, fresh = one.operation, one.lines is None
         if one.lines is None:
             if one.told.called:
                 return
             one.lines = Lines(partial(self._not_awaited, one, running))
+        alone = GroupResults(operation.group, operation.request_id, one.request.trace, {uri: machine.results[uri]}, (), 0, 0, 0.0)
+        for member, result in self.expand(alone, operation.group).members.items():
+            one.lines.answered(member, result)
+        if fresh:
             status = Status.CONTENT if one.request.method is Method.GET else Status.CHANGED
-            one.lines.answered(uri, machine.results[uri])
             one.told.callback(Response(status, stream=one.lines, content_type=NDJSON))
-        else:
-            one.lines.answered(uri, machine.results[uri])
 
     def _not_awaited(self, one: _Running, running: RunningFanOut) -> None:
         """The caller is gone, or waits no longer: a read ends, a write goes on; who can still be told is told what came so far."""
         if one.request.method not in WRITES:
             running.stop()
         elif not one.told.called:
-            one.tell(running.so_far())
+            one.tell(self.expand(running.so_far(), one.operation.group))
 
     def _ended(self, results: GroupResults, one: _Running, running: RunningFanOut) -> None:
         self._running.pop(running, None)
+        results = self.expand(results, one.operation.group)
         self._latency.observe(self._reactor.seconds() - one.began_s)
         self._silent.add(len(results.silent))
         one.tell(results)
@@ -196,7 +210,7 @@ class GroupRequests:
         }
         if values:
             known = {uri: self.latest.of(uri).value for uri in results.members}
-            body["values"] = {uri: value.content for uri, value in known.items() if value is not None}
+            body["values"] = {uri: value.record for uri, value in known.items() if value is not None}
         done: Deferred[object] = self._means.committer.commit(Unit(appends=(Append(_journal(results.group), body),)))
         done.addErrback(_not_recorded, request.trace)
 
@@ -205,6 +219,11 @@ class GroupRequests:
         _log.failure("{trace} a group request failed", failure, trace=one.request.trace)
         if not one.told.called:
             one.told.errback(failure)
+
+
+def _way_back_s(left_s: float) -> float:
+    """How long before its caller's deadline an operation ends, so that what came is back in time: so the deadline shrinks at each hop."""
+    return min(_LONGEST_WAY_BACK_S, left_s / 10)
 
 
 def _journal(group: str) -> str:

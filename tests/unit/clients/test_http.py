@@ -111,7 +111,7 @@ class RequestTests(HttpCase):
                 "accept": "application/json",
                 "m2m-request-id": b"12345678".hex(),
                 "m2m-cause": "c1, c2",
-                "m2m-deadline": "4.500",
+                "m2m-deadline": "5.000",
                 "traceparent": f"00-{'ab' * 16}-{'ab' * 8}-01",
             },
         )

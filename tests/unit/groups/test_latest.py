@@ -71,7 +71,7 @@ class LatestTests(SynchronousTestCase):
             latest.note(GroupResults("g", b"12345678", "", one, (), 1, 1, 1.0), AT0, 0.0, values=True)
         self.assertEqual((len(latest), latest.of("coap://d9/t").heard_ms, latest.of("coap://d19/t").heard_ms), (10, None, AT0))
         note(latest, content(b"x" * (LARGEST_VALUE + 1)))
-        self.assertEqual(self.shown(latest)["value"]["content"], {"bytes": LARGEST_VALUE + 1})  # type: ignore[index]
+        self.assertEqual(self.shown(latest)["value"]["content"], "257 bytes")  # type: ignore[index]
 
     def test_after_a_restart(self) -> None:
         """Records tell of members what nothing newer does: last heard, last value, which is not fresh any more, and since when silent."""

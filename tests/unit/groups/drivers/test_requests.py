@@ -6,6 +6,7 @@ import json
 
 from m2mapp.formats.documents import NDJSON, SENML_JSON
 from m2mapp.groups.drivers.requests import MAX_UNDER_WAY
+from m2mapp.groups.results import GroupResults
 from m2mapp.groups.service import GroupService
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import Conflict, DeadlinePassed, Malformed, NotAcceptable, NotSupported, Overloaded
@@ -200,6 +201,29 @@ class CallerTests(RequestCase):
         for place, done in enumerate(asked):
             members = json.loads(self.successResultOf(done).payload)["members"]
             self.assertEqual({uri: entry["content"] for uri, entry in members.items()}, {uri_at(n): f"{place} of {n}" for n in (1, 2)})
+
+
+class ExpandTests(RequestCase):
+    def test_groups_at_other_servers(self) -> None:
+        """The members of a group at another server stand in its place: in the document, the lines, the record and the state."""
+        groups = self.build_joined()
+
+        def expand(results: GroupResults, group: str) -> GroupResults:
+            self.assertEqual(group, "g")
+            found = {uri.replace("/t", "/inner"): result for uri, result in results.members.items()}
+            return GroupResults(group, results.request_id, results.trace, found, results.silent, results.sent, results.received, 1.0)
+
+        groups.service._requests.expand = expand
+        for accept in ((), (NDJSON,)):
+            done = groups.send(Method.GET, CONTENT, accept=accept, takes_stream=True)
+            self.answer(groups, 1, 2)
+            response = self.successResultOf(done)
+            payload = response.payload if response.stream is None else response.stream.read() or b""
+            self.assertEqual(payload.count(b'"2.05"'), payload.count(b"/inner"))
+            self.assertEqual(payload.count(b"/inner"), 2)
+        inner = [uri_at(number, "/inner") for number in (1, 2)]
+        self.assertEqual([list(dict(record["statuses"])) for record in self.records(groups)], [inner, inner])  # type: ignore[call-overload]
+        self.assertIsNotNone(groups.service._requests.latest.of(inner[0]).heard_ms)
 
 
 class RecordTests(RequestCase):
