@@ -29,6 +29,7 @@ _SWEEP_AGAIN_S: Final = 0.01
 _DESTINATIONS: Final = 1_024
 _LAST_REQUEST_CODE: Final = 31
 _SLOWER: Final = 3
+"""An answer that took so many round trips since the first copy says that the round trip has grown, or that several copies were lost."""
 _RESPONSE_CLASSES: Final = frozenset({2, 4, 5})
 
 
