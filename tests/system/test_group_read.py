@@ -169,7 +169,7 @@ class GroupReadTests(SynchronousTestCase):
                 self.assertEqual(document["silent"], [_OFF.uri("/temperature")])
                 self.assertEqual(_contents(document), network.values)
                 self.assertIs(document["complete"], False)
-                self.assertGreaterEqual(float(str(document["ms"])), 2900.0)
+                self.assertGreaterEqual(float(str(document["ms"])), 2600.0)
                 if nodes <= _by(document, "multicast"):
                     break
             else:
