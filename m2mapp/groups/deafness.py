@@ -10,8 +10,8 @@ from collections import OrderedDict
 from m2mapp.groups.results import GroupResults
 
 DEAF_AFTER = 8
-"""So many repairs in succession. With one packet in five lost each way that happens by chance to one member in 3,500. A question to a device
-that hears badly is not free: it stands before the next repair in the device's line (NSTART, RFC 7252, section 4.7)."""
+"""So many repairs in succession. With one packet in five lost each way that happens by chance to one member in 3,500. To ask a device that
+hears badly is not free: the question stands before the next repair in the device's line (NSTART, RFC 7252, section 4.7)."""
 AGAIN_S = 600.0
 """A member is suspected at most once in so many seconds: the network between may be what does not carry the group."""
 MOST_KEPT = 20_000

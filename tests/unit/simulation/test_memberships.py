@@ -9,6 +9,7 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.formats.documents import RESOURCE_JSON, rfc3339
+from m2mapp.groups.deafness import DEAF_AFTER
 from m2mapp.groups.group import sets_of
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import Conflict, DeadlinePassed, NoSuchResource
@@ -141,7 +142,7 @@ class LostTests(MembershipCase):
         box = site.members[0]
         for name in held(box):
             box.ask(Method.DELETE, f"/mcGroups/{name}")
-        for _ in range(4):
+        for _ in range(DEAF_AFTER):
             site.gateway.read(CONTENT)
             site.run(2.0)
         self.check(site)
