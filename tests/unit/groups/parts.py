@@ -113,7 +113,7 @@ def build_set(members: Iterable[str], **more: object) -> FanoutSet:
 
 def answer(code: str = "2.05", payload: bytes = b"21.5", source: str = "fd00::d1", port: int = 5683, **more: object) -> Answer:
     """A device's answer."""
-    return Answer(code, payload, "text/plain", source, port, **more)  # type: ignore[arg-type]
+    return Answer(code, payload, **{"content_type": "text/plain", "source": source, "port": port, **more})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -181,7 +181,9 @@ def build_groups(devices: int = 0, settings: GroupSettings | None = None, pool: 
         return uri.host in own
 
     around = Surroundings(built.tree, Registrations(built.tree), is_own, settings or GroupSettings())
-    node = GroupNode(NODE_NAME, around, lambda: pool, built.rules, built.committer, requester, sender, built.clock, AtOnce())
+    node = GroupNode(
+        NODE_NAME, around, lambda: pool, built.rules, built.committer, built.committer, built.clock, requester, sender, AtOnce()
+    )
     groups = Groups(built, clock, requester, sender, GroupService(clock, node, Metrics()), own)
     groups.service.startService()
     for number in range(1, devices + 1):
