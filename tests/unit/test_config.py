@@ -178,6 +178,11 @@ class FaultTests(SynchronousTestCase):
             ("source_requests_per_s = 0", "[coap] source_requests_per_s: 0 is not a whole number from 1 to 1000000"),
             ("source_bytes_per_s = 10", "[coap] source_bytes_per_s: 10 is not a whole number from 1000 to 1000000000"),
             ("[groups]\naddress_per_set = 1", "[groups] address_per_set: 1 is not true or false"),
+            ('[groups]\nadvertise = "all"', "[groups] advertise: all is not one of 'unicast', 'multicast', 'broadcast'"),
+            (
+                '[groups]\nadvertise = "multicast"',
+                "[groups] advertise_group:  is not the name of the group that devices joined beforehand (advertise)",
+            ),
             ('[groups]\nlocal_pool = "ff35::/112"', "[groups] local_pool: ff35::/112 is not a list of 0 to 16"),
         ):
             self.assertEqual(faults(LEAST + text), [expected])

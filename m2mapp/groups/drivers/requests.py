@@ -78,7 +78,7 @@ class _Running:
                 self.told.errback(fault)
 
     def _answer(self, results: GroupResults) -> Response:
-        if not results.members:
+        if not results.members and results.silent:
             took = f"{results.ms / 1000:.3g} s"
             raise results.refused or DeadlinePassed(f"nobody of {path_text((*GROUPS, results.group))} answered within {took}")
         return self.wanted.respond(results, self.began_ms)
@@ -88,7 +88,7 @@ class GroupRequests:
     """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request.
 
     `expand`: from the results of a group, by its name, to those in which the members of groups at other servers stand in their groups'
-    place; it may be set later.
+    place; it may be set later. So may `on_results`, which is told what came of each request.
     """
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
@@ -99,6 +99,7 @@ class GroupRequests:
         self._restored: set[str] = set()
         self.latest = Latest()
         self.expand: Callable[[GroupResults, str], GroupResults] = lambda results, _: results
+        self.on_results: Callable[[GroupResults], None] = lambda _: None
         self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
         self._silent = metrics.counter("m2mapp_group_silent_members_total", "Members that did not answer a group request.")
         self._latency = metrics.histogram("m2mapp_group_request_seconds", "Time from a group request to its joined answer.")
@@ -131,7 +132,12 @@ class GroupRequests:
             raise LoopDetected(f"the request {request_id.hex()} was here before")
         operation = Operation(group, request, suffix, for_members(request.query), request_id)
         one = _Running(request, wanted, operation, (now, self._means.clock.now_ms()))
-        return self._run(one, self._machine(request, reach(), now, deadline))
+        found = reach()
+        if not found.size:
+            # A dynamic group that nobody is in at the moment: there is nobody to wait for.
+            one.tell(GroupResults(group, request_id, request.trace, {}, (), 0, 0, 0.0))
+            return one.told
+        return self._run(one, self._machine(request, found, now, deadline))
 
     def restore(self, group: str) -> Deferred[None]:
         """Know of a group's members what its records say, once after a start."""
@@ -192,6 +198,7 @@ class GroupRequests:
 
     def _ended(self, results: GroupResults, one: _Running, running: RunningFanOut) -> None:
         self._running.pop(running, None)
+        self.on_results(results)
         results = self.expand(results, one.operation.group)
         self._latency.observe(self._reactor.seconds() - one.began_s)
         one.tell(results)
