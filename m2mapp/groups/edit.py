@@ -13,6 +13,7 @@ from m2mapp.formats.merge_patch import merge_patch
 from m2mapp.formats.shapes import Field, Shape
 from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri
 from m2mapp.groups.group import FANOUT_SET, GROUP, GROUPS, MAX_MEMBERS, SETS, check_group, check_members, expected_sets, members_of
+from m2mapp.groups.leaves import owed
 from m2mapp.groups.plan import Member, Policy, TakeAddress, plan
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import Malformed, NoSuchResource, NotSupported, UnsupportedMediaType
@@ -77,7 +78,9 @@ def patched(around: Surroundings, request: Request, take: TakeAddress) -> Decisi
 def removed(around: Surroundings, request: Request) -> Decision:
     """DELETE /groups/<name>."""
     requires = (Requirement(request.path, request.conditions, exists=True),)
-    return Decision(Unit((Remove(request.path),), requires=requires, trace=request.trace), lambda _: Response(Status.DELETED))
+    name = request.path[1]
+    leaves = owed(around.tree, around.registrations, name, expected_sets(around.tree, name))
+    return Decision(Unit((Remove(request.path), *leaves), requires=requires, trace=request.trace), lambda _: Response(Status.DELETED))
 
 
 def members_changed(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
@@ -140,7 +143,7 @@ def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddr
     ]
     wanted = {one.name for one in after}
     changes += [Remove((*GROUPS, name, SETS, old)) for old in known if old not in wanted]
-    return changes
+    return changes + owed(around.tree, around.registrations, name, before, after)
 
 
 def _member(around: Surroundings, index: int, text: str) -> Member:

@@ -19,6 +19,8 @@ GROUPS: Path = ("groups",)
 GROUP, FANOUT_SET = "group", "fanoutSet"
 SETS, MEMBERS, MEMBERS_CONTENT = "fanoutSets", "members", "membersContent"
 MAX_MEMBERS = 10_000
+FAILURES = "failures"
+"""The volatile attribute of a fan-out set that says whose join failed, why, and when it is tried next."""
 
 
 class AddressType(Enum):
@@ -164,7 +166,13 @@ def _refuse(name: str, given: Document) -> Document:
 
 
 def _describe_set(resource: Resource, tree: Tree) -> Document:
-    return {"name": resource.path[-1], **attributes_only(resource, tree)}
+    shown: dict[str, object] = {"name": resource.path[-1], **attributes_only(resource, tree)}
+    failures, joins = shown.pop(FAILURES, None), raw_joins(resource)
+    if isinstance(failures, Mapping):
+        # Those that are no members any more are not shown; nor are those that have joined by another way meanwhile.
+        waiting = (Join.PENDING.value, Join.FAILED.value)
+        shown[FAILURES] = {uri: failure for uri, failure in failures.items() if joins.get(uri) in waiting}
+    return shown
 
 
 def group_types(group_uri: Callable[[str], str]) -> tuple[ResourceType, ...]:

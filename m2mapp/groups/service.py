@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
+from random import Random
 from typing import TypeVar
 
 from twisted.application.service import Service
@@ -15,9 +17,10 @@ from zope.interface import implementer
 
 from m2mapp.formats.documents import choose
 from m2mapp.groups import edit
-from m2mapp.groups.drivers.advertise import Advertiser
+from m2mapp.groups.drivers.advertise import Advertiser, Teller
 from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.drivers.joins import JoinBook
+from m2mapp.groups.drivers.leaving import LeaveBook
 from m2mapp.groups.drivers.replan import Replanner
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
@@ -35,6 +38,7 @@ from m2mapp.groups.group import (
     raw_joins,
 )
 from m2mapp.groups.index import MemberIndex, hosts_of
+from m2mapp.groups.leaves import LEAVE, LEAVES
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.pool import Network
 from m2mapp.groups.reach import Reaches
@@ -42,7 +46,7 @@ from m2mapp.groups.results import OFFERED, GroupResults
 from m2mapp.groups.seen import SeenRequests
 from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, NotSupported, Overloaded
 from m2mapp.model.identifiers import Path, new_request_id, path_text
-from m2mapp.model.interfaces import ICommit, IGroupSender, IHandle, IRequester
+from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IRequester
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.registrations import SCL, SCLS, device_of
@@ -72,6 +76,8 @@ class GroupNode:
     committer: ICommit
     requester: IRequester
     group_sender: IGroupSender
+    clock: IClock
+    random: Random
 
 
 @implementer(IHandle)
@@ -83,7 +89,9 @@ class GroupService(Service):
     def __init__(self, reactor: IReactorTime, node: GroupNode, metrics: Metrics) -> None:
         self._reactor, self._node, self._around, self._tree = reactor, node, node.around, node.around.tree
         self._book = JoinBook(reactor, self._tree, node.committer)
-        self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, self._book, node.name)
+        self._leaves = LeaveBook(reactor, self._tree, node.committer)
+        teller = Teller(node.name, self._is_of_pool, node.clock, node.random)
+        self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, (self._book, self._leaves), teller)
         self._turns = Turns()
         self._ledger = AddressLedger(node.pool)
         self._members = MemberIndex()
@@ -104,6 +112,7 @@ class GroupService(Service):
         """Tell the devices what they were not told before the last stop."""
         super().startService()
         self._book.start()
+        self._leaves.start()
         self._advertiser.start()
         self._replanner.start()
 
@@ -115,6 +124,7 @@ class GroupService(Service):
             running.stop()
         self._advertiser.stop()
         self._book.stop()
+        self._leaves.stop()
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """Answer a request at `/groups` or below; raises, or fails with, a `Fault`."""
@@ -195,6 +205,10 @@ class GroupService(Service):
             self._members.changed(None, group)
             for one in self._tree.children((*group.path, SETS)):
                 self._ledger.entered(one)
+        for leave in self._tree.children(LEAVES):
+            if leave.type == LEAVE:
+                self._ledger.entered(leave)
+        self._tree.watch(LEAVES, self._on_leave, subtree=True)
         self._tree.watch(GROUPS, self._on_change, subtree=True)
         self._tree.watch(SCLS, self._on_registration, subtree=True)
 
@@ -209,6 +223,17 @@ class GroupService(Service):
                 self._ledger.entered(after)
             if before is not None:
                 self._ledger.left(before)
+
+    def _on_leave(self, change: Change) -> None:
+        """An address that a device has still to leave is in use."""
+        if change.after is not None and change.after.type == LEAVE:
+            self._ledger.entered(change.after)
+        if change.before is not None and change.before.type == LEAVE:
+            self._ledger.left(change.before)
+
+    def _is_of_pool(self, address: str) -> bool:
+        parsed = ip_address(address)
+        return any(parsed in network for network in self._node.pool() if network.version == parsed.version)
 
     def _on_registration(self, change: Change) -> None:
         devices = [device_of(resource) for resource in (change.before, change.after) if resource is not None and resource.type == SCL]

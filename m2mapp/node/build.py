@@ -30,6 +30,7 @@ from m2mapp.formats.link_format import Link
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.group import GROUPS, group_types
+from m2mapp.groups.leaves import LEAVE_TYPE
 from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.service import GroupNode, GroupService
 from m2mapp.groups.settings import GroupSettings
@@ -125,7 +126,7 @@ class _Builder:
         self._uri = node_uri(settings)
         types: list[ResourceType] = [SCL_TYPE]
         if settings.groups is not None:
-            types += group_types(lambda name: f"{self._uri}/groups/{name}")
+            types += [*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE]
         if settings.member:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
@@ -229,6 +230,8 @@ class _Builder:
             committer=self._committer,
             requester=requester,
             group_sender=coap,
+            clock=self._world.clock,
+            random=self._rng,
         )
         groups = GroupService(self._world.reactor, node, self._metrics)
         registry.groups_of = groups.groups_of

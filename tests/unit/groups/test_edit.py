@@ -22,7 +22,7 @@ from m2mapp.model.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from m2mapp.model.messages import ANY_ETAG, Conditions, Method, Response, Status
+from m2mapp.model.messages import ANY_ETAG, Answer, Conditions, Method, Response, Status
 from m2mapp.tree.unit import Remove, Unit
 from tests.unit.groups.parts import FIRST_ADDRESS, NODE_NAME, SECOND_ADDRESS, GroupCase, Groups, build_request, uri_at
 
@@ -264,7 +264,21 @@ class ConcurrentTests(EditCase):
         self.assertEqual([one.is_multicast for one in groups.sets("e")], [False, False])
         groups.send(Method.DELETE, "/groups/c")
         self.successResultOf(groups.make([uri_at(1), uri_at(2)], name="f"))
-        self.assertEqual([one.is_multicast for one in groups.sets("f")], [True])
+        self.assertEqual([one.is_multicast for one in groups.sets("f")], [False, False])
+
+    def test_an_address_is_free_when_all_have_left_it(self) -> None:
+        """The address of a deleted group is not given to another before its devices have confirmed that they left."""
+        groups = self.build(2, pool=(ip_network("ff35::/128"),))
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.send(Method.DELETE, "/groups/g")
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.clock.advance(1.0)
+        groups.make([uri_at(1), uri_at(2)], name="h")
+        self.assertEqual([one.is_multicast for one in groups.sets("h")], [False, False])
+        groups.join_all()
+        groups.make([uri_at(1), uri_at(2)], name="i")
+        self.assertEqual([one.is_multicast for one in groups.sets("i")], [True])
 
     def test_a_refused_creation_gives_its_address_back(self) -> None:
         """So does one whose name is taken."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from m2mapp.groups.advertisement import FAILED_AFTER
 from m2mapp.groups.drivers.advertise import AT_ONCE
 from m2mapp.groups.group import Join
+from m2mapp.groups.leaves import leave_of
 from m2mapp.groups.service import GroupService
 from m2mapp.model.errors import DeadlinePassed, PeerFailed
 from m2mapp.model.messages import Answer, Method
 from m2mapp.model.metrics import Metrics
+from m2mapp.tree.unit import Write
 from tests.unit.groups.parts import FIRST_ADDRESS, SECOND_ADDRESS, GroupCase, Groups, told_document, uri_at
 
 NAME = "g1.example.org-g-1"
@@ -199,7 +201,7 @@ class LeaveTests(GroupCase):
         self.assertEqual(sorted(groups.told()), [leave(1), leave(2)])
 
     def test_away_when_it_had_to_leave(self) -> None:
-        """A device that did not answer is told when it registers again, once; so is one that was not registered."""
+        """A device that does not answer is told again and again, and at once when it registers; one that is not registered is told then."""
         groups = self.build_joined(3)
         groups.deregister(3)
         groups.clock.advance(1.0)
@@ -207,13 +209,70 @@ class LeaveTests(GroupCase):
         groups.send(Method.DELETE, "/groups/g")
         groups.clock.pump([1.0] * 120)
         sent = groups.told()
-        self.assertEqual([sent.count(leave(number)) for number in (1, 2, 3)], [FAILED_AFTER, FAILED_AFTER, 0])
+        self.assertEqual([sent.count(leave(number)) for number in (1, 2, 3)], [7, 7, 0])
         groups.requester._reply = lambda _: Answer("2.02")
         groups.requester.sent.clear()
         for number in (1, 3):
             groups.register(number)
+            groups.clock.advance(1.0)
             groups.register(number)
         self.assertEqual(groups.told(), [leave(1), leave(3)])
+
+    def test_what_is_owed_is_in_the_tree(self) -> None:
+        """The edit that ends a group commits with it who has to leave; who has confirmed is crossed out, the last one with the record."""
+        groups = self.build_joined(2)
+        groups.send(Method.DELETE, "/groups/g")
+        unit = groups.built.committer.units[-1]
+        [record] = [change for change in unit.changes if isinstance(change, Write)]
+        self.assertEqual((record.path, record.attributes["fanoutAddress"]), (("leaves", f"g-1-{FIRST_ADDRESS}"), FIRST_ADDRESS))
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1), uri_at(2)])
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.clock.advance(1.0)
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(2)])
+        groups.join_all()
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
+
+    def test_a_new_program_tells_what_is_owed(self) -> None:
+        """A service that is made of what is on disk tells those who have not confirmed that they left, and nobody else."""
+        groups = self.build_joined(3)
+        groups.deregister(3)
+        groups.send(Method.DELETE, "/groups/g")
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.clock.advance(1.0)
+        groups.service.stopService()
+        groups.requester.sent.clear()
+        groups.service = GroupService(groups.clock, groups.service._node, Metrics())
+        groups.service.startService()
+        self.assertEqual(groups.told(), [leave(2)])
+        groups.register(3)
+        self.assertEqual(groups.told(), [leave(2), leave(3)])
+        groups.join_all()
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
+
+    def test_a_group_made_again_before_its_devices_left(self) -> None:
+        """A leave that is not confirmed when the group is there again is replaced by the join; what is left of it is crossed out."""
+        groups = self.build_joined(2)
+        groups.send(Method.DELETE, "/groups/g")
+        groups.make([uri_at(1), uri_at(2)])
+        for _ in range(3):
+            groups.join_all()
+        self.assertEqual(groups.told(), [leave(1), leave(2), join(1), join(2)])
+        self.assertEqual((joins(groups), groups.built.tree.children(("leaves",))), (["joined", "joined"], []))
+
+    def test_a_leave_that_comes_again_before_the_first_is_crossed_out(self) -> None:
+        """A member that left, came back and goes again is told again: what was confirmed for the first leave does not count for the second."""
+        groups = self.build_joined(3)
+        gone, back = (("uri", uri_at(1)),), {"members": [uri_at(1)]}
+        groups.send(Method.DELETE, "/groups/g/members", query=gone)
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.send(Method.POST, "/groups/g/members", back)
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.01"))
+        groups.send(Method.DELETE, "/groups/g/members", query=gone)
+        groups.clock.advance(1.0)
+        self.assertEqual(groups.told(), [leave(1), join(1), leave(1)])
+        self.assertEqual(len(groups.built.tree.children(("leaves",))), 1)
+        groups.join_all()
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
 
     def test_members_that_change_while_a_device_is_being_told(self) -> None:
         """What is under way is not overtaken: the device is told the newest state when it has answered the older one."""
