@@ -17,11 +17,13 @@ from zope.interface import implementer
 
 from m2mapp.formats.documents import choose
 from m2mapp.groups import edit
+from m2mapp.groups.deafness import Deafness
 from m2mapp.groups.drivers.advertise import Advertiser, Teller
 from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.drivers.leaving import LeaveBook
 from m2mapp.groups.drivers.replan import Replanner
+from m2mapp.groups.drivers.sweep import Sweeper
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.fanout import FanOut
@@ -97,6 +99,8 @@ class GroupService(Service):
         self._members = MemberIndex()
         self._reaches = Reaches(self._tree, self._around.registrations)
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
+        self._deaf = Deafness()
+        self._sweeper = Sweeper(reactor, self._tree, self._advertiser, self._leaves)
         self._seen = SeenRequests()
         self._running: dict[RunningFanOut, None] = {}
         self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
@@ -115,10 +119,12 @@ class GroupService(Service):
         self._leaves.start()
         self._advertiser.start()
         self._replanner.start()
+        self._sweeper.start()
 
     def stopService(self) -> None:
         """End what is under way: callers get what came so far."""
         super().stopService()
+        self._sweeper.stop()
         self._replanner.stop()
         for running in list(self._running):
             running.stop()
@@ -291,6 +297,8 @@ class GroupService(Service):
     def _ended(self, result: GroupResults | Failure, running: RunningFanOut, started: float) -> GroupResults | Failure:
         self._running.pop(running, None)
         self._latency.observe(self._reactor.seconds() - started)
+        if isinstance(result, GroupResults):
+            self._advertiser.members_are_deaf(self._deaf.heard(result, self._reactor.seconds()))
         return result
 
     def _answer(self, results: GroupResults, request: Request) -> Response:

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from m2mapp.formats.documents import RESULTS_CBOR, content_value, dump_cbor
+from m2mapp.formats.documents import LINK_FORMAT, RESULTS_CBOR, content_value, dump_cbor
+from m2mapp.member.listing import listing
 from m2mapp.member.mc_group import MC_GROUP, MC_GROUPS, Local, McGroup, mapped, mc_group_of
 from m2mapp.model.errors import Fault, InternalError, Overloaded, PeerFailed, TooLarge
 from m2mapp.model.interfaces import ICommit, IHandle, IMembership, IRequester
@@ -94,6 +95,8 @@ class MemberService(Service):
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """A request at `/mcGroups` or below. An address is joined before the write is committed and confirmed."""
+        if request.method is Method.GET and request.path == MC_GROUPS and request.accept[:1] != (LINK_FORMAT,):
+            return listing(self._tree, request)
         decision = self._rules.decide(request)
         if isinstance(decision, Response):
             return decision

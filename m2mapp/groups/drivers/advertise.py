@@ -145,6 +145,10 @@ class Advertiser:
             if device is not None:
                 self.device_is_back(device)
 
+    def is_registered(self, uri: str) -> bool:
+        """Whether the device of a member is registered here."""
+        return self._device_of(uri) is not None
+
     # Following the tree.
 
     def _on_change(self, change: Change) -> None:

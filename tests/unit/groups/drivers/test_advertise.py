@@ -260,7 +260,7 @@ class LeaveTests(GroupCase):
         self.assertEqual((joins(groups), groups.built.tree.children(("leaves",))), (["joined", "joined"], []))
 
     def test_a_leave_that_comes_again_before_the_first_is_crossed_out(self) -> None:
-        """A member that left, came back and goes again is told again: what was confirmed for the first leave does not count for the second."""
+        """A member that left, came back and goes again is told again: a confirmation of the first leave does not count for the second."""
         groups = self.build_joined(3)
         gone, back = (("uri", uri_at(1)),), {"members": [uri_at(1)]}
         groups.send(Method.DELETE, "/groups/g/members", query=gone)
