@@ -10,7 +10,7 @@ from collections import OrderedDict
 from m2mapp.groups.results import GroupResults
 
 DEAF_AFTER = 3
-"""So many repairs in succession. With one packet in five lost each way, one member in twenty is taken for deaf wrongly: that costs a question."""
+"""So many repairs in succession. With one packet in five lost each way that happens by chance to one in twenty: it costs a question."""
 AGAIN_S = 600.0
 """A member is suspected at most once in so many seconds: the network between may be what does not carry the group."""
 MOST_KEPT = 20_000

@@ -15,10 +15,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from m2mapp.formats.documents import choose
+from m2mapp.formats.documents import choose, parse_rfc3339, rfc3339
 from m2mapp.groups import edit
 from m2mapp.groups.deafness import Deafness
 from m2mapp.groups.drivers.advertise import Advertiser, Teller
+from m2mapp.groups.drivers.ending import Ender
 from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.drivers.leaving import LeaveBook
@@ -43,10 +44,11 @@ from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.groups.leaves import LEAVE, LEAVES
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.pool import Network
+from m2mapp.groups.query import Followers
 from m2mapp.groups.reach import Reaches
 from m2mapp.groups.results import OFFERED, GroupResults
 from m2mapp.groups.seen import SeenRequests
-from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, NotSupported, Overloaded
+from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, Malformed, MethodNotAllowed, NotSupported, Overloaded
 from m2mapp.model.identifiers import Path, new_request_id, path_text
 from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IRequester
 from m2mapp.model.messages import Method, Request, Response
@@ -55,7 +57,7 @@ from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.representation import document_response
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
-from m2mapp.tree.unit import Append, Change, Unit
+from m2mapp.tree.unit import Append, Change, Resource, Unit, Write
 
 MAX_UNDER_WAY = 64
 """So many group requests may be under way at once."""
@@ -101,6 +103,8 @@ class GroupService(Service):
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
         self._deaf = Deafness()
         self._sweeper = Sweeper(reactor, self._tree, self._advertiser, self._leaves)
+        self._followers = Followers(self._tree)
+        self._ender = Ender(reactor, node.clock, self._tree, self._end)
         self._seen = SeenRequests()
         self._running: dict[RunningFanOut, None] = {}
         self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
@@ -120,10 +124,14 @@ class GroupService(Service):
         self._advertiser.start()
         self._replanner.start()
         self._sweeper.start()
+        self._ender.start()
+        for group in self._tree.children(GROUPS):
+            self._follow(group.path[-1], group)
 
     def stopService(self) -> None:
         """End what is under way: callers get what came so far."""
         super().stopService()
+        self._ender.stop()
         self._sweeper.stop()
         self._replanner.stop()
         for running in list(self._running):
@@ -177,7 +185,9 @@ class GroupService(Service):
         """Decide and commit, when the edits of this group that came before are done."""
 
         def act(taking: Taking) -> Deferred[Response]:
-            answered = execute(self._node.committer, decide(taking))
+            decision = decide(taking)
+            self._check_end(decision)
+            answered = execute(self._node.committer, decision)
             return answered if isinstance(answered, Deferred) else succeed(answered)
 
         return self._in_turn(name, act)
@@ -186,10 +196,30 @@ class GroupService(Service):
         """Plan the sets of a group for its members' devices as they are now."""
 
         def act(taking: Taking) -> Deferred[None]:
-            unit = edit.planned_again(self._around, name, taking)
+            unit = edit.planned_again(self._around, name, taking, self._followers.members(name))
             return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
 
         return self._in_turn(name, act)
+
+    def _end(self, name: str) -> Deferred[None]:
+        """End a temporary group whose time has come."""
+
+        def act(_: Taking) -> Deferred[None]:
+            unit = edit.ended(self._around, name, self._node.clock.now_ms())
+            return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
+
+        return self._in_turn(name, act)
+
+    def _check_end(self, decision: Decision) -> None:
+        """A group is not made that is over already. Raises `Malformed`."""
+        for change in decision.unit.changes:
+            expires = change.attributes.get("expires") if isinstance(change, Write) and change.type == GROUP else None
+            if expires is not None and parse_rfc3339(expires, "expires") <= self._node.clock.now_ms():
+                raise Malformed("expires", expires, f"a time to come; it is {rfc3339(self._node.clock.now_ms())}")
+
+    def _follow(self, name: str, after: Resource | None) -> None:
+        if self._followers.group_changed(name, after):
+            self._replanner.plan_soon((name,))
 
     def _in_turn(self, name: str, act: Callable[[Taking], Deferred[_Done]]) -> Deferred[_Done]:
         """Act on a group when its turn comes; the addresses that were taken for what is not done are given back."""
@@ -223,6 +253,8 @@ class GroupService(Service):
         either = after or before
         if either is not None and either.type == GROUP:
             self._members.changed(before, after)
+            if self.running:
+                self._follow(either.path[-1], after)
         elif either is not None and either.type == FANOUT_SET:
             self._reaches.void(either.path[1])
             if after is not None:
@@ -246,6 +278,8 @@ class GroupService(Service):
         if len(devices) < 2 or devices[0] != devices[1]:  # noqa: PLR2004 - before and after
             for name in self._members.groups_at(host for device in devices for host in hosts_of(device)):
                 self._reaches.void(name)
+        if self.running and devices:
+            self._replanner.plan_soon(self._followers.registration_changed(change.path[-1], change.after))
 
     # Fan-out.
 
@@ -266,6 +300,9 @@ class GroupService(Service):
             deadline = min(deadline, request.deadline)
         if deadline <= now:
             raise DeadlinePassed("no time is left for the group's members")
+        if not self._reaches.of(group).size:
+            # A dynamic group that nobody is in at the moment: there is nobody to wait for.
+            return succeed(self._answer(GroupResults(group, request_id, request.trace, {}, (), 0, 0, 0.0), request))
         machine = self._machine(request, group, now, deadline)
         running = RunningFanOut(
             self._reactor,

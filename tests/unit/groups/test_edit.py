@@ -105,12 +105,26 @@ class CreateTests(EditCase):
             ({"name": "..", "members": [uri_at(1)]}, "name"),
             ({"name": "a/b", "members": [uri_at(1)]}, "name"),
             ([uri_at(1)], "body"),
+            ({"name": "g", "type": "loose", "members": [uri_at(1)]}, "type"),
+            ({"name": "g", "query": "rt=t", "members": [uri_at(1)]}, "query"),
+            ({"name": "g", "expires": "2100-01-01T00:00:00Z", "members": [uri_at(1)]}, "expires"),
+            ({"name": "g", "type": "dynamic"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": ""}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=%ff"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t&count=10"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "&".join(["rt=t"] * 17)}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t", "members": [uri_at(1)]}, "members"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t", "expires": "2100-01-01T00:00:00Z"}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)]}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)], "expires": "soon"}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)], "expires": "2001-01-01T00:00:00Z"}, "expires"),
+            ({"name": "g", "type": "temporary", "expires": "2100-01-01T00:00:00Z"}, "members"),
         ):
             self.assertEqual(self.refused(groups.send(Method.POST, "/groups", document), Malformed).extensions()["field"], field, document)
         self.refused(groups.send(Method.POST, "/groups", b"{", content_type="application/json"), Malformed)
         self.refused(groups.send(Method.POST, "/groups", b"x", content_type="text/plain"), UnsupportedMediaType)
         self.refused(groups.send(Method.POST, "/groups", {"name": "n" * 256, "members": [uri_at(1)]}), TooLarge)
-        self.refused(groups.make([uri_at(1)], type="dynamic"), NotSupported)
         self.assertEqual((len(groups.built.tree), groups.built.committer.units[before:]), (before, []))
 
     def test_a_group_in_a_group(self) -> None:
