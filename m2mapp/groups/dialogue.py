@@ -178,11 +178,15 @@ def _media_type(uri: Uri) -> str:
 
 
 def _uri(device: Device, *name: str) -> str:
-    """Where the device takes advertisements: a path on it, or a URI of its own (by HTTP, as a rule)."""
-    if "://" in device.mc_groups:
-        base = parse_uri(device.mc_groups)
-        return Uri(base.scheme, base.host, base.port, (*base.path, *name)).text()
-    return Uri(device.scheme, device.addresses[0], device.port, (*_segments(device.mc_groups), *name)).text()
+    """Where the device takes advertisements: a path on it, or a URI of its own (by HTTP, as a rule).
+
+    It is told at the address that it registered, whatever name it gives itself: what is sent by name to another node may bear a token.
+    """
+    scheme, port, path = device.scheme, device.port, _segments(device.mc_groups)
+    if not device.mc_groups.startswith("/"):
+        own = parse_uri(device.mc_groups)
+        scheme, port, path = own.scheme, own.port, own.path
+    return Uri(scheme, device.addresses[0], port, (*path, *name)).text()
 
 
 def _segments(path: str) -> tuple[str, ...]:

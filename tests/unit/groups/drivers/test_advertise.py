@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+from m2mapp.formats.documents import CBOR, dump_cbor, rfc3339
 from m2mapp.groups.advertisement import FAILED_AFTER
 from m2mapp.groups.drivers.advertise import AT_ONCE
+from m2mapp.groups.drivers.sweep import EVERY_S, GIVE_UP_S, ROUND
 from m2mapp.groups.group import Join
 from m2mapp.groups.leaves import leave_of
 from m2mapp.groups.service import GroupService
 from m2mapp.model.errors import DeadlinePassed, PeerFailed
 from m2mapp.model.messages import Answer, Method
 from m2mapp.model.metrics import Metrics
-from m2mapp.tree.unit import Write
+from m2mapp.tree.unit import Remove, Unit, Write
+from tests.unit.fakes import START_MS
 from tests.unit.groups.parts import FIRST_ADDRESS, SECOND_ADDRESS, GroupCase, Groups, told_document, uri_at
 
 NAME = "g1.example.org-g-1"
@@ -332,3 +338,101 @@ class StopTests(GroupCase):
         self.assertEqual(groups.sets()[0].joins[uri_at(1)], Join.PENDING)
         groups.send(Method.DELETE, "/groups/g")
         self.assertEqual(groups.sets(), [])
+
+
+class ShownTests(GroupCase):
+    def shown_set(self, groups: Groups) -> dict[str, Any]:
+        """The first set as it is shown."""
+        found = json.loads(self.successResultOf(groups.send(Method.GET, "/groups/g/fanoutSets/1")).payload)
+        assert isinstance(found, dict)
+        return found
+
+    def test_why_a_join_failed(self) -> None:
+        """A set shows whose join failed, why, and when it is tried next; not any more when it is joined. It does not count for the ETag."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        tags = {self.successResultOf(groups.send(Method.GET, "/groups/g")).etag}
+        groups.requester.answer(0, Answer("5.03", b"no memory"))
+        groups.requester.answer(1, PeerFailed("away"))
+        shown = self.shown_set(groups)["failures"]
+        self.assertEqual(shown[uri_at(1)], {"why": "answered 5.03: no memory", "next": rfc3339(START_MS + 1000)})
+        self.assertEqual(shown[uri_at(2)]["why"], "no answer")
+        tags.add(self.successResultOf(groups.send(Method.GET, "/groups/g")).etag)
+        self.assertEqual(len(tags), 1)
+        groups.clock.advance(1.0)
+        groups.join_all()
+        self.assertEqual((joins(groups), "failures" in self.shown_set(groups)), (["joined", "joined"], False))
+
+
+class HeldTests(GroupCase):
+    def shows(self, groups: Groups, **kept: dict[str, object]) -> None:
+        """Every device shows these mcGroups from now on."""
+        children = [{"name": name, **document} for name, document in kept.items()]
+        groups.requester.shows = lambda _: Answer("2.05", dump_cbor({"children": children}), CBOR)
+
+    def test_told_only_what_it_does_not_hold(self) -> None:
+        """A device that registers and shows that it holds the group as it shall is told nothing, and is joined."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        for place in groups.requester.waiting:
+            groups.requester.answer(place, PeerFailed("away"))
+        document = {"mcAddress": FIRST_ADDRESS, "fanoutURI": "/t", "memberList": ["/t"], "leisure": groups.sets()[0].leisure_s}
+        self.shows(groups, **{NAME: document})
+        groups.register(1)
+        groups.clock.advance(0.5)
+        self.assertEqual((joins(groups), len(groups.requester.sent)), (["joined", "pending"], 2))
+        groups.clock.advance(0.5)
+        self.assertEqual(groups.told()[2:], [join(2)])
+        self.shows(groups, **{NAME: {**document, "memberList": ["/other"]}})
+        groups.register(1)
+        self.assertEqual(groups.told()[3:], [join(1)])
+
+    def test_proven_stays_proven(self) -> None:
+        """That a device holds what it shall is no news of one that has shown more."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.service._book.note(("g", "1", FIRST_ADDRESS), [uri_at(1)], Join.PROVEN)
+        groups.clock.advance(1.0)
+        leisure = groups.sets()[0].leisure_s
+        self.shows(groups, **{NAME: {"mcAddress": FIRST_ADDRESS, "fanoutURI": "/t", "memberList": ["/t"], "leisure": leisure}})
+        groups.register(1)
+        groups.clock.advance(1.0)
+        self.assertEqual(joins(groups), ["proven", "joined"])
+
+    def test_once_a_day(self) -> None:
+        """Every device that takes multicast is asked what it holds once a day, and no other."""
+        groups = self.build(3)
+        groups.register(4, multicastEnabled=False)
+        groups.register(5, fixedGroups=["ff05::77"])
+        groups.requester.checked.clear()
+        groups.clock.pump([EVERY_S] * ROUND)
+        expected = [f"coap://[fd00::d{number}]/mcGroups?limit=1000" for number in (1, 2, 3)]
+        self.assertEqual(sorted(set(groups.requester.checked)), expected)
+        self.assertLess(len(groups.requester.checked), 3 * ROUND)
+
+    def test_gone_for_good(self) -> None:
+        """What a device owes that has not been registered for a week is forgotten; one that is registered is not given up."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.deregister(2)
+        groups.requester._reply = lambda _: PeerFailed("away")
+        groups.send(Method.DELETE, "/groups/g")
+        [record] = groups.built.tree.children(("leaves",))
+        groups.clock.pump([EVERY_S] * int(GIVE_UP_S / EVERY_S))
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1), uri_at(2)])
+        groups.clock.pump([EVERY_S] * 2)
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1)])
+
+    def test_given_up_by_hand(self) -> None:
+        """Who deletes the record says that the devices are not to be told any more."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.requester._reply = lambda _: PeerFailed("away")
+        groups.send(Method.DELETE, "/groups/g")
+        groups.built.committer.commit(Unit((Remove(groups.built.tree.children(("leaves",))[0].path),)))
+        sent = len(groups.requester.sent)
+        groups.clock.pump([100.0] * 10)
+        self.assertEqual(len(groups.requester.sent), sent)
