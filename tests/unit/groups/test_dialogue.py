@@ -37,6 +37,11 @@ def hold(dialogue: Generator[Outgoing, Answer | None, T], device: AnswerTo) -> t
         return sent, end.value
 
 
+def always(answer: Answer | None) -> AnswerTo:
+    """A device that says the same whatever it is asked."""
+    return lambda _: answer
+
+
 class Rfc7390Device:
     """The interface of RFC 7390, section 2.6, at /coap-group. `takes` are the methods that it takes on the whole."""
 
@@ -91,7 +96,7 @@ class NamedTests(SynchronousTestCase):
         self.assertEqual(hold(join(OURS, PLACE, DOCUMENT), lambda _: Answer("2.01")), (["PUT /mcGroups/g1-grp-1"], Answer("2.01")))
         self.assertEqual(hold(leave(OURS, PLACE), lambda _: Answer("2.02")), (["DELETE /mcGroups/g1-grp-1"], Answer("2.02")))
         for answer in (None, Answer("5.03")):
-            self.assertEqual(hold(join(OURS, PLACE, DOCUMENT), lambda _, said=answer: said)[1], answer)
+            self.assertEqual(hold(join(OURS, PLACE, DOCUMENT), always(answer))[1], answer)
 
     def test_by_the_devices_name(self) -> None:
         """A device that takes no PUT gets a POST, once; what it named is found again by what it shows, changed and left."""
@@ -169,10 +174,10 @@ class Rfc7390Tests(SynchronousTestCase):
     def test_a_device_that_does_not_speak_it(self) -> None:
         """What is not understood is not taken for an empty list."""
         for answer in (Answer("4.04"), None, Answer("2.05", b"[1]", COAP_GROUP_JSON), Answer("2.05", b"{}", "text/plain")):
-            sent, found = hold(join(GROUP_DEVICE, PLACE, DOCUMENT), lambda _, said=answer: said)
+            sent, found = hold(join(GROUP_DEVICE, PLACE, DOCUMENT), always(answer))
             self.assertEqual(sent, ["GET /coap-group"])
             self.assertTrue(found is None or not found.ok)
-            self.assertTrue((left := hold(leave(GROUP_DEVICE, PLACE), lambda _, said=answer: said)[1]) is None or not left.ok)
+            self.assertTrue((left := hold(leave(GROUP_DEVICE, PLACE), always(answer))[1]) is None or not left.ok)
 
 
 class CheckTests(SynchronousTestCase):
@@ -192,7 +197,7 @@ class CheckTests(SynchronousTestCase):
             device.kept = {"g1-grp-1": {**DOCUMENT, part: value}}
             self.assertEqual(self.compare(OURS, device)[1], frozenset())
         for said in (None, Answer("4.05"), Answer("2.05", b"x", CBOR), Answer("2.05", dump_cbor({"children": 1}), CBOR)):
-            self.assertIsNone(self.compare(OURS, lambda _, answer=said: answer)[1])
+            self.assertIsNone(self.compare(OURS, always(said))[1])
 
     def test_what_is_left_over(self) -> None:
         """What is ours and neither wanted nor owed is left; what is owed is told by itself; others' groups are not touched."""

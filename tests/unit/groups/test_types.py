@@ -24,7 +24,7 @@ class TypesCase(GroupCase):
         assert isinstance(found, dict)
         return found
 
-    def patch(self, groups: Groups, document: dict[str, object]) -> None:
+    def patched(self, groups: Groups, document: dict[str, object]) -> None:
         """A merge patch of the group, which is taken."""
         payload = json.dumps(document).encode()
         self.successResultOf(groups.send(Method.PATCH, "/groups/g", None, payload=payload, content_type=MERGE_PATCH))
@@ -118,17 +118,17 @@ class DynamicTests(TypesCase):
     def test_changed(self) -> None:
         """The query can be changed; a static group becomes dynamic, leaving its addresses, and static again with the members it has."""
         groups = self.build_dynamic()
-        self.patch(groups, {"query": "rt=lamp"})
+        self.patched(groups, {"query": "rt=lamp"})
         self.assertEqual(self.read(groups)["members"], [uri_at(3, "/lamp")])
-        self.patch(groups, {"query": "rt=temperature"})
-        self.patch(groups, {"type": "static", "query": None})
+        self.patched(groups, {"query": "rt=temperature"})
+        self.patched(groups, {"type": "static", "query": None})
         self.assertEqual([one.members for one in groups.sets()], [(uri_at(1), uri_at(2))])
         groups.join_all()
         groups.register(4, links=[TEMPERATURE])
         self.soon(groups)
         self.assertEqual(self.read(groups)["members"], [uri_at(1), uri_at(2)])
         groups.requester.sent.clear()
-        self.patch(groups, {"type": "dynamic", "query": "rt=temperature"})
+        self.patched(groups, {"type": "dynamic", "query": "rt=temperature"})
         self.assertEqual(
             sorted(told.partition("/mcGroups")[0] for told in groups.told()), ["DELETE coap://[fd00::d1]", "DELETE coap://[fd00::d2]"]
         )
@@ -208,16 +208,16 @@ class TemporaryTests(TypesCase):
     def test_changed(self) -> None:
         """The time can be moved; a static group that becomes temporary leaves its addresses; one that becomes static does not end."""
         groups = self.build_temporary(100.0)
-        self.patch(groups, {"expires": rfc3339(groups.built.clock.now_ms() + 500_000)})
+        self.patched(groups, {"expires": rfc3339(groups.built.clock.now_ms() + 500_000)})
         self.advance(groups, 200.0)
         self.assertTrue(self.is_there(groups))
-        self.patch(groups, {"type": "static", "expires": None})
+        self.patched(groups, {"type": "static", "expires": None})
         groups.join_all()
         groups.requester.sent.clear()
-        self.patch(groups, {"type": "temporary", "expires": rfc3339(groups.built.clock.now_ms() + 10_000)})
+        self.patched(groups, {"type": "temporary", "expires": rfc3339(groups.built.clock.now_ms() + 10_000)})
         self.assertEqual([told.partition(" ")[0] for told in groups.told()], ["DELETE", "DELETE"])
         for place in groups.requester.waiting:
             groups.requester.answer(place, Answer("2.02"))
-        self.patch(groups, {"type": "static", "expires": None})
+        self.patched(groups, {"type": "static", "expires": None})
         self.advance(groups, 600.0)
         self.assertTrue(self.is_there(groups))
