@@ -172,6 +172,7 @@ _SHAPE = Shape(
         "query": Field(_query, None),
         "expires": Field(_expires, None),
         "leisure": Field(number(0.0, 3600.0), None),
+        "advertise": Field(choice("unicast", "multicast", "broadcast"), None),
     }
 )
 _READ_ONLY = ("uri", "state", "fanoutSets", "leftOut", "created", "modified")

@@ -8,21 +8,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from m2mapp.formats.uris import parse_uri
-from m2mapp.groups.group import Join, multicast_address, raw_joins
+from m2mapp.groups.advertisement import mc_group, mc_group_name
+from m2mapp.groups.dialogue import Place
+from m2mapp.groups.group import GROUPS, SETS, Join, multicast_address, raw_joins
 from m2mapp.groups.index import hosts_of
-from m2mapp.groups.leaves import Leave, SetKey, leave_of
+from m2mapp.groups.leaves import Leave, SetKey, leave_of, leave_path
+from m2mapp.model.identifiers import Path
 from m2mapp.tree.registrations import Device, Registrations
-from m2mapp.tree.unit import Resource
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import Document, Resource
 
 _TO_TELL = frozenset({Join.PENDING.value, Join.FAILED.value})
 """Members in these states are told when the program starts. Later it is only a plan that makes one pending."""
 
 
-class Memberships:
-    """The members of each multicast set, and the leaves that are owed. A change costs a comparison for each member that is as before."""
+Slot = tuple[str, str]
+"""The names of a group and of a set, whatever the set's address: what has one name on the device is told in one sequence."""
 
-    def __init__(self, registrations: Registrations) -> None:
-        self._registrations = registrations
+
+class Memberships:
+    """The members of each multicast set, and the leaves that are owed. A change costs a comparison for each member that is as before.
+
+    `tree` has the sets and the leaves as they are; `node_name` is what the names of the `mcGroup`s begin with.
+    """
+
+    def __init__(self, tree: Tree, registrations: Registrations, node_name: str) -> None:
+        self._tree, self._registrations, self._node_name = tree, registrations, node_name
         self._members_at: dict[str, dict[SetKey, dict[str, None]]] = {}
         self._owed_at: dict[str, dict[SetKey, dict[str, int]]] = {}
 
@@ -85,6 +96,24 @@ class Memberships:
                     found.setdefault(key, {}).update(mine)
         return found
 
+    def told(self, device: Device, slot: Slot) -> tuple[SetKey, Document | None]:
+        """The set as it is now, and the `mcGroup` that a device has to hold of it; None: it has to hold none."""
+        resource = self._tree.find((*GROUPS, slot[0], SETS, slot[1]))
+        address = multicast_address(resource) if resource is not None else None
+        key = (*slot, address or "")
+        uris = self.members(device, key)
+        return key, mc_group(resource, uris) if resource is not None and uris else None
+
+    def place(self, key: SetKey) -> Place:
+        """The set as devices know it: from the set itself, or, where that is gone, from what is owed."""
+        found = self._tree.find(set_path(key))
+        if found is None or multicast_address(found) != key[2]:
+            found = self._tree.find(leave_path(key))
+        document: Document = found.attributes if found is not None else {}
+        port = document.get("port")
+        name = mc_group_name(self._node_name, key[0], key[1])
+        return Place(name, key[2], port if isinstance(port, int) else 0, str(document.get("fanoutURI", "")))
+
     def all_owed(self) -> Iterable[tuple[SetKey, str, int]]:
         """Every leave that is owed: the set, the member, the number."""
         for sets in self._owed_at.values():
@@ -110,6 +139,11 @@ class Memberships:
     def _settle(self, leave: Leave, uris: Iterable[str]) -> None:
         for uri in uris:
             _drop(self._owed_at, leave.key, uri)
+
+
+def set_path(key: SetKey) -> Path:
+    """Where a set stands, if it is there."""
+    return (*GROUPS, key[0], SETS, key[1])
 
 
 def _joins(resource: Resource | None) -> tuple[SetKey | None, Mapping[str, object]]:

@@ -19,6 +19,7 @@ from m2mapp.formats.documents import choose, parse_rfc3339, rfc3339
 from m2mapp.groups import edit
 from m2mapp.groups.deafness import Deafness
 from m2mapp.groups.drivers.advertise import Advertiser, Teller
+from m2mapp.groups.drivers.announce import Announcer
 from m2mapp.groups.drivers.ending import Ender
 from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.drivers.joins import JoinBook
@@ -94,7 +95,8 @@ class GroupService(Service):
         self._reactor, self._node, self._around, self._tree = reactor, node, node.around, node.around.tree
         self._book = JoinBook(reactor, self._tree, node.committer)
         self._leaves = LeaveBook(reactor, self._tree, node.committer)
-        teller = Teller(node.name, self._is_of_pool, node.clock, node.random)
+        announcer = Announcer(reactor, node.group_sender, self._tree, self._around.settings)
+        teller = Teller(node.name, self._is_of_pool, node.clock, node.random, announcer)
         self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, (self._book, self._leaves), teller)
         self._turns = Turns()
         self._ledger = AddressLedger(node.pool)

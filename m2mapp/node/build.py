@@ -155,7 +155,7 @@ class _Builder:
         requester = self._requester(own, coap)
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
-        member = self._member(requester, coap) if settings.member and coap is not None else None
+        member = self._member(requester, coap, own) if settings.member and coap is not None else None
         page = self._describe()
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
@@ -237,9 +237,9 @@ class _Builder:
         registry.groups_of = groups.groups_of
         self._routes[GROUPS] = groups
 
-    def _member(self, requester: Requester, coap: CoapService) -> Callable[[Request], Answered]:
+    def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)
-        member.connect(self._door.handle_unicast, requester)
+        member.connect(self._door.handle_unicast, requester, own)
         self._routes[MC_GROUPS] = member
         return member.handle_multicast
 

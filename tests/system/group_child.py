@@ -56,7 +56,7 @@ class Memberships:
         )
 
 
-class _CoapGroup(aiocoap.resource.Resource):
+class _CoapGroup(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap is not typed
     """All memberships."""
 
     def __init__(self, memberships: Memberships) -> None:
@@ -73,7 +73,7 @@ class _CoapGroup(aiocoap.resource.Resource):
         return aiocoap.Message(code=aiocoap.CREATED, location_path=("coap-group", index))
 
 
-class _Membership(aiocoap.resource.Resource, aiocoap.resource.PathCapable):
+class _Membership(aiocoap.resource.Resource, aiocoap.resource.PathCapable):  # type: ignore[misc]  # as above
     """One of them, by its index."""
 
     def __init__(self, memberships: Memberships) -> None:
@@ -85,7 +85,7 @@ class _Membership(aiocoap.resource.Resource, aiocoap.resource.PathCapable):
         return aiocoap.Message(code=aiocoap.DELETED if gone else aiocoap.NOT_FOUND)
 
 
-class _Text(aiocoap.resource.Resource):
+class _Text(aiocoap.resource.Resource):  # type: ignore[misc]  # as above
     def __init__(self, memberships: Memberships | None) -> None:
         super().__init__()
         self._memberships = memberships

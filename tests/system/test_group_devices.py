@@ -52,7 +52,7 @@ class GroupDevicesTests(SynchronousTestCase):
             places = {_GP: _group_child(site, "coap-group", _GP), _WEB: _group_child(site, "http", _WEB)}
             site.ready()
             self.put_temperature(site, ours)
-            said = {
+            said: dict[Device, dict[str, object]] = {
                 _GP: {"links": [{"href": "/coap-group", "rt": "core.gp"}]},
                 _WEB: {"mcGroups": f"http://[{_WEB.address}]:{HTTP_PORT}/mcGroups"},
             }
@@ -61,7 +61,9 @@ class GroupDevicesTests(SynchronousTestCase):
                 gateway.put_document(f"/scls/{device.name}", {**device.registration, **said.get(device, {})})
             gateway.put_document("/groups/all", {"members": [device.uri("/temperature") for device in devices]})
             wait_until(lambda: self.is_ready(gateway), 60, "the joins")
-            [one] = gateway.get("/groups/all").json()["fanoutSets"]  # type: ignore[misc]
+            sets = gateway.get("/groups/all").json()["fanoutSets"]
+            assert isinstance(sets, list)
+            [one] = sets
             self.assertEqual(set(one["joins"].values()), {"joined"}, one)
             address = one["fanoutAddress"]
             joined = self.joined(site, *places)

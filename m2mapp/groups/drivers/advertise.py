@@ -20,16 +20,17 @@ from twisted.python.failure import Failure
 
 from m2mapp.formats.documents import rfc3339
 from m2mapp.formats.uris import parse_uri
-from m2mapp.groups.advertisement import SPREAD, Told, after_join, after_leave, mc_group, mc_group_name
+from m2mapp.groups.advertisement import SPREAD, Told, after_join, after_leave
+from m2mapp.groups.announcement import UNICAST, Addressee
 from m2mapp.groups.checking import check
 from m2mapp.groups.dialogue import Place, Said, say
+from m2mapp.groups.drivers.announce import Announcer
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.drivers.leaving import LeaveBook
 from m2mapp.groups.drivers.talk import talk
-from m2mapp.groups.group import FAILURES, FANOUT_SET, GROUPS, REACHED, SETS, Join, multicast_address, raw_joins
-from m2mapp.groups.leaves import LEAVE, LEAVES, SetKey, leave_path
-from m2mapp.groups.memberships import Memberships
-from m2mapp.model.identifiers import Path
+from m2mapp.groups.group import FAILURES, FANOUT_SET, GROUPS, REACHED, SETS, Join, raw_joins
+from m2mapp.groups.leaves import LEAVE, LEAVES, SetKey
+from m2mapp.groups.memberships import Memberships, Slot, set_path
 from m2mapp.model.interfaces import IClock, IRequester
 from m2mapp.model.messages import Answer, Outgoing
 from m2mapp.tree.registrations import Device, Registrations
@@ -46,10 +47,6 @@ Attempt = tuple[Generator[Outgoing, Answer | None, Any], Callable[[Any], None]]
 _log = Logger(namespace="m2mapp.groups.advertise")
 
 
-Slot = tuple[str, str]
-"""The names of a group and of a set, whatever the set's address: what has one name on the device is told in one sequence."""
-
-
 class Task(NamedTuple):
     """Whom to tell of which set; without one: compare what the device holds with what it shall hold."""
 
@@ -59,12 +56,16 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Teller:
-    """Who tells: the node's name, whether a multicast address is of its pool, its clock, and the chance that spreads the pauses."""
+    """Who tells: the node's name, whether a multicast address is of its pool, its clock, the chance that spreads the pauses.
+
+    `announcer` tells many at once.
+    """
 
     name: str
     has_address: Callable[[str], bool]
     clock: IClock
     random: Random
+    announcer: Announcer
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ class Advertiser:
         self._reactor, self._requester, self._tree = reactor, requester, tree
         self._joins, self._leaves = books
         self._registrations, self._teller = registrations, teller
-        self.memberships = Memberships(registrations)
+        self._announced: dict[Task, _News] = {}
+        self.memberships = Memberships(tree, registrations, teller.name)
         self._queue: deque[Task] = deque()
         self._attempts: dict[Task, int] = {}
         self._again: set[Task] = set()
@@ -128,6 +130,8 @@ class Advertiser:
         self._queue.clear()
         self._attempts.clear()
         self._again.clear()
+        self._announced.clear()
+        self._teller.announcer.stop()
         self.memberships.clear()
         for told in under_way.values():
             told.cancel()
@@ -164,10 +168,43 @@ class Advertiser:
 
     def _add_all(self, news: Iterable[tuple[SetKey, str]]) -> None:
         """Those whose device is not registered are told when it is."""
+        slots: dict[Slot, dict[str, Device]] = {}
         for key, uri in news:
             device = self._device_of(uri)
             if device is not None and not device.fixed_groups:
-                self._add(Task(device.name, key[:2]))
+                slots.setdefault(key[:2], {})[device.name] = device
+        for slot, devices in slots.items():
+            for name in devices if self._teller.announcer.mode(slot[0]) == UNICAST else self._announce(slot, devices):
+                self._add(Task(name, slot))
+
+    def _announce(self, slot: Slot, devices: dict[str, Device]) -> Iterable[str]:
+        """Tell many at once, those to join and those to leave; the names of those who have to be told one by one."""
+        parts: dict[tuple[SetKey, bool], list[Addressee]] = {}
+        alone = []
+        for device in devices.values():
+            news, document = self._news(Task(device.name, slot), slot, device)
+            if news.task in self._attempts or news.task in self._announced or (document is None and len(news.owed) != 1):
+                alone.append(device.name)
+                continue
+            key, uris = (news.key, news.uris) if document is not None else next((key, list(owed)) for key, owed in news.owed.items())
+            parts.setdefault((key, document is None), []).append(Addressee(device, tuple(uris), document))
+            self._announced[news.task] = news
+        for (key, _), addressees in parts.items():
+            for one in self._teller.announcer.announce(slot[0], self.memberships.place(key), addressees, partial(self._heard, slot)):
+                del self._announced[Task(one.device.name, slot)]
+                alone.append(one.device.name)
+        return alone
+
+    def _heard(self, slot: Slot, one: Addressee, confirmed: bool) -> None:
+        """A device has confirmed an advertisement to many, or it has to be told alone."""
+        news = self._announced.pop(Task(one.device.name, slot))
+        if confirmed:
+            self._attempts[news.task] = 1
+            self._said(news, Said(Answer("2.04"), frozenset(key[2] for key in news.owed)))
+        else:
+            self._again.discard(news.task)
+            self._add(news.task)
+            self._work()
 
     def _device_of(self, uri: str) -> Device | None:
         parsed = parse_uri(uri)
@@ -176,7 +213,7 @@ class Advertiser:
     # Telling.
 
     def _add(self, task: Task) -> None:
-        if task in self._under_way:
+        if task in self._under_way or task in self._announced:
             self._again.add(task)
             return
         pause = self._pauses.pop(task, None)
@@ -218,9 +255,8 @@ class Advertiser:
 
     def _say(self, task: Task, slot: Slot, device: Device) -> Attempt | None:
         """Tell a device to hold the set as it is now, and to hold it no longer as it was; None: there is nothing to say."""
-        key, document = self._wanted(device, slot)
-        owed = {one: members for one, members in self.memberships.owed(device).items() if one[:2] == slot}
-        news = _News(task, key, self.memberships.members(device, key) if document is not None else [], owed)
+        news, document = self._news(task, slot, device)
+        owed = news.owed
         if device.coap_group:
             # Several sets of a group may have one address: a device is in it for all of them.
             elsewhere = {one[2] for one in self.memberships.wanted(device)}
@@ -228,8 +264,15 @@ class Advertiser:
                 self._leaves.note(one, owed.pop(one))
         if document is None and not owed:
             return None
-        spoken = say(device, (self._place(key), document) if document is not None else None, [self._place(one) for one in owed])
+        place = self.memberships.place
+        spoken = say(device, (place(news.key), document) if document is not None else None, [place(one) for one in owed])
         return spoken, partial(self._said, news)
+
+    def _news(self, task: Task, slot: Slot, device: Device) -> tuple[_News, Document | None]:
+        """What there is to tell a device of a set, and what it has to hold of it; None: nothing."""
+        key, document = self.memberships.told(device, slot)
+        owed = {one: members for one, members in self.memberships.owed(device).items() if one[:2] == slot}
+        return _News(task, key, self.memberships.members(device, key) if document is not None else [], owed), document
 
     def _said(self, news: _News, said: Said) -> None:
         task, attempts = news.task, self._attempts.get(news.task)
@@ -250,17 +293,17 @@ class Advertiser:
     def _check(self, task: Task, device: Device) -> Attempt:
         wanted: dict[Place, Document] = {}
         for key in self.memberships.wanted(device):
-            _, document = self._wanted(device, key[:2])
+            _, document = self.memberships.told(device, key[:2])
             if document is not None:
-                wanted[self._place(key)] = document
-        owed = [self._place(key) for key in self.memberships.owed(device)]
+                wanted[self.memberships.place(key)] = document
+        owed = [self.memberships.place(key) for key in self.memberships.owed(device)]
         return check(device, wanted, owed, self._is_ours), partial(self._compared, task, device)
 
     def _compared(self, task: Task, device: Device, held: frozenset[Place] | None) -> None:
         if task not in self._attempts:
             return  # It was stopped meanwhile.
         for key in self.memberships.wanted(device):
-            if held is None or self._place(key) not in held:
+            if held is None or self.memberships.place(key) not in held:
                 self._add(Task(device.name, key[:2]))
             else:
                 self._holds(device, key)
@@ -270,7 +313,7 @@ class Advertiser:
 
     def _holds(self, device: Device, key: SetKey) -> None:
         """The device shows that it is in the group as it shall be: those of its members that were not known to be are."""
-        resource = self._tree.find(_set_path(key))
+        resource = self._tree.find(set_path(key))
         known = raw_joins(resource) if resource is not None else {}
         uris = [uri for uri in self.memberships.members(device, key) if known.get(uri) in _NOT_REACHED]
         if uris:
@@ -310,30 +353,12 @@ class Advertiser:
 
     # What is told of a set, and shown of it.
 
-    def _wanted(self, device: Device, slot: Slot) -> tuple[SetKey, Document | None]:
-        """The set as it is now, and what a device has to hold of it; None: nothing."""
-        resource = self._tree.find((*GROUPS, slot[0], SETS, slot[1]))
-        address = multicast_address(resource) if resource is not None else None
-        key = (*slot, address or "")
-        uris = self.memberships.members(device, key)
-        return key, mc_group(resource, uris) if resource is not None and uris else None
-
-    def _place(self, key: SetKey) -> Place:
-        """The set as devices know it: from the set itself, or, where that is gone, from what is owed."""
-        found = self._tree.find(_set_path(key))
-        if found is None or multicast_address(found) != key[2]:
-            found = self._tree.find(leave_path(key))
-        document: Document = found.attributes if found is not None else {}
-        port = document.get("port")
-        name = mc_group_name(self._teller.name, key[0], key[1])
-        return Place(name, key[2], port if isinstance(port, int) else 0, str(document.get("fanoutURI", "")))
-
     def _is_ours(self, name: str, address: str) -> bool:
         return self._teller.has_address(address) and (not name or name.startswith(f"{self._teller.name}-"))
 
     def _show(self, key: SetKey, uris: Iterable[str], told: Told, pause_s: float | None) -> None:
         """Say of a set, outside its ETag, whose join failed, why, and when it is tried next."""
-        path = _set_path(key)
+        path = set_path(key)
         if self._tree.find(path) is None:
             return
         volatile = self._tree.volatile(path)
@@ -347,10 +372,6 @@ class Advertiser:
             volatile[FAILURES] = failures
         else:
             volatile.pop(FAILURES, None)
-
-
-def _set_path(key: SetKey) -> Path:
-    return (*GROUPS, key[0], SETS, key[1])
 
 
 def _of_type(resource: Resource | None, kind: str) -> Resource | None:

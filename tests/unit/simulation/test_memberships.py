@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.formats.documents import RESOURCE_JSON, rfc3339
 from m2mapp.groups.group import sets_of
+from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import Conflict, DeadlinePassed, NoSuchResource
 from m2mapp.model.messages import Method
-from m2mapp.net.medium import Quality
+from m2mapp.net.medium import Event, Quality, What
 from tests.simulation import Simulation, seeded
 from tests.unit.simulation.world import Box, Site, build_site
 
@@ -201,13 +203,80 @@ class TypeTests(MembershipCase):
         site.stop()
 
 
+class ManyTests(MembershipCase):
+    @seeded(4)
+    def test_broadcast(self, simulation: Simulation) -> None:
+        """One datagram tells all, of a join and of the end; with one packet in four lost those who missed it are told alone."""
+        site = build_site(simulation, 6, GroupSettings(advertise="broadcast"))
+        site.run_until(lambda: site.gateway.node is not None and site.gateway.node.prepared)
+        site.run_until(lambda: len(site.registered()) == len(site.members))
+        site.run(5.0)
+        began = len(simulation.network.trace.events)
+        site.make_group()
+        sent = self.sent(site, began)
+        self.assertEqual([event.destination for event in sent], ["[ff02::fd]:5683"])
+        simulation.network.set_quality(Quality(loss=0.25))
+        site.gateway.ask(Method.DELETE, "/groups/temps")
+        self.check(site)
+        site.make_group()
+        self.check(site)
+        self.assertEqual({len(held(box)) for box in site.members}, {1})
+        site.stop()
+
+    @seeded(2)
+    def test_multicast(self, simulation: Simulation) -> None:
+        """Devices that joined a group with their `/mcGroups` are told of others by one datagram to its address."""
+        site = build_site(simulation, 4, GroupSettings(advertise="multicast", advertise_group="devices"))
+        site.run_until(lambda: site.gateway.node is not None and site.gateway.node.prepared)
+        site.run_until(lambda: len(site.registered()) == len(site.members))
+        site.gateway.ask(Method.POST, "/groups", {"name": "devices", "members": [f"coap://{box.name}/mcGroups" for box in site.members]})
+        site.run_until(lambda: site.gateway.read("/groups/devices")["state"] == "ready")
+        began = len(simulation.network.trace.events)
+        site.make_group()
+        [event] = self.sent(site, began)
+        self.assertTrue(event.destination.startswith("[ff35:"), event.destination)
+        self.assertEqual({len(held(box)) for box in site.members}, {2})
+        self.assertTrue(site.gateway.read(CONTENT)["complete"])
+        site.stop()
+
+    def sent(self, site: Site, began: int) -> list[Event]:
+        """What the gateway sent since then."""
+        events = list(site.simulation.network.trace.events)[began:]
+        return [event for event in events if event.what is What.SENT and event.node == site.gateway.name]
+
+
+class RightTests(MembershipCase):
+    @seeded(2)
+    def test_a_source_that_may_not(self, simulation: Simulation) -> None:
+        """Devices that take no advertisements of the gateway refuse them; it shows so, and asks them one by one."""
+        site = build_site(simulation, 3)
+        for box in site.members:
+            box.stop()
+            coap = box.settings.coap
+            assert coap is not None
+            box.settings = replace(box.settings, coap=replace(coap, access=replace(coap.access, advertise=())))
+            box.start()
+        site.run(5.0)
+        site.run_until(lambda: len(site.registered()) == len(site.members))
+        site.gateway.ask(Method.POST, "/groups", {"name": "temps", "members": site.uris()})
+        site.run(5.0)
+        shown = site.gateway.read("/groups/temps/fanoutSets/1")
+        failures, joins = shown["failures"], shown["joins"]
+        assert isinstance(failures, dict)
+        assert isinstance(joins, dict)
+        self.assertEqual((set(failures), set(joins.values())), (set(site.uris()), {"failed"}))
+        self.assertIn("answered 4.03: ", failures[site.uris()[0]]["why"])
+        self.assertTrue(site.gateway.read(CONTENT)["complete"])
+        site.stop()
+
+
 class ModelTests(MembershipCase):
     @seeded(6)
     def test_whatever_happens(self, simulation: Simulation) -> None:
         """Edits of three groups among loss, devices that stop, die or lose their memory, a gateway that dies: all is right in the end."""
         simulation.network.set_quality(Quality(loss=0.1, delay_s=(0.001, 0.02)))
-        site = build_site(simulation, 5)
         chance = simulation.scheduler.generator("what happens")
+        site = build_site(simulation, 5, GroupSettings(advertise=chance.choice(["unicast", "broadcast"])))
         site.run_until(lambda: site.gateway.node is not None and site.gateway.node.prepared)
         site.run_until(lambda: len(site.registered()) == len(site.members))
         for _ in range(25):
