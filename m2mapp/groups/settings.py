@@ -55,6 +55,10 @@ def read(table: Mapping[str, object], where: str) -> tuple[GroupSettings, list[M
     values, faults = _SHAPE.read(table, where)
     if faults:
         return GroupSettings(), faults
+    if values["advertise"] == "multicast" and not values["advertise_group"]:
+        return GroupSettings(), [
+            Malformed(f"{where}advertise_group", "", "the name of the group that devices joined beforehand (advertise)")
+        ]
     pool = values.pop("local_pool")
     networks = tuple(network for network in pool if isinstance(network, IPv4Network | IPv6Network)) if isinstance(pool, list) else ()
     return GroupSettings(local_pool=networks, **values), []  # type: ignore[arg-type]  # the shape has checked each value's type
