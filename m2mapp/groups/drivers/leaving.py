@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from m2mapp.groups.leaves import SetKey, leave_path, without
+from m2mapp.groups.leaves import SetKey, leave_of, leave_path, without
 from m2mapp.model.interfaces import ICommit
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Unit
@@ -63,9 +63,9 @@ class LeaveBook:
         for key, members in news.items():
             record = self._tree.expected(leave_path(key))
             change = without(record, members) if record is not None else None
-            if change is not None:
+            if record is not None and change is not None:
                 changes.append(change)
-                size += len(members)
+                size += len(leave_of(record).members)
         self._gather_s = GATHER_S + GATHER_LARGE_S * size
         if changes:
             done: Deferred[object] = self._committer.commit(Unit(tuple(changes)))
