@@ -7,11 +7,11 @@ beginning; of `rt`, `if`, `rel` and `ct` each word counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from m2mapp.formats.link_format import Link, matches
+from m2mapp.formats.link_format import holds
 from m2mapp.formats.uris import Uri, parse_query, parse_uri
 from m2mapp.groups.group import DYNAMIC, MAX_MEMBERS, members_of
 from m2mapp.model.errors import Fault
@@ -24,9 +24,12 @@ Query = tuple[tuple[str, str], ...]
 
 def members_at(query: Query, resource: Resource) -> tuple[str, ...]:
     """The URIs of the links in one registration that pass the query."""
-    endpoint = _endpoint(resource)
-    links = [link for link in _links(resource.attributes) if all(matches(link, (pair,)) or matches(endpoint, (pair,)) for pair in query)]
-    return tuple(dict.fromkeys(_uris(device_of(resource), links))) if links else ()
+    links = resource.attributes.get("links")
+    left = list(links) if isinstance(links, list | tuple) else []
+    for name, wanted in query:
+        if left and not holds(name, _said_by_endpoint(resource, name), wanted):
+            left = [link for link in left if holds(name, _texts(link.get(name)), wanted)]
+    return tuple(dict.fromkeys(_uris(device_of(resource), (str(link["href"]) for link in left)))) if left else ()
 
 
 def members_now(tree: Tree, query: str) -> list[str]:
@@ -97,34 +100,29 @@ def _enter(followed: _Followed, name: str, resource: Resource | None) -> bool:
     return uris != before
 
 
-def _links(document: Document) -> Iterator[Link]:
-    links = document.get("links")
-    for link in links if isinstance(links, list | tuple) else ():
-        yield Link(str(link["href"]), tuple(_pairs({name: value for name, value in link.items() if name != "href"})))
+def _said_by_endpoint(resource: Resource, name: str) -> Sequence[str]:
+    if name == "ep":
+        # A registration's name is `ep@d`, percent-encoded.
+        return (unquote(resource.path[-1].partition("@")[0]),)
+    if name == "host":
+        return _texts(resource.attributes.get("hosts"))
+    attributes = resource.attributes.get("attributes")
+    return _texts(attributes.get(name)) if isinstance(attributes, Mapping) else ()
 
 
-def _endpoint(resource: Resource) -> Link:
-    document, name = resource.attributes, resource.path[-1]
-    attributes = document.get("attributes")
-    hosts = document.get("hosts")
-    # A registration's name is `ep@d`, percent-encoded.
-    said = {"ep": unquote(name.partition("@")[0]), "host": hosts, **(attributes if isinstance(attributes, Mapping) else {})}
-    return Link(f"/rd/{name}", tuple(_pairs(said)))
+def _texts(value: object) -> Sequence[str]:
+    if value is None:
+        return ()
+    return [str(item) for item in value] if isinstance(value, list | tuple) else (str(value),)
 
 
-def _pairs(attributes: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for name, value in attributes.items():
-        for item in value if isinstance(value, list | tuple) else (value,):
-            yield name, str(item)
-
-
-def _uris(device: Device, links: Iterable[Link]) -> Iterator[str]:
+def _uris(device: Device, targets: Iterable[str]) -> Iterator[str]:
     """The links' targets as URIs, by the device's name where it has one. A target that can be no member is left out."""
     host = next(iter((*device.hosts, *device.addresses)), device.name)
     base = Uri(device.scheme, host, device.port, ()).text().rstrip("/")
-    for link in links:
-        separator = "" if link.target.startswith("/") else "/"
+    for target in targets:
+        separator = "" if target.startswith("/") else "/"
         try:
-            yield parse_uri(link.target if "://" in link.target else f"{base}{separator}{link.target}").text()
+            yield parse_uri(target if "://" in target else f"{base}{separator}{target}").text()
         except Fault:
             continue
