@@ -7,7 +7,7 @@ members are the devices' `/mcGroups`: they joined it beforehand like any other. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from m2mapp.formats.documents import dump_cbor
@@ -15,6 +15,7 @@ from m2mapp.formats.uris import DEFAULT_PORTS, parse_uri
 from m2mapp.groups.dialogue import Place
 from m2mapp.groups.group import REACHED, sets_of
 from m2mapp.groups.index import hosts_of
+from m2mapp.groups.plan import leisure_of
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.tree.registrations import Device
 from m2mapp.tree.tree import Tree
@@ -68,24 +69,32 @@ def channel(mode: str, joined: Mapping[str, Channel], device: Device) -> Channel
     return Channel(ALL_COAP_NODES[6 if ":" in device.addresses[0] else 4], device.port)
 
 
-def payloads(place: Place, addressees: Iterable[Addressee]) -> Iterator[tuple[bytes, list[Addressee]]]:
+def leisure_s(addressees: Sequence[Addressee]) -> float:
+    """Over how many seconds those who are named spread their answers: the group's leisure, or for a leave what their number asks for."""
+    document = addressees[0].document
+    given = document.get("leisure") if document is not None else None
+    return given if isinstance(given, float) else leisure_of(len(addressees))
+
+
+def payloads(place: Place, addressees: Sequence[Addressee]) -> Iterator[tuple[bytes, list[Addressee]]]:
     """The advertisements, each with those that it names: all of them join, or all leave."""
+    leisure = leisure_s(addressees)
     part: list[Addressee] = []
     whole = b""
     for one in addressees:
-        longer = _payload(place, [*part, one])
+        longer = _payload(place, [*part, one], leisure)
         if part and len(longer) > MOST_BYTES:
             yield whole, part
-            part, longer = [], _payload(place, [one])
+            part, longer = [], _payload(place, [one], leisure)
         part.append(one)
         whole = longer
     if part:
         yield whole, part
 
 
-def _payload(place: Place, addressees: list[Addressee]) -> bytes:
+def _payload(place: Place, addressees: list[Addressee], leisure: float) -> bytes:
     uris = [uri for one in addressees for uri in one.uris]
     document = addressees[0].document
     if document is None:
-        return dump_cbor({"name": place.name, "leave": uris})
+        return dump_cbor({"name": place.name, "leisure": leisure, "leave": uris})
     return dump_cbor({**{key: value for key, value in document.items() if key != "memberList"}, "name": place.name, "members": uris})

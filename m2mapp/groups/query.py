@@ -68,6 +68,10 @@ class Followers:
         """How many dynamic groups there are."""
         return len(self._followed)
 
+    def clear(self) -> None:
+        """Forget all: whoever follows the tree begins anew."""
+        self._followed.clear()
+
     def group_changed(self, name: str, after: Resource | None) -> bool:
         """A group is this now (None: it is gone). Whether its members are others than it says."""
         query = after.attributes.get("query") if after is not None and after.attributes.get("type") == DYNAMIC else None

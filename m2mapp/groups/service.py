@@ -127,6 +127,7 @@ class GroupService(Service):
         self._replanner.start()
         self._sweeper.start()
         self._ender.start()
+        self._followers.clear()
         for group in self._tree.children(GROUPS):
             self._follow(group.path[-1], group)
 

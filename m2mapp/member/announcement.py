@@ -2,7 +2,7 @@
 
     POST /mcGroups   to an address that devices joined beforehand, or to All CoAP Nodes
     {"name": "g1-grp7-1", "mcAddress": "ff35::1", "fanoutURI": "/t", "leisure": 0.1, "members": ["coap://d1.example.org/t", ...]}
-    {"name": "g1-grp7-1", "leave": ["coap://d1.example.org/t", ...]}
+    {"name": "g1-grp7-1", "leisure": 0.1, "leave": ["coap://d1.example.org/t", ...]}
 
 The members are named by their URIs: a device finds its own among them, makes of it the `mcGroup` of that name, and confirms by
 answering. One that is not named is silent.
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from m2mapp.formats.documents import load_document
-from m2mapp.formats.shapes import Field, Shape, Wrong, list_of
+from m2mapp.formats.shapes import Field, Shape, Wrong, list_of, number
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.model.errors import Fault, Malformed
 from m2mapp.model.identifiers import path_text
@@ -27,10 +27,11 @@ MAX_NAMED = 256
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What this node is told: the `mcGroup` of that name is to be this; None: it is to be left."""
+    """What this node is told: the `mcGroup` of that name is to be this; None: it is to be left. It answers within the leisure time."""
 
     name: str
     document: Document | None
+    leisure_s: float
 
 
 def announced(payload: bytes, content_type: str | None, is_own: Callable[[Uri], bool]) -> Announcement | None:
@@ -39,7 +40,7 @@ def announced(payload: bytes, content_type: str | None, is_own: Callable[[Uri], 
     The document of a join is as it stands: what an `mcGroup` may be is checked when it is written.
     """
     given = load_document(payload, content_type)
-    kept = _SHAPE.check({key: given[key] for key in ("name", "members", "leave") if key in given})
+    kept = _SHAPE.check({key: given[key] for key in ("name", "leisure", "members", "leave") if key in given})
     members, leave = kept["members"], kept["leave"]
     if (members is None) == (leave is None):
         raise Malformed("members", members, "given, or leave in its place: who is meant")
@@ -47,10 +48,12 @@ def announced(payload: bytes, content_type: str | None, is_own: Callable[[Uri], 
     mine = [uri for uri in (named if isinstance(named, list) else ()) if is_own(uri)]
     if not mine:
         return None
+    leisure = kept["leisure"]
+    leisure_s = leisure if isinstance(leisure, float) else 0.0
     if members is None:
-        return Announcement(str(kept["name"]), None)
+        return Announcement(str(kept["name"]), None, leisure_s)
     rest = {key: value for key, value in given.items() if key not in ("name", "members")}
-    return Announcement(str(kept["name"]), {**rest, "memberList": list(dict.fromkeys(path_text(uri.path) for uri in mine))})
+    return Announcement(str(kept["name"]), {**rest, "memberList": list(dict.fromkeys(path_text(uri.path) for uri in mine))}, leisure_s)
 
 
 def _name(value: object) -> str:
@@ -70,6 +73,7 @@ def _uri(value: object) -> Uri:
 _SHAPE = Shape(
     {
         "name": Field(_name),
+        "leisure": Field(number(0.0, 3600.0), 0.0),
         "members": Field(list_of(_uri, least=1, most=MAX_NAMED), None),
         "leave": Field(list_of(_uri, least=1, most=MAX_NAMED), None),
     }

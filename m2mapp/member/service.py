@@ -147,12 +147,9 @@ class MemberService(Service):
             return None
         path = (*MC_GROUPS, told.name)
         write = replace(request, method=Method.DELETE, path=path, payload=b"", content_type=None, multicast=None)
-        leisure_s = 0.0
         if told.document is not None:
             write = replace(write, method=Method.PUT, payload=dump_cbor(told.document), content_type=CBOR)
-            leisure = told.document.get("leisure")
-            leisure_s = float(leisure) if isinstance(leisure, int | float) else 0.0
-        return self._leisurely(write, Local(path_text(path), path), leisure_s)
+        return self._leisurely(write, Local(path_text(path), path), told.leisure_s)
 
     def _leisurely(self, request: Request, local: Local, leisure_s: float) -> Response | Deferred[Response]:
         """What one member answers, be it a fault, with the group's leisure time."""

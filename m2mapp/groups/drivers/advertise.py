@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from m2mapp.formats.documents import rfc3339
 from m2mapp.formats.uris import parse_uri
-from m2mapp.groups.advertisement import SPREAD, Told, after_join, after_leave
+from m2mapp.groups.advertisement import LONGEST_PAUSE_S, SPREAD, Told, after_join, after_leave
 from m2mapp.groups.announcement import UNICAST, Addressee
 from m2mapp.groups.checking import check
 from m2mapp.groups.dialogue import Place, Said, say
@@ -138,7 +138,11 @@ class Advertiser:
 
     def device_is_back(self, device: Device) -> None:
         """A device registered, or is suspected to have lost a group: it is asked what it holds, and told what it does not."""
-        if device.addresses and not device.fixed_groups and (device.multicast_enabled or self.memberships.owed(device)):
+        if device.fixed_groups:
+            # It cannot change its groups: there is nothing that it could be told to leave.
+            for key, members in self.memberships.owed(device).items():
+                self._leaves.note(key, members)
+        elif device.addresses and (device.multicast_enabled or self.memberships.owed(device)):
             self._add(Task(device.name))
             self._work()
 
@@ -249,7 +253,6 @@ class Advertiser:
         talking = talk(self._requester, dialogue)
         self._under_way[task] = talking
         talking.addCallback(then).addErrback(self._failed, task)
-        talking.addErrback(lambda failure: _log.failure("telling {device}", failure, device=task.device))
 
     # One attempt: what is told, and what comes of it.
 
@@ -340,11 +343,11 @@ class Advertiser:
         return pause_s
 
     def _failed(self, failure: Failure, task: Task) -> None:
-        """A mistake of this program, or the end of it."""
+        """The end of this program, or a mistake of it, which does not keep the others from being told."""
         if failure.check(CancelledError) is None:
-            self._under_way.pop(task, None)
-            self._attempts.pop(task, None)
-            failure.raiseException()
+            _log.failure("telling {device}", failure, device=task.device)
+            if task in self._attempts:
+                self._ended(task, LONGEST_PAUSE_S)
 
     def _pause_over(self, task: Task) -> None:
         del self._pauses[task]

@@ -10,10 +10,9 @@ from twisted.logger import Logger
 
 from m2mapp.formats.documents import CBOR
 from m2mapp.formats.uris import address_key
-from m2mapp.groups.announcement import MC_GROUPS, UNICAST, Addressee, Channel, channel, listeners, payloads
+from m2mapp.groups.announcement import MC_GROUPS, UNICAST, Addressee, Channel, channel, leisure_s, listeners, payloads
 from m2mapp.groups.dialogue import Place
 from m2mapp.groups.group import GROUPS
-from m2mapp.groups.plan import leisure_of
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IGathering, IGroupSender
@@ -64,13 +63,13 @@ class Announcer:
             heard_at = channel(mode, joined, one.device)
             (alone if heard_at is None else by_channel.setdefault(heard_at, [])).append(one)
         for to, named in by_channel.items():
+            waits_s = leisure_s(named) + GRACE_S
             for payload, part in payloads(place, named):
-                if len(part) < FEWEST or not self._send(to, payload, part, heard):
+                if len(part) < FEWEST or not self._send(to, payload, waits_s, part, heard):
                     alone += part
         return alone
 
-    def _send(self, to: Channel, payload: bytes, named: list[Addressee], heard: Heard) -> bool:
-        waits_s = leisure_of(len(named)) + GRACE_S
+    def _send(self, to: Channel, payload: bytes, waits_s: float, named: list[Addressee], heard: Heard) -> bool:
         outgoing = GroupOutgoing(Method.POST, to.address, MC_GROUPS, to.port, payload=payload, content_type=CBOR, lifetime_s=waits_s)
         waiting = {(address_key(address), one.device.port): one for one in named for address in one.device.addresses}
         try:

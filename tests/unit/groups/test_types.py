@@ -135,10 +135,14 @@ class DynamicTests(TypesCase):
         self.assertEqual(self.read(groups)["members"], [uri_at(1), uri_at(2), uri_at(4)])
 
     def test_what_changed_before_the_start(self) -> None:
-        """Registrations that changed when no service followed them count when it starts."""
+        """Registrations that changed when no service followed them count when one starts, a new one or the same."""
         groups = self.build_dynamic()
         groups.service.stopService()
         groups.deregister(1)
+        groups.service.startService()
+        self.soon(groups)
+        self.assertEqual(self.read(groups)["members"], [uri_at(2)])
+        groups.service.stopService()
         groups.register(4, links=[TEMPERATURE])
         groups.service = GroupService(groups.clock, groups.service._node, Metrics())
         groups.service.startService()

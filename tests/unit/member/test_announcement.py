@@ -31,11 +31,11 @@ class AnnouncementTests(SynchronousTestCase):
         """The mcGroup has what the advertisement says, and of the members those of this device, each path once."""
         members = [f"{OTHER}/t", f"{OWN}/t", f"{OWN}/u", f"{OWN}/t"]
         document = {"mcAddress": "ff35::1", "fanoutURI": "/t", "leisure": 0.5, "memberList": ["/t", "/u"]}
-        self.assertEqual(told({**JOIN, "members": members}), Announcement("g1-g-1", document))
+        self.assertEqual(told({**JOIN, "members": members}), Announcement("g1-g-1", document, 0.5))
 
     def test_leave(self) -> None:
         """Who is named leaves."""
-        self.assertEqual(told({"name": "g1-g-1", "leave": [f"{OWN}/t"]}), Announcement("g1-g-1", None))
+        self.assertEqual(told({"name": "g1-g-1", "leisure": 2, "leave": [f"{OWN}/t"]}), Announcement("g1-g-1", None, 2.0))
 
     def test_not_named(self) -> None:
         """Who is not named is not told anything."""
@@ -51,6 +51,7 @@ class AnnouncementTests(SynchronousTestCase):
             ({"name": "a", "members": [f"{OWN}/t"], "leave": [f"{OWN}/t"]}, "members"),
             ({"name": "a", "members": ["/t"]}, "members[0]"),
             ({"name": "a", "members": []}, "members"),
+            ({"name": "a", "leisure": -1, "leave": [f"{OWN}/t"]}, "leisure"),
             ({"name": "a", "leave": [f"{OWN}/{number}" for number in range(MAX_NAMED + 1)]}, "leave"),
         ):
             self.assertEqual(self.assertRaises(Malformed, told, document).field, field)

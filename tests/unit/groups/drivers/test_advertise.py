@@ -425,6 +425,18 @@ class HeldTests(GroupCase):
         groups.clock.pump([EVERY_S] * 2)
         self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1)])
 
+    def test_a_device_that_cannot_leave(self) -> None:
+        """A device that comes back and cannot change its groups owes nothing any more."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.requester._reply = lambda _: PeerFailed("away")
+        groups.send(Method.DELETE, "/groups/g")
+        for number in (1, 2):
+            groups.register(number, fixedGroups=["ff05::77"])
+        groups.clock.advance(1.0)
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
+
     def test_given_up_by_hand(self) -> None:
         """Who deletes the record says that the devices are not to be told any more."""
         groups = self.build(2)

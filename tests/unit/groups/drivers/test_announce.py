@@ -29,7 +29,7 @@ class AnnounceCase(GroupCase):
 
     def over(self, groups: Groups) -> None:
         """The time to confirm is over, and the joins are written."""
-        groups.clock.pump([GRACE_S + 0.1, 0.2])
+        groups.clock.pump([GRACE_S + 0.3, 0.2])
 
 
 class BroadcastTests(AnnounceCase):
@@ -68,7 +68,9 @@ class BroadcastTests(AnnounceCase):
         self.confirm(groups, 1, 2)
         self.over(groups)
         groups.send(Method.DELETE, "/groups/g")
-        self.assertEqual(load_cbor(groups.sender.gatherings[-1].outgoing.payload), {"name": NAME, "leave": [uri_at(1), uri_at(2)]})
+        self.assertEqual(
+            load_cbor(groups.sender.gatherings[-1].outgoing.payload), {"name": NAME, "leisure": 0.002, "leave": [uri_at(1), uri_at(2)]}
+        )
         self.confirm(groups, 1, code="2.02")
         self.over(groups)
         self.assertEqual(groups.told(), [f"DELETE coap://[fd00::d2]/mcGroups/{NAME}"])
