@@ -31,11 +31,12 @@ class Told:
 
 
 def mc_group_name(node_name: str, group: str, set_name: str) -> str:
-    """The name of the `mcGroup` on the device: it bears the node's name, so that two group servers do not collide.
+    """The name of the `mcGroup` on the device: it bears the node's name, so that two group servers do not collide."""
+    return short_name(f"{node_name}-{group}-{set_name}")
 
-    One that would be longer than a path segment can be is cut, and ends with a digest of the whole.
-    """
-    name = f"{node_name}-{group}-{set_name}"
+
+def short_name(name: str) -> str:
+    """The name as a path segment: one that would be too long is cut, and ends with a digest of the whole."""
     whole = name.encode()
     if len(whole) <= MAX_PART_BYTES:
         return name

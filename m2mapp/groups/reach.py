@@ -6,11 +6,14 @@ Derived from the fan-out sets and the registrations, and kept until one of them 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from m2mapp.formats.uris import parse_uri
 from m2mapp.groups.fanout import MulticastLeg, Target
-from m2mapp.groups.group import REACHED, sets_of
+from m2mapp.groups.group import MEMBERS_CONTENT, REACHED, FanoutSet, is_multicast_address, sets_of
+from m2mapp.groups.subgroup import Subgroup, content_uri
+from m2mapp.model.identifiers import Path
 from m2mapp.tree.registrations import Registrations
 from m2mapp.tree.tree import Tree
 
@@ -20,10 +23,14 @@ MOST_KEPT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The multicast requests that reach members of a group, and the members that are asked one by one."""
+    """The multicast requests that reach members of a group, and the members that are asked one by one.
+
+    A group at another server is asked like one member, by the URI of its `membersContent`; `subgroups` says for whom it answers.
+    """
 
     legs: tuple[MulticastLeg, ...]
     alone: tuple[str, ...]
+    subgroups: tuple[Subgroup, ...] = ()
 
     @property
     def everybody(self) -> tuple[str, ...]:
@@ -33,14 +40,22 @@ class Reach:
     @property
     def size(self) -> int:
         """How many members there are."""
-        return sum(len(leg.targets) for leg in self.legs) + len(self.alone)
+        return sum(len(leg.targets) for leg in self.legs) + len(self.alone) + sum(len(one.members) for one in self.subgroups)
 
 
 def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
     """How the members of a group are reached. One that is the only one of its set to have joined is asked alone."""
     legs: list[MulticastLeg] = []
     alone: list[str] = []
+    others: list[FanoutSet] = []
     for one in sets_of(tree, group):
+        if one.group:
+            # Until its server has confirmed the group, its members are asked like any other.
+            if one.joins.get(one.group) in REACHED:
+                others.append(one)
+            else:
+                alone += one.members
+            continue
         joined = [uri for uri in one.members if one.joins.get(uri) in REACHED]
         if len(joined) > 1:
             targets = tuple(_target(registrations, uri) for uri in joined)
@@ -48,7 +63,25 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
             alone += [uri for uri in one.members if one.joins.get(uri) not in REACHED]
         else:
             alone += one.members
-    return Reach(tuple(legs), tuple(alone))
+    together, one_by_one = _servers(registrations, others)
+    subgroups = tuple(Subgroup(content_uri(one.group), one.members) for one in others)
+    return Reach((*legs, *together), (*alone, *one_by_one), subgroups)
+
+
+def _servers(registrations: Registrations, groups: Sequence[FanoutSet]) -> tuple[list[MulticastLeg], list[str]]:
+    """Groups at other servers: those whose servers have joined one multicast address are asked together, the others one by one."""
+    places: dict[tuple[str, int, Path], list[FanoutSet]] = {}
+    for one in groups:
+        places.setdefault((one.address, one.port, one.path), []).append(one)
+    legs: list[MulticastLeg] = []
+    alone: list[str] = []
+    for (address, port, path), found in places.items():
+        if len(found) > 1 and is_multicast_address(address):
+            targets = tuple(_target(registrations, content_uri(one.group)) for one in found)
+            legs.append(MulticastLeg(address, port, (*path, MEMBERS_CONTENT), targets, found[0].leisure_s))
+        else:
+            alone += [content_uri(one.group) for one in found]
+    return legs, alone
 
 
 class Reaches:

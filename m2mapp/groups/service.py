@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from m2mapp.groups import edit
 from m2mapp.groups.drivers.advertise import Advertiser
 from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.drivers.joins import JoinBook
+from m2mapp.groups.drivers.others import OtherNodes
 from m2mapp.groups.drivers.replan import Replanner
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
@@ -36,13 +37,14 @@ from m2mapp.groups.group import (
 )
 from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.groups.ledger import AddressLedger, Taking
+from m2mapp.groups.lending import POOL
 from m2mapp.groups.pool import Network
 from m2mapp.groups.reach import Reaches
 from m2mapp.groups.results import OFFERED, GroupResults
 from m2mapp.groups.seen import SeenRequests
 from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, NotSupported, Overloaded
 from m2mapp.model.identifiers import Path, new_request_id, path_text
-from m2mapp.model.interfaces import ICommit, IGroupSender, IHandle, IRequester
+from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IRequester
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.registrations import SCL, SCLS, device_of
@@ -63,7 +65,10 @@ _log = Logger(namespace="m2mapp.groups")
 
 @dataclass(frozen=True, slots=True)
 class GroupNode:
-    """What the group server needs of the node around it. `pool` gives the multicast addresses that it may use."""
+    """What the group server needs of the node around it.
+
+    `pool` gives the multicast addresses of the local domain that it may use; `peers` are the URIs of other nodes, by name.
+    """
 
     name: str
     around: Surroundings
@@ -72,6 +77,8 @@ class GroupNode:
     committer: ICommit
     requester: IRequester
     group_sender: IGroupSender
+    clock: IClock
+    peers: Mapping[str, str]
 
 
 @implementer(IHandle)
@@ -85,10 +92,25 @@ class GroupService(Service):
         self._book = JoinBook(reactor, self._tree, node.committer)
         self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, self._book, node.name)
         self._turns = Turns()
-        self._ledger = AddressLedger(node.pool)
+        self._ledger = AddressLedger(node.pool, self._around.settings.global_pool)
         self._members = MemberIndex()
         self._reaches = Reaches(self._tree, self._around.registrations)
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
+        self._others = OtherNodes(
+            reactor=reactor,
+            clock=node.clock,
+            around=self._around,
+            committer=node.committer,
+            requester=node.requester,
+            peers=node.peers,
+            ledger=self._ledger,
+            members=self._members,
+            reaches=self._reaches,
+            book=self._book,
+            plan_soon=self._replanner.plan_soon,
+            on_found=self._advertiser.device_is_back,
+            metrics=metrics,
+        )
         self._seen = SeenRequests()
         self._running: dict[RunningFanOut, None] = {}
         self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
@@ -106,10 +128,12 @@ class GroupService(Service):
         self._book.start()
         self._advertiser.start()
         self._replanner.start()
+        self._others.start()
 
     def stopService(self) -> None:
         """End what is under way: callers get what came so far."""
         super().stopService()
+        self._others.stop()
         self._replanner.stop()
         for running in list(self._running):
             running.stop()
@@ -117,8 +141,12 @@ class GroupService(Service):
         self._book.stop()
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
-        """Answer a request at `/groups` or below; raises, or fails with, a `Fault`."""
+        """Answer a request at `/groups`, `/mcAddrPool`, or below what is kept of addresses; raises, or fails with, a `Fault`."""
         path = request.path
+        if path[:1] == POOL:
+            return self._others.addresses.handle(request)
+        if path[:1] != GROUPS:
+            return execute(self._node.committer, self._node.rules.decide(request))
         if len(path) <= 2:  # noqa: PLR2004 - /groups and /groups/<name>
             return self._handle_group(request)
         if path[2] == MEMBERS and len(path) == 3:  # noqa: PLR2004 - /groups/<name>/members
@@ -143,7 +171,7 @@ class GroupService(Service):
             name = edit.new_name(around, request)
             return self._edit(name, lambda take: edit.created(around, name, request, take))
         if method is Method.DELETE:
-            return self._edit(request.path[1], lambda _: edit.removed(around, request))
+            return self._edit(request.path[1], lambda take: edit.removed(around, request, take))
         if method is Method.POST:
             raise MethodNotAllowed("POST", path_text(request.path), ("DELETE", "GET", "PATCH", "PUT"))
         decide = edit.put if method is Method.PUT else edit.patched
@@ -161,17 +189,19 @@ class GroupService(Service):
         """Decide and commit, when the edits of this group that came before are done."""
 
         def act(taking: Taking) -> Deferred[Response]:
-            answered = execute(self._node.committer, decide(taking))
-            return answered if isinstance(answered, Deferred) else succeed(answered)
+            decided = self._others.informed.decide(name, taking, decide)
+            return decided.addCallback(lambda decision: execute(self._node.committer, decision))
 
         return self._in_turn(name, act)
 
     def _plan_again(self, name: str) -> Deferred[None]:
         """Plan the sets of a group for its members' devices as they are now."""
 
-        def act(taking: Taking) -> Deferred[None]:
-            unit = edit.planned_again(self._around, name, taking)
+        def commit(unit: Unit | None) -> Deferred[None]:
             return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
+
+        def act(taking: Taking) -> Deferred[None]:
+            return self._others.informed.decide(name, taking, lambda take: edit.planned_again(self._around, name, take)).addCallback(commit)
 
         return self._in_turn(name, act)
 
@@ -179,12 +209,8 @@ class GroupService(Service):
         """Act on a group when its turn comes; the addresses that were taken for what is not done are given back."""
 
         def guarded() -> Deferred[_Done]:
-            taking = Taking(self._ledger)
-            try:
-                return act(taking).addErrback(_drop, taking)
-            except Exception:
-                taking.dropped()
-                raise
+            taking = self._others.informed.taking(name)
+            return act(taking).addErrback(_drop, taking)
 
         return self._turns.take(name, guarded)
 
@@ -195,6 +221,7 @@ class GroupService(Service):
             self._members.changed(None, group)
             for one in self._tree.children((*group.path, SETS)):
                 self._ledger.entered(one)
+                self._others.set_of_before(group.path[-1], one)
         self._tree.watch(GROUPS, self._on_change, subtree=True)
         self._tree.watch(SCLS, self._on_registration, subtree=True)
 
@@ -203,6 +230,8 @@ class GroupService(Service):
         either = after or before
         if either is not None and either.type == GROUP:
             self._members.changed(before, after)
+            if after is None:
+                self._others.informed.forget(either.path[-1])
         elif either is not None and either.type == FANOUT_SET:
             self._reaches.void(either.path[1])
             if after is not None:
@@ -247,6 +276,7 @@ class GroupService(Service):
         self._running[running] = None
         done = running.start()
         done.addBoth(self._ended, running, now)
+        done.addCallback(self._others.expanded, group)
         return done.addCallback(self._answer, request)
 
     def _machine(self, request: Request, group: str, now: float, deadline: float) -> FanOut:

@@ -73,6 +73,11 @@ class Replanner:
         self._names.clear()
         self._failed_names.clear()
 
+    def plan_soon(self, names: list[str]) -> None:
+        """Plan these groups again; what is asked for while nothing is followed is left."""
+        if self._watch is not None:
+            self._add(names, AFTER_S)
+
     def _on_change(self, change: Change) -> None:
         before = device_of(change.before) if change.before is not None and change.before.type == SCL else None
         after = device_of(change.after) if change.after is not None and change.after.type == SCL else None

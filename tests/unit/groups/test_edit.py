@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from m2mapp.groups.edit import planned_again
 from m2mapp.groups.group import Join
+from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import (
     Conflict,
@@ -377,7 +378,7 @@ class ReplanTests(EditCase):
         groups.register(1, mcGroups="/other")
         groups.clock.advance(1.0)
         self.assertEqual(len(groups.built.committer.units), before + 2)
-        self.assertIsNone(planned_again(groups.service._around, "none", lambda _: None))
+        self.assertIsNone(planned_again(groups.service._around, "none", Taking(AddressLedger(tuple))))
 
     def test_groups_of(self) -> None:
         """The groups of a device are found by any of its names; of a deleted group nothing is found."""
