@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -97,7 +97,7 @@ class Asker:
         done: Deferred[None] = Deferred()
         self._waiting[done] = wanted
         done.addTimeout(WAIT_S, self._reactor, lambda _result, _timeout: None)
-        done.addErrback(lambda failure: failure.trap(Exception) and None)
+        done.addErrback(_stopped)
         done.addBoth(self._forget_waiting, done)
         self._add(wanted)
         return done
@@ -129,7 +129,8 @@ class Asker:
         asks += [self._look_at(host, servers[host]) for host in hosts if host in servers]
         asked: Deferred[object] = gatherResults(asks, consumeErrors=True)  # type: ignore[assignment]
         self._rounds[asked] = None
-        asked.addCallbacks(lambda found: self._on_found(hosts, found), lambda failure: self._failed(hosts, failure))
+        asked.addCallback(lambda found: self._on_found(hosts, found))
+        asked.addErrback(lambda failure: _log.failure("asking for hosts", failure))
         asked.addBoth(lambda _: self._over(asked, hosts))
 
     def _find(self, hosts: list[str], server: GroupServer) -> Deferred[tuple[dict[str, Outsider], str]]:
@@ -169,11 +170,6 @@ class Asker:
         if news:
             self._on_news(news)
 
-    @staticmethod
-    def _failed(hosts: list[str], failure: Failure) -> None:
-        if failure.check(Exception) is not None:
-            _log.debug("asking for {hosts}: {why}", hosts=hosts, why=failure.getErrorMessage())
-
     def _over(self, asked: Deferred[object], hosts: list[str]) -> None:
         """One batch is done; those that wait for nothing any more go on."""
         self._rounds.pop(asked, None)
@@ -186,6 +182,11 @@ class Asker:
             self._add(())
 
 
+def _stopped(failure: Failure) -> None:
+    """Who waits goes on with what is known."""
+    failure.trap(CancelledError)
+
+
 def _document(answer: Answer) -> Mapping[str, object] | None:
     try:
         document = load_json(answer.payload) if answer.ok else None
@@ -195,5 +196,5 @@ def _document(answer: Answer) -> Mapping[str, object] | None:
 
 
 def _no_answer(failure: Failure) -> None:
-    if failure.check(Fault) is None:
+    if failure.check(Fault, CancelledError) is None:
         _log.failure("another node could not be asked", failure)
