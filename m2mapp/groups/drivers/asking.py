@@ -30,8 +30,8 @@ ANSWER_S = 5.0
 """So long one answer is waited for."""
 WAIT_S = 3.0
 """So long whoever makes a group waits for answers: who is not known by then is asked one by one, until the group is planned again."""
-AGAIN_S = 5.0
-"""How often it is looked what is due to be asked again."""
+LEAST_PAUSE_S = 1.0
+"""So long it is at least between two looks at what is due to be asked again."""
 
 _log = Logger(namespace="m2mapp.groups.asking")
 
@@ -69,7 +69,7 @@ class Asker:
     def start(self) -> None:
         """Ask from now on, and again what is due."""
         self._running = True
-        self._timer = self._reactor.callLater(AGAIN_S, self._ask_due)
+        self._schedule()
 
     def stop(self) -> None:
         """Ask nothing further; whoever waits goes on with what is known."""
@@ -105,13 +105,19 @@ class Asker:
     def _forget_waiting(self, _: object, done: Deferred[None]) -> None:
         self._waiting.pop(done, None)
 
+    def _schedule(self) -> None:
+        due_s = self._elsewhere.next_due_s()
+        if self._running and self._timer is None and due_s is not None:
+            self._timer = self._reactor.callLater(max(LEAST_PAUSE_S, due_s - self._reactor.seconds()), self._ask_due)
+
     def _ask_due(self) -> None:
-        self._timer = self._reactor.callLater(AGAIN_S, self._ask_due)
+        self._timer = None
         due = self._elsewhere.due(self._reactor.seconds(), BATCH * AT_ONCE * 4)
         for host in due:
             if not self._is_wanted(host):
                 self._elsewhere.forget(host)
         self._add([host for host in due if self._is_wanted(host)])
+        self._schedule()
 
     def _add(self, hosts: Iterable[str]) -> None:
         for host in sorted(hosts):
@@ -180,6 +186,7 @@ class Asker:
                 done.callback(None)
         if self._running:
             self._add(())
+            self._schedule()
 
 
 def _stopped(failure: Failure) -> None:

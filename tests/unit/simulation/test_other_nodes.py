@@ -219,19 +219,6 @@ class BorrowedTests(SynchronousTestCase):
         two.site.stop()
 
     @seeded(3)
-    def test_renewed(self, simulation: Simulation) -> None:
-        """A lease is renewed before it ends, also when the lender was killed meanwhile; the address stays the group's."""
-        two = self.build(simulation)
-        two.make()
-        two.second.kill()
-        two.second.start()
-        for _ in range(5):
-            two.site.run(30_000.0)
-        self.assertEqual(two.names(two.second, "/mcAddrPool"), ["ff3e::8000:0"])
-        self.assertEqual(two.sets()[0]["fanoutAddress"], "ff3e::8000:0")
-        two.site.stop()
-
-    @seeded(3)
     def test_killed_with_a_lease(self, simulation: Simulation) -> None:
         """Killed at any moment after it asked, the gateway has the same address for the same group afterwards; no second one is taken."""
         two = self.build(simulation)
