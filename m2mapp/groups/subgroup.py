@@ -101,7 +101,7 @@ def _member(entry: Mapping[str, object], ms: float) -> MemberResult:
     media_type = entry.get("contentType")
     kind = media_type if isinstance(media_type, str) else None
     try:
-        content, kind = content_bytes(entry["content"], kind) if "content" in entry else (b"", kind)
+        content = content_bytes(entry["content"], kind)[0] if "content" in entry else b""
     except Fault:
         content = b""
     return MemberResult(str(entry.get("status", "unknown")), content, kind, VIA, ms)
