@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from m2mapp.formats.uris import Uri, parse_uri
-from m2mapp.groups.group import AddressType, FanoutSet, Join, is_multicast_address
+from m2mapp.groups.group import REACHED, AddressType, FanoutSet, Join, is_multicast_address
 from m2mapp.groups.sharing import IPV6, NO_WIDE, Access, Shared, TakeAddress, Wide
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.tree.registrations import Device
@@ -346,24 +346,33 @@ def _joined_servers(
     sets: Sequence[FanoutSet], servers: Sequence[GroupServer | None], policy: Policy, kept: Sequence[FanoutSet], take: TakeAddress
 ) -> list[FanoutSet]:
     """Groups at servers that are local member devices get a multicast address, where there are enough of them (203-8, 203-9)."""
+    had = {one.group: one for one in kept if one.group}
     askable: dict[Access, list[int]] = {}
     for index, (one, server) in enumerate(zip(sets, servers, strict=True)):
         device = server.device if server is not None else None
-        if device is not None and not _why_alone(Member(parse_uri(one.group), device)) and not device.fixed_groups:
+        if device is not None and _is_there(one, had.get(one.group)) and not _why_alone(Member(parse_uri(one.group), device)):
             version = IPV6 if any(":" in address for address in device.addresses) else 4
             askable.setdefault(Access(version, one.port, one.path), []).append(index)
     found = list(sets)
     for access, places in askable.items():
         if len(places) < policy.multicast_threshold:
             continue
-        had = {one.group: one.address for one in kept if one.group and AddressType.GROUP is one.address_type}
-        previous = next((had[sets[place].group] for place in places if is_multicast_address(had.get(sets[place].group, ""))), None)
-        address = previous or take(access.version)
+        before = (had[sets[place].group].address for place in places)
+        address = next(filter(is_multicast_address, before), None) or take(access.version)
         for place in places if address is not None else ():
             one = found[place]
-            join = one.joins if had.get(one.group) == address else {one.group: Join.PENDING}
+            join = one.joins if had[one.group].address == address else {one.group: Join.PENDING}
             found[place] = replace(one, address=str(address), joins=join, leisure_s=leisure_of(len(places)))
     return found
+
+
+def _is_there(one: FanoutSet, before: FanoutSet | None) -> bool:
+    """Whether the group is at its server, with these members: only then is the server told to join, so that it never lacks what it is asked."""
+    return (
+        before is not None
+        and set(before.members) == set(one.members)
+        and (before.joins.get(one.group) in REACHED or is_multicast_address(before.address))
+    )
 
 
 def _unicast_set(member: Member, reason: str) -> FanoutSet:

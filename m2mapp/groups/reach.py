@@ -50,8 +50,8 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
     others: list[FanoutSet] = []
     for one in sets_of(tree, group):
         if one.group:
-            # Until its server has confirmed the group, its members are asked like any other.
-            if one.joins.get(one.group) in REACHED:
+            # Until its server has confirmed the group, its members are asked like any other. It has when it is told to join an address.
+            if one.joins.get(one.group) in REACHED or is_multicast_address(one.address):
                 others.append(one)
             else:
                 alone += one.members
@@ -71,12 +71,15 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
 def _servers(registrations: Registrations, groups: Sequence[FanoutSet]) -> tuple[list[MulticastLeg], list[str]]:
     """Groups at other servers: those whose servers have joined one multicast address are asked together, the others one by one."""
     places: dict[tuple[str, int, Path], list[FanoutSet]] = {}
-    for one in groups:
-        places.setdefault((one.address, one.port, one.path), []).append(one)
-    legs: list[MulticastLeg] = []
     alone: list[str] = []
+    for one in groups:
+        if one.joins.get(one.group) in REACHED and is_multicast_address(one.address):
+            places.setdefault((one.address, one.port, one.path), []).append(one)
+        else:
+            alone.append(content_uri(one.group))
+    legs: list[MulticastLeg] = []
     for (address, port, path), found in places.items():
-        if len(found) > 1 and is_multicast_address(address):
+        if len(found) > 1:
             targets = tuple(_target(registrations, content_uri(one.group)) for one in found)
             legs.append(MulticastLeg(address, port, (*path, MEMBERS_CONTENT), targets, found[0].leisure_s))
         else:

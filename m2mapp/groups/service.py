@@ -42,6 +42,7 @@ from m2mapp.groups.pool import Network
 from m2mapp.groups.reach import Reaches
 from m2mapp.groups.results import OFFERED, GroupResults
 from m2mapp.groups.seen import SeenRequests
+from m2mapp.groups.subgroup import way_back_s
 from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, NotSupported, Overloaded
 from m2mapp.model.identifiers import Path, new_request_id, path_text
 from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IRequester
@@ -236,6 +237,7 @@ class GroupService(Service):
             self._reaches.void(either.path[1])
             if after is not None:
                 self._ledger.entered(after)
+                self._others.set_changed(before, after)
             if before is not None:
                 self._ledger.left(before)
 
@@ -261,7 +263,7 @@ class GroupService(Service):
             raise LoopDetected(f"the request {request_id.hex()} was here before")
         deadline = now + self._around.settings.deadline_s
         if request.deadline is not None:
-            deadline = min(deadline, request.deadline)
+            deadline = min(deadline, request.deadline - way_back_s(request.deadline - now))
         if deadline <= now:
             raise DeadlinePassed("no time is left for the group's members")
         machine = self._machine(request, group, now, deadline)

@@ -71,6 +71,7 @@ _log = Logger(namespace="m2mapp")
 _FIXED_LINKS = {
     "rd": Link("/rd", (("rt", "core.rd"), ("ct", "40"))),
     "groups": Link("/groups", (("rt", "m2m.groups"),)),
+    "mcAddrPool": Link("/mcAddrPool", (("rt", "m2m.mcaddrpool"),)),
     "mcGroups": Link("/mcGroups", (("rt", "m2m.mcgroups"),)),
     "node": Link("/node", (("rt", "m2m.node"),)),
 }
@@ -238,7 +239,7 @@ class _Builder:
         )
         groups = GroupService(self._world.reactor, node, self._metrics)
         registry.groups_of = groups.groups_of
-        self._routes |= dict.fromkeys((GROUPS, POOL, RESTING_AT, HELD_AT), groups)
+        self._routes |= dict.fromkeys((GROUPS, RESTING_AT, HELD_AT, *([POOL] if settings.global_pool else [])), groups)
 
     def _member(self, requester: Requester, coap: CoapService) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)

@@ -32,7 +32,7 @@ from m2mapp.groups.lending import (
     given_up,
 )
 from m2mapp.model.errors import Conflict, MethodNotAllowed, NoSuchResource, Overloaded
-from m2mapp.model.identifiers import path_text
+from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IClock, ICommit, IHandle
 from m2mapp.model.messages import Method, Request, Response, Status
 from m2mapp.model.metrics import Metrics
@@ -145,15 +145,13 @@ class AddressKeeper(Service):
         unit = Unit((Write(path, LEASE, {"for": user, "own": False}),), requires=(Requirement(path, exists=False),), trace=request.trace)
         self._asking[user] = []
         done: Deferred[tuple[Change, ...]] = self._committer.commit(unit)
-        answered = done.addCallback(lambda changes: self._answer(user, changes))
+        answered = done.addCallback(self._answer, path)
         return answered.addBoth(self._told, user, address)
 
-    def _answer(self, user: str, changes: tuple[Change, ...]) -> Response:
-        lease = changes[0].after
-        if lease is None:
-            raise NoSuchResource(path_text(changes[0].path))
+    def _answer(self, changes: tuple[Change, ...], path: Path) -> Response:
+        lease = next(change.after for change in changes if change.path == path and change.after is not None)
         self._enter(lease)
-        return Response(Status.CREATED, dump_json(self._document(lease)), JSON, location=lease.path)
+        return Response(Status.CREATED, dump_json(self._document(lease)), JSON, location=path)
 
     def _told(self, outcome: Response | Failure, user: str, address: str) -> Response | Failure:
         """Who asked for the same meanwhile has the same answer."""

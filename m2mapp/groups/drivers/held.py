@@ -272,7 +272,7 @@ class HeldKeeper:
             return
         self._attempts.pop(held.name, None)
         self._told[held.name] = user.members
-        if not is_multicast_address(user.address):  # Else it is there when its server has joined, which the advertiser sees to.
+        if not is_multicast_address(user.address):  # Else it counts when its server has joined, which the advertiser sees to.
             self._book.note(key, [user.group], Join.JOINED)
 
     def _on_renewed(self, answer: Answer | None, held: Held) -> None:

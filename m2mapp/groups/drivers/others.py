@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
+from m2mapp.formats.uris import parse_uri
 from m2mapp.groups.drivers.addresses import AddressKeeper
 from m2mapp.groups.drivers.asking import Asker
 from m2mapp.groups.drivers.held import HeldKeeper
 from m2mapp.groups.drivers.informing import Informed
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.edit import Surroundings
+from m2mapp.groups.group import Join, is_multicast_address, raw_joins
 from m2mapp.groups.index import MemberIndex
 from m2mapp.groups.ledger import AddressLedger
 from m2mapp.groups.lending import POOL, RESTING_AT
@@ -105,6 +107,16 @@ class OtherNodes:
         self._servers.remember(resource, self._reactor.seconds())
         if waits_for_address(resource):
             self.informed.waits(group)
+
+    def set_changed(self, before: Resource | None, after: Resource) -> None:
+        """A fan-out set is another now. A group at a server that is a device of this node is planned again when it is there."""
+        document = after.attributes
+        if not document.get("group") or before is None or raw_joins(before) == raw_joins(after):
+            return
+        place = parse_uri(str(document["group"]))
+        is_there = Join.JOINED.value in raw_joins(after).values() and not is_multicast_address(str(document["fanoutAddress"]))
+        if is_there and self._around.registrations.here(place.host, place.port) is not None:
+            self._plan_soon([after.path[1]])
 
     def expanded(self, results: GroupResults, group: str) -> GroupResults:
         """The results of a group with those of its groups at other servers in their place. One that is not there is made again."""

@@ -7,6 +7,7 @@ figures 2-B, 2-D and 2-E show.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -256,15 +257,17 @@ class OtherGroupsTests(SynchronousTestCase):
         self.assertIn("there is no global address", sets[1].why["coap://d2.example.com/a"])
 
     def test_a_group_server_that_is_a_local_device(self) -> None:
-        """Steps 203-8 and 203-9: group servers that are member devices of this one share a local multicast address, to be joined like any other."""
+        """Steps 203-8 and 203-9: group servers that are member devices of this one share a local address, once their groups are there."""
         servers = [GroupServer(f"coap://g{number}.example.org", device=device_of(f"g{number}.example.org")) for number in (2, 3)]
         members = [member(f"coap://d{number}{place}.example.org/t", servers[place]) for number in (3, 4) for place in (0, 1)]
-        names = {server.uri: "g1-grp9" for server in servers}
-        sets = plan(members, policy("grp9", names), [], address_of(1117))
+        given = policy("grp9", {server.uri: "g1-grp9" for server in servers})
+        made = plan(members, given, [], address_of(1117))
+        self.assertEqual([one.address for one in made], ["g2.example.org", "g3.example.org"])
+        there = [replace(one, joins={one.group: Join.JOINED}) for one in made]
+        sets = plan(members, given, there, address_of(1117))
         self.assertEqual([one.address for one in sets], ["ff32:30:3ffe:ffff:1::1117"] * 2)
-        self.assertEqual({one.address_type for one in sets}, {AddressType.GROUP})
-        self.assertEqual([one.path for one in sets], [("groups", "g1-grp9")] * 2)
-        again = plan(members, policy("grp9", names), sets, address_of(1118))
-        self.assertEqual(again, sets)
-        alone = plan(members[::2], policy("grp9", names), [], address_of(1117))
-        self.assertEqual([one.address for one in alone], ["g2.example.org"])
+        self.assertEqual({(one.address_type, one.path) for one in sets}, {(AddressType.GROUP, ("groups", "g1-grp9"))})
+        self.assertEqual([one.joins for one in sets], [{one.group: Join.PENDING} for one in sets])
+        self.assertEqual(plan(members, given, sets, address_of(1118)), sets)
+        with_one_more = plan([*members, member("coap://d5.example.org/t", servers[0])], given, sets, address_of(1118))
+        self.assertEqual([one.address for one in with_one_more], ["g2.example.org", "g3.example.org"])

@@ -24,7 +24,7 @@ POOL = (ip_network("ff3e::8000:0/124"),)
 def gateway(name: str, address: str, peer: str, groups: GroupSettings) -> Settings:
     """A gateway that knows the other one."""
     coap = CoapSettings(listen=((address, 5683),), interfaces=("eth0",), access=LINK)
-    return Settings(NodeSettings(name, (), "unused"), coap=coap, groups=groups, peers=(Peer("other", f"coap://[{peer}]", ""),))
+    return Settings(NodeSettings(name, (), "unused"), coap=coap, groups=groups, member=True, peers=(Peer("other", f"coap://[{peer}]", ""),))
 
 
 def registered_at(settings: Settings, address: str) -> Settings:
@@ -178,6 +178,41 @@ class SubgroupTests(SynchronousTestCase):
         self.assertEqual(shown["silent"], two.uris()[2:])
         two.site.run_until(lambda: two.names(two.second, "/groups") == [f"{FIRST}-grp7"])
         self.assertEqual(two.contents()[two.uris()[3]][0], "2.05")
+        two.site.stop()
+
+    @seeded(3)
+    def test_a_silent_device_there(self, simulation: Simulation) -> None:
+        """A device of the other gateway that is off is named silent, and what the others there answered is back before the deadline."""
+        two = self.build(simulation)
+        two.make()
+        two.site.run_until(lambda: two.second.read(f"/groups/{FIRST}-grp7")["state"] == "ready")
+        two.devices[2].kill()
+        began = simulation.scheduler.seconds()
+        deadline = two.first.time.seconds() + 6.0 if two.first.time is not None else 0.0
+        shown = two.first.read("/groups/grp7/membersContent", deadline=deadline)
+        self.assertEqual(shown["silent"], [two.uris()[2]])
+        self.assertLessEqual(simulation.scheduler.seconds() - began, 6.0)
+        two.site.stop()
+
+    @seeded(3)
+    def test_servers_that_are_devices(self, simulation: Simulation) -> None:
+        """Two group servers that are member devices here join one address when their groups are there: one datagram asks both."""
+        two = self.build(simulation)
+        third = build_box(simulation, gateway("g3.example.org", "fd00::3", GATEWAY_ADDRESS, GroupSettings()), "fd00::3")
+        boxes = [build_box(simulation, registered_at(member_settings(number), "fd00::3"), f"fd00::d{number}") for number in (5, 6)]
+        for box in (third, *boxes):
+            box.start()
+        two.site.members += [third, *boxes]
+        two.site.run_until(lambda: two.at(third) == 2)
+        for name, address in (("g2", SECOND_ADDRESS), ("g3", "fd00::3")):
+            document = {"hosts": [f"{name}.example.org"], "addresses": [address], "multicastEnabled": True, "groupServer": True}
+            two.first.ask(Method.PUT, f"/scls/{name}", document)
+        members = [f"coap://d{number}.example.org/temperature" for number in (3, 4, 5, 6)]
+        two.first.ask(Method.POST, "/groups", {"name": "grp9", "members": members})
+        two.site.run_until(lambda: {str(one["fanoutAddress"])[:2] for one in two.sets("grp9")} == {"ff"})
+        two.site.run_until(lambda: two.first.read("/groups/grp9")["state"] == "ready")
+        shown = two.first.read("/groups/grp9/membersContent")
+        self.assertEqual((shown["complete"], shown["datagrams"]), (True, {"sent": 1, "received": 2}))
         two.site.stop()
 
     @seeded(3)
