@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from sortedcontainers import SortedList
 
@@ -116,10 +117,13 @@ class Elsewhere:
 
 
 def _address(value: object) -> str:
-    address = address_key(value) if isinstance(value, str) else ""
-    if ":" not in address and not address.replace(".", "").isdecimal():
-        raise Wrong(value, "an IP address")
-    return address
+    try:
+        address = ip_address(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise Wrong(value, "an IP address") from error
+    if address.is_multicast:
+        raise Wrong(value, "a unicast address")
+    return str(address)
 
 
 def _fixed(value: object) -> str:

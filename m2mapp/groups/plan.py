@@ -367,7 +367,7 @@ def _joined_servers(
 
 
 def _is_there(one: FanoutSet, before: FanoutSet | None) -> bool:
-    """Whether the group is at its server, with these members: only then is the server told to join, so that it never lacks what it is asked."""
+    """Whether the group is at its server, with these members: only then is the server told to join an address."""
     return (
         before is not None
         and set(before.members) == set(one.members)

@@ -16,7 +16,7 @@ from m2mapp.groups.results import GroupResults, MemberResult
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Method, Outgoing
 
-VIA = "subgroup"
+VIA, UNKNOWN = "subgroup", "unknown"
 LONGEST_WAY_BACK_S = 0.5
 _NOT_THERE = frozenset({"404", "4.04"})
 
@@ -76,7 +76,7 @@ def expanded(results: GroupResults, subgroups: Iterable[Subgroup]) -> tuple[Grou
         answer = members.pop(one.uri, None)
         found, its_loops = _members_in(answer)
         loops += its_loops
-        members.update({uri: found[uri] for uri in one.members if uri in found and found[uri].status != "unknown"})
+        members.update({uri: found[uri] for uri in one.members if uri in found and found[uri].status != UNKNOWN})
         missing = [uri for uri in one.members if uri not in members]
         silent = [uri for uri in silent if uri != one.uri] + missing
         all_unknown = one.uri in unknown
@@ -110,4 +110,4 @@ def _member(entry: Mapping[str, object], ms: float) -> MemberResult:
         content = content_bytes(entry["content"], kind)[0] if "content" in entry else b""
     except Fault:
         content = b""
-    return MemberResult(str(entry.get("status", "unknown")), content, kind, VIA, ms)
+    return MemberResult(str(entry.get("status", UNKNOWN)), content, kind, VIA, ms)

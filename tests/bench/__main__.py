@@ -21,6 +21,7 @@ _BENCHMARKS = (
     ("http", "The HTTP edge by itself", "wrk"),
     ("coap_get", "CoAP GET beside aiocoap and libcoap", "coap-server-notls"),
     ("group_read", "A group read beside concurrent unicast", ""),
+    ("plan", "Planning a group of ten thousand", ""),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),
     ("store", "Two ways to flush", ""),

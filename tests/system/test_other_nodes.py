@@ -104,7 +104,7 @@ class SubgroupTests(SynchronousTestCase):
     skip = _SKIP
 
     def test_through_another_server(self) -> None:
-        """Outsiders are a group at their own gateway, which has one request for both; it lives and ends with this one's, whoever is killed."""
+        """Outsiders are a group at their own gateway, asked with one request; it ends with this one's, whoever is killed."""
         with _network({}, {}) as network:
             first, second, uris = network.first, network.second, network.uris
             own, other = network.make("grp7")
@@ -137,7 +137,7 @@ class LentTests(SynchronousTestCase):
     skip = _SKIP
 
     def test_taken_from_another_server(self) -> None:
-        """Outsiders and local members share a global address that the other gateway lends; it is the group's whoever is killed, and returned."""
+        """All members share a global address that the other gateway lends; it is the group's whoever is killed, and returned."""
         asks = {"groups": {"address_server": f"http://[{_SECOND}]:{_PORT}/mcAddrPool"}}
         with _network(asks, {"groups": {"global_pool": ["ff3e::8000:0/124"]}}) as network:
             first, second, uris = network.first, network.second, network.uris

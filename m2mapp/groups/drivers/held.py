@@ -221,9 +221,13 @@ class HeldKeeper:
             began_s, lifetime_s = self._renewed.get(held.address, (0.0, 0.0))
             is_due = self._reactor.seconds() >= began_s + lifetime_s / 2
             return self._borrowing(held.group, 6 if ":" in held.address else 4) if is_due else None
-        if user.joins.get(user.group) is Join.JOINED and self._told.get(held.name, user.members) == user.members:
-            return None
-        return make_request(user, self._group_uri(held.group))
+        told = self._told.get(held.name)
+        if told is None:  # In this run of the program it was not told: what the last one knew counts.
+            told = user.members if user.joins.get(user.group) is Join.JOINED else ()
+        if told != user.members:
+            return make_request(user, self._group_uri(held.group))
+        self._confirm(held, user)
+        return None
 
     def _rest(self, held: Held) -> None:
         """Nothing is to be said now: a borrowed address is renewed when half of its time is over."""
@@ -243,7 +247,9 @@ class HeldKeeper:
         if held.name not in self._attempts:
             return
         if held.name in self._again:
+            # Whether it took what it was told is no matter: it is told the newest.
             self._again.discard(held.name)
+            self._told[held.name] = ()
             self._attempts[held.name] = 0
             self._queue.append(held.name)
         elif user is None:
@@ -263,17 +269,20 @@ class HeldKeeper:
         done.addErrback(lambda failure: _log.warn("{uri} is told again: {why}", uri=held.uri, why=failure.getErrorMessage()))
 
     def _on_made(self, answer: Answer | None, held: Held, user: FanoutSet) -> None:
-        key = (held.group, user.name, user.address)
         if answer is None or not answer.ok:
             if answer is not None:
                 _log.warn("{uri} could not be made: {code}", uri=held.uri, code=answer.code)
-                self._book.note(key, [user.group], Join.FAILED)
+                self._book.note((held.group, user.name, user.address), [user.group], Join.FAILED)
             self._later(held.name)
             return
         self._attempts.pop(held.name, None)
         self._told[held.name] = user.members
-        if not is_multicast_address(user.address):  # Else it counts when its server has joined, which the advertiser sees to.
-            self._book.note(key, [user.group], Join.JOINED)
+        self._confirm(held, user)
+
+    def _confirm(self, held: Held, user: FanoutSet) -> None:
+        """The group is there; where its server is told to join an address, it counts when that has, which the advertiser sees to."""
+        if user.joins.get(user.group) is not Join.JOINED and not is_multicast_address(user.address):
+            self._book.note((held.group, user.name, user.address), [user.group], Join.JOINED)
 
     def _on_renewed(self, answer: Answer | None, held: Held) -> None:
         lease = _lease_in(answer) if answer is not None else None

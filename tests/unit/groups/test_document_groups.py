@@ -205,7 +205,7 @@ class OtherGroupsTests(SynchronousTestCase):
         self.assertEqual([one.is_multicast for one in sets], [True, False, False])
 
     def test_grp2(self) -> None:
-        """Figure 2-B: m21 on N1 is reached through the gateway G1, to which D1 speaks multicast CoAP: then it is multicast like G1's own."""
+        """Figure 2-B: m21 on N1 is reached through G1, to which D1 speaks multicast CoAP: it is multicast like G1's own."""
         gateway = device_of("g1.example.com")
         members = [member("coap://g1.example.com/m21", device=gateway), member("coap://d5.example.com/m21")]
         [one] = plan(members, policy("grp2"), [], address_of(1112))
@@ -246,7 +246,7 @@ class OtherGroupsTests(SynchronousTestCase):
         self.assertEqual([(one.path, one.address) for one in sets], [(("a",), GLOBAL), (("b",), GLOBAL)])
 
     def test_no_global_address(self) -> None:
-        """Step 203-2, no: local members are planned without the outsiders, who are asked as their server's, and nothing is taken in vain."""
+        """Step 203-2, no: local members are planned without the outsiders, who are asked as their server's."""
         taken = wide(None)
         locals_ = [member(f"coap://d{number}.example.org/a") for number in (1, 5)]
         outside = [member("coap://d2.example.com/a", N1)]

@@ -192,7 +192,7 @@ class LimitTests(ServiceCase):
         self.assertEqual(groups.sender.gatherings[0].outgoing.request_id, b"12345678")
 
     def test_deadlines(self) -> None:
-        """The configured deadline holds, a caller may ask for less, not for more (and has its answer a moment before); one that is over already is refused."""
+        """The configured deadline holds, a caller may ask for less, and is answered a moment before; one that is over is refused."""
         groups = self.build_joined(settings=GroupSettings(deadline_s=5.0))
         now = groups.clock.seconds()
         for asked in (None, now + 100.0, now + 1.0):

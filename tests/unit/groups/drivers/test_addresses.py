@@ -228,7 +228,7 @@ class AddressKeeperTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(st.sampled_from(["ask", "return", "wait", "restart"]), st.integers(1, 4)), max_size=25))
     def test_never_twice(self, steps: list[tuple[str, int]]) -> None:
-        """Whatever is asked for, returned, and however often the node starts anew: no two groups have one address, and none rests too short."""
+        """Whatever is asked for and returned, over restarts: no two groups have one address, and none rests too short."""
         lending = Lending()
         has: dict[int, str] = {}
         until: dict[str, float] = {}
