@@ -18,9 +18,10 @@ from m2mapp.groups.group import group_types
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.settings import GroupSettings
-from m2mapp.model.messages import Method
+from m2mapp.model.messages import Method, Request
 from m2mapp.registry.scl import SCL_TYPE, check
 from m2mapp.tree.registrations import SCL, SCLS, Registrations
+from m2mapp.tree.resources import Decision
 from m2mapp.tree.unit import Unit, Write
 from tests.bench.report import Row, table
 from tests.unit.fakes import ask, build_tree
@@ -48,8 +49,8 @@ def main() -> list[Row]:
     ledger = AddressLedger(lambda: derived_pool(_NAME, None))
 
     def decide(
-        method: Method, path: str, document: Mapping[str, object], decide_it: Callable[..., edit.Decision]
-    ) -> tuple[float, edit.Decision]:
+        method: Method, path: str, document: Mapping[str, object], decide_it: Callable[..., Decision]
+    ) -> tuple[float, Decision]:
         request = ask(method, path, dump_cbor(document), "application/cbor")
         best, decision = 1e9, None
         for _ in range(_ROUNDS):
@@ -63,7 +64,7 @@ def main() -> list[Row]:
             raise RuntimeError("no round")
         return best * 1000, decision
 
-    def create(request: edit.Request, take: Taking) -> edit.Decision:
+    def create(request: Request, take: Taking) -> Decision:
         return edit.created(around, "all", request, take)
 
     rows = []
