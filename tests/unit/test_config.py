@@ -200,8 +200,8 @@ class FaultTests(SynchronousTestCase):
             ("virtual_uri = 1", "[groups] virtual_uri: 1 is not a path"),
             ("subgroup_threshold = 0", "[groups] subgroup_threshold: 0 is not a whole number from 1"),
         ):
-            [told] = faults(LEAST + "[groups]\n" + text)
-            self.assertIn(expected, told)
+            [line] = faults(LEAST + "[groups]\n" + text)
+            self.assertIn(expected, line)
         both = '[groups]\nlocal_pool = ["ff3e::/112"]\nglobal_pool = ["ff3e::8000/113", "232.0.0.0/24"]\naddress_server = "http://n1/mcAddrPool"'
         told = faults(LEAST + both)
         self.assertEqual([line.partition(":")[0] for line in told], ["[groups] global_pool", "[groups] address_server"])
