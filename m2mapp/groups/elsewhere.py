@@ -20,8 +20,8 @@ from m2mapp.tree.registrations import Device, Registrations
 
 FOUND_S, NOBODY_S, UNREACHABLE_S = 600.0, 120.0, 20.0
 """What was learned of a host is asked again after so long: where it was found, where nobody has it, where somebody could not be asked."""
-MOST_HOSTS = 20_000
-"""So many hosts are remembered; the one that is due first is forgotten first."""
+MOST_HOSTS = 100_000
+"""So many hosts are remembered, as many as there may be registrations here; of further ones nothing is learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class Elsewhere:
         """
         missing = tuple(unreachable)
         before = self._known.get(host_name)
+        if before is None and len(self._known) >= self._most:
+            return False
         if found is None and before is not None and before.outsider is not None and before.outsider.server.uri in missing:
             found = before.outsider
         why = ""
@@ -86,7 +88,7 @@ class Elsewhere:
 
     def remember(self, host_name: str, found: Outsider, now: float) -> None:
         """What the group's sets of before say of the host: it holds until somebody was asked, which is due now."""
-        if host_name not in self._known:
+        if host_name not in self._known and len(self._known) < self._most:
             self._keep(host_name, _Known(found, "", now))
 
     def due(self, now: float, limit: int) -> list[str]:
@@ -109,8 +111,6 @@ class Elsewhere:
 
     def _keep(self, host_name: str, known: _Known) -> None:
         self.forget(host_name)
-        while len(self._known) >= self._most:
-            self.forget(self._by_time[0][1] if self._by_time else next(iter(self._known)))
         self._known[host_name] = known
         self._by_time.add((known.ask_again_s, host_name))
         self._registrations.found_elsewhere(host_name, known.outsider.device if known.outsider is not None else None)

@@ -15,6 +15,8 @@ Network = IPv4Network | IPv6Network
 GLOBAL_SCOPE = 0xE
 """The scope of global addresses (RFC 4291, section 2.7)."""
 _PLACE_OF_GROUP = "{group}"
+_LONGEST_VIRTUAL_URI = 512
+"""Bytes: with a group's name in it, it is a path still."""
 _ADMINISTRATIVELY_SCOPED, _LINK_LOCAL = IPv4Network("239.0.0.0/8"), IPv4Network("224.0.0.0/24")
 
 
@@ -77,6 +79,8 @@ def _virtual_uri(value: object) -> str:
         path = parse_path(text)
     except Fault as fault:
         raise Wrong(value, f"a path such as /well-known/{_PLACE_OF_GROUP} ({fault.detail})") from fault
+    if len(text.encode()) > _LONGEST_VIRTUAL_URI:
+        raise Wrong(value, f"a path of at most {_LONGEST_VIRTUAL_URI} bytes")
     if path.count(_PLACE_OF_GROUP) != 1 or _PLACE_OF_GROUP in "".join(path).replace(_PLACE_OF_GROUP, "", 1):
         raise Wrong(value, f"a path one segment of which is {_PLACE_OF_GROUP}, in whose place the group's name is put")
     return text

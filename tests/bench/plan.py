@@ -48,9 +48,7 @@ def main() -> list[Row]:
     )
     ledger = AddressLedger(lambda: derived_pool(_NAME, None))
 
-    def decide(
-        method: Method, path: str, document: Mapping[str, object], decide_it: Callable[..., Decision]
-    ) -> tuple[float, Decision]:
+    def decide(method: Method, path: str, document: Mapping[str, object], decide_it: Callable[..., Decision]) -> tuple[float, Decision]:
         request = ask(method, path, dump_cbor(document), "application/cbor")
         best, decision = 1e9, None
         for _ in range(_ROUNDS):

@@ -197,6 +197,7 @@ class FaultTests(SynchronousTestCase):
             ('virtual_uri = "/well-known"', "[groups] virtual_uri: /well-known is not a path one segment of which is {group}"),
             ('virtual_uri = "/{group}/{group}"', "[groups] virtual_uri: /{group}/{group} is not a path one segment"),
             ('virtual_uri = "/x-{group}"', "[groups] virtual_uri: /x-{group} is not a path one segment"),
+            (f'virtual_uri = "/{{group}}{("/" + "x" * 200) * 3}"', "is not a path of at most 512 bytes"),
             ("virtual_uri = 1", "[groups] virtual_uri: 1 is not a path"),
             ("subgroup_threshold = 0", "[groups] subgroup_threshold: 0 is not a whole number from 1"),
         ):

@@ -6,6 +6,7 @@ A group that could not have all that its plan asks for works without it, and is 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from itertools import islice
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -17,6 +18,8 @@ from m2mapp.groups.ledger import AddressLedger, Taking
 
 AGAIN_S = 60.0
 """So often groups are planned again that wait for an address from another node."""
+WOKEN = 16
+"""So many groups are planned again when an address of this node is free: those that have waited longest."""
 
 T = TypeVar("T")
 
@@ -28,7 +31,8 @@ class Informed:
         self, reactor: IReactorTime, ledger: AddressLedger, asker: Asker, held: HeldKeeper, plan_again: Callable[[list[str]], None]
     ) -> None:
         self._reactor, self._ledger, self._asker, self._held, self._plan_again = reactor, ledger, asker, held, plan_again
-        self._short: dict[str, None] = {}
+        # The groups that wait, the longest first; whether it is for another node's address.
+        self._short: dict[str, bool] = {}
         self._timer: IDelayedCall | None = None
         self._running = False
 
@@ -61,11 +65,11 @@ class Informed:
         """
         decided = decide(taking)
         hosts = taking.needs.hosts
-        if hosts and self._asker.can_ask():
+        if hosts and self._running and self._asker.can_ask():
             yield self._asker.ask(list(hosts))
             decided = self._once_more(name, taking, decide)
         version = taking.needs.global_version
-        if version and self._held.can_borrow and not taking.lent:
+        if version and self._running and self._held.can_borrow and not taking.lent:
             yield self._held.borrow(name, version, WAIT_S)
             decided = self._once_more(name, taking, decide)
         self._note(name, taking)
@@ -75,14 +79,15 @@ class Informed:
         """There is no such group any more."""
         self._short.pop(name, None)
 
-    def waits(self, name: str) -> None:
-        """A group has members that wait for an address."""
-        self._short[name] = None
+    def waits(self, name: str, *, elsewhere: bool = False) -> None:
+        """A group has members that wait for an address, of this node or from `elsewhere`."""
+        self._short.pop(name, None)
+        self._short[name] = elsewhere
         self._schedule()
 
     def address_is_free(self) -> None:
-        """Plan those again that wait for one."""
-        names = list(self._short)
+        """Plan some again that wait for one."""
+        names = list(islice(self._short, WOKEN))
         if names:
             self._plan_again(names)
 
@@ -91,16 +96,17 @@ class Informed:
         return decide(taking)
 
     def _note(self, name: str, taking: Taking) -> None:
-        if taking.needs.address or (taking.needs.global_version and self._held.can_borrow):
-            self.waits(name)
+        wants_global = bool(taking.needs.global_version)
+        if taking.needs.address or wants_global:
+            self.waits(name, elsewhere=wants_global and self._held.can_borrow)
         else:
             self._short.pop(name, None)
 
     def _schedule(self) -> None:
-        if self._running and self._short and self._timer is None:
+        if self._running and self._timer is None and any(self._short.values()):
             self._timer = self._reactor.callLater(AGAIN_S, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        self.address_is_free()
+        self._plan_again([name for name, elsewhere in self._short.items() if elsewhere])
         self._schedule()

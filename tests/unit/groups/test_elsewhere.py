@@ -139,10 +139,11 @@ class KnownTests(SynchronousTestCase):
         self.assertIsNone(self.elsewhere.of(HOST))
 
     def test_bounded(self) -> None:
-        """Past the bound the host that would be asked again first is forgotten."""
-        for number in range(4):
-            self.elsewhere.learned(f"h{number}", None, (), float(number))
-        self.assertEqual([self.elsewhere.is_known(f"h{number}") for number in range(4)], [False, True, True, True])
-        self.elsewhere.due(1e9, 9)
-        self.elsewhere.learned("h4", None, (), 9.0)
-        self.assertEqual([self.elsewhere.is_known(f"h{number}") for number in range(5)], [False, False, True, True, True])
+        """Past the bound nothing is learned of further hosts, and that is no news, until others are forgotten."""
+        learned = [self.elsewhere.learned(f"h{number}", None, (), float(number)) for number in range(4)]
+        self.elsewhere.remember("h5", self.outsider, 9.0)
+        self.assertEqual(learned, [True, True, True, False])
+        self.assertEqual([self.elsewhere.is_known(f"h{number}") for number in range(6)], [True, True, True, False, False, False])
+        self.elsewhere.forget("h0")
+        self.assertTrue(self.elsewhere.learned("h3", None, (), 9.0))
+        self.assertFalse(self.elsewhere.learned("h3", None, (), 9.0))
