@@ -81,7 +81,7 @@ def _servers(registrations: Registrations, groups: Sequence[FanoutSet]) -> tuple
     for (address, port, path), found in places.items():
         if len(found) > 1:
             targets = tuple(_target(registrations, content_uri(one.group)) for one in found)
-            legs.append(MulticastLeg(address, port, (*path, MEMBERS_CONTENT), targets, found[0].leisure_s))
+            legs.append(MulticastLeg(address, port, (*path, MEMBERS_CONTENT), targets, found[0].leisure_s, servers=True))
         else:
             alone += [content_uri(one.group) for one in found]
     return legs, alone
