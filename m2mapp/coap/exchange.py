@@ -28,6 +28,7 @@ _SWEEP_S: Final = 30.0
 _SWEEP_AGAIN_S: Final = 0.01
 _DESTINATIONS: Final = 1_024
 _LAST_REQUEST_CODE: Final = 31
+_SLOWER: Final = 3
 _RESPONSE_CLASSES: Final = frozenset({2, 4, 5})
 
 
@@ -192,8 +193,13 @@ class MessageLayer:
         ):
             self._counters.unexpected.value += 1
             return False
+        took_s = self._clock.seconds() - transmission.sent_at
         if not transmission.repeated:
-            peer.saw_rtt(self._clock.seconds() - transmission.sent_at)
+            peer.saw_rtt(took_s)
+        elif peer.rtt_s is not None and took_s > _SLOWER * peer.rtt_s:
+            # Which copy was answered is not known (RFC 6298, section 3). One that is repeated faster than it can be answered would
+            # never tell of a round trip that has grown: half of the time since the first is taken then.
+            peer.saw_rtt(took_s / 2)
         self._finish(transmission, Outcome.ACKNOWLEDGED)
         return True
 
@@ -227,7 +233,8 @@ class MessageLayer:
             transmission.sent_at = self._clock.seconds()
             self._send(transmission.datagram, to)
             return transmission
-        first_s, transmission.retries_left = repeats or (self._parameters.ack_timeout_s, self._parameters.max_retransmit)
+        first_s, retries, transmission.steady = repeats or (self._parameters.ack_timeout_s, self._parameters.max_retransmit, 0)
+        transmission.retries_left = retries
         transmission.timeout_s = first_s * self._rng.uniform(1.0, self._parameters.ack_random_factor)
         if peer.outstanding < self._parameters.nstart:
             self._start(transmission)
@@ -307,7 +314,10 @@ class MessageLayer:
             return
         transmission.retries_left -= 1
         transmission.repeated = True
-        transmission.timeout_s *= 2
+        if transmission.steady:
+            transmission.steady -= 1
+        else:
+            transmission.timeout_s *= 2
         self._counters.retransmitted.value += 1
         self._transmit(transmission)
 

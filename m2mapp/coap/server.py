@@ -170,6 +170,8 @@ class Server:
             asked.request_id,
             asked.cause,
             inbound.multicast,
+            False,
+            asked.block2 is not None and asked.block2.number > 0,
         )
 
     def _observe(self, serving: _Serving, asked: Asked, request: Request) -> None:

@@ -68,6 +68,7 @@ def answer_of(message: Message, payload: bytes, source: tuple[str, int], elapsed
         elapsed_s,
         location_text(message.every(things.LOCATION_PATH), message.every(things.LOCATION_QUERY)),
         message.first(things.ETAG),
+        None if (max_age := message.first(things.MAX_AGE)) is None else number_in(max_age),
     )
 
 

@@ -26,10 +26,12 @@ class Reach:
     """The multicast requests that reach members of a group, and the members that are asked one by one.
 
     A group at another server is asked like one member, by the URI of its `membersContent`; `subgroups` says for whom it answers.
+    `keepers`: the members whose devices keep request identifiers (spec section 6), as devices do that have taken an `mcGroup`.
     """
 
     legs: tuple[MulticastLeg, ...]
     alone: tuple[str, ...]
+    keepers: frozenset[str] = frozenset()
     subgroups: tuple[Subgroup, ...] = ()
 
     @property
@@ -47,6 +49,7 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
     """How the members of a group are reached. One that is the only one of its set to have joined is asked alone."""
     legs: list[MulticastLeg] = []
     alone: list[str] = []
+    keepers: list[str] = []
     others: list[FanoutSet] = []
     for one in sets_of(tree, group):
         if one.group:
@@ -57,6 +60,7 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
                 alone += one.members
             continue
         joined = [uri for uri in one.members if one.joins.get(uri) in REACHED]
+        keepers += [uri for uri in joined if _took_mc_group(registrations, uri)]
         if len(joined) > 1:
             targets = tuple(_target(registrations, uri) for uri in joined)
             legs.append(MulticastLeg(one.address, one.port, one.path, targets, one.leisure_s))
@@ -65,7 +69,7 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
             alone += one.members
     together, one_by_one = _servers(registrations, others)
     subgroups = tuple(Subgroup(content_uri(one.group), one.members) for one in others)
-    return Reach((*legs, *together), (*alone, *one_by_one), subgroups)
+    return Reach((*legs, *together), (*alone, *one_by_one), frozenset(keepers), subgroups)
 
 
 def _servers(registrations: Registrations, groups: Sequence[FanoutSet]) -> tuple[list[MulticastLeg], list[str]]:
@@ -113,6 +117,13 @@ class Reaches:
         gone = self._kept.pop(group, None)
         if gone is not None:
             self._size -= gone.size
+
+
+def _took_mc_group(registrations: Registrations, uri: str) -> bool:
+    """Whether the device of a member that has joined did so by an `mcGroup`; one with groups of its own listens to these as it is."""
+    parsed = parse_uri(uri)
+    device = registrations.at_host(parsed.host, parsed.port)
+    return device is not None and not device.fixed_groups
 
 
 def _target(registrations: Registrations, uri: str) -> Target:

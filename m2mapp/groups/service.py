@@ -9,20 +9,17 @@ from typing import TypeVar
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from m2mapp.formats.documents import choose
 from m2mapp.groups import edit
 from m2mapp.groups.drivers.advertise import Advertiser
-from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.drivers.others import OtherNodes
 from m2mapp.groups.drivers.replan import Replanner
+from m2mapp.groups.drivers.requests import GroupRequests, Means
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
-from m2mapp.groups.fanout import FanOut
 from m2mapp.groups.group import (
     FANOUT_SET,
     GROUP,
@@ -34,34 +31,26 @@ from m2mapp.groups.group import (
     members_of,
     multicast_address,
     raw_joins,
+    sets_of,
 )
 from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.lending import POOL
 from m2mapp.groups.pool import Network
 from m2mapp.groups.reach import Reaches
-from m2mapp.groups.results import OFFERED, GroupResults
-from m2mapp.groups.seen import SeenRequests
-from m2mapp.groups.subgroup import way_back_s
-from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, NotSupported, Overloaded
-from m2mapp.model.identifiers import Path, new_request_id, path_text
-from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IRequester
+from m2mapp.groups.state import STATE, state_response
+from m2mapp.model.errors import MethodNotAllowed
+from m2mapp.model.identifiers import path_text
+from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IJournals, IRequester
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.representation import document_response
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
-from m2mapp.tree.unit import Append, Change, Unit
-
-MAX_UNDER_WAY = 64
-"""So many group requests may be under way at once."""
-ONE_DATAGRAM_BYTES = 1024
-"""A larger payload does not go by multicast, which has no Block1 (spec section 4)."""
+from m2mapp.tree.unit import Change, Resource, Unit
 
 _Done = TypeVar("_Done")
-
-_log = Logger(namespace="m2mapp.groups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +65,10 @@ class GroupNode:
     pool: Callable[[], tuple[Network, ...]]
     rules: ResourceRules
     committer: ICommit
+    journals: IJournals
+    clock: IClock
     requester: IRequester
     group_sender: IGroupSender
-    clock: IClock
     peers: Mapping[str, str]
 
 
@@ -112,12 +102,10 @@ class GroupService(Service):
             on_found=self._advertiser.device_is_back,
             metrics=metrics,
         )
-        self._seen = SeenRequests()
-        self._running: dict[RunningFanOut, None] = {}
-        self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
-        self._silent = metrics.counter("m2mapp_group_silent_members_total", "Members that did not answer a group request.")
-        self._latency = metrics.histogram("m2mapp_group_request_seconds", "Time from a group request to its joined answer.")
-        metrics.gauge("m2mapp_group_requests_under_way", "Group requests under way.", lambda: len(self._running))
+        senders = (node.group_sender, node.requester)
+        means = Means(node.name, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
+        self._requests = GroupRequests(reactor, means, self._on_proven, metrics)
+        self._requests.expand = self._others.expanded
         metrics.gauge("m2mapp_group_advertisements_waiting", "Advertisements not confirmed.", lambda: self._advertiser.depth)
         metrics.gauge("m2mapp_group_replans_waiting", "Groups that wait to be planned again.", lambda: self._replanner.depth)
         metrics.gauge("m2mapp_group_edits_under_way", "Groups that are being changed.", lambda: len(self._turns))
@@ -136,8 +124,7 @@ class GroupService(Service):
         super().stopService()
         self._others.stop()
         self._replanner.stop()
-        for running in list(self._running):
-            running.stop()
+        self._requests.stop()
         self._advertiser.stop()
         self._book.stop()
 
@@ -154,7 +141,7 @@ class GroupService(Service):
             return self._handle_members(request)
         self._tree.get(path[:2])
         if path[2] == MEMBERS_CONTENT:
-            return self._fan_out(request, path[1], path[3:])
+            return self._requests.ask(request, path[1], path[3:], lambda: self._reaches.of(path[1]))
         return execute(self._node.committer, self._node.rules.decide(request))
 
     def groups_of(self, device: str) -> list[str]:
@@ -181,10 +168,15 @@ class GroupService(Service):
     def _handle_members(self, request: Request) -> Response | Deferred[Response]:
         if request.method is Method.GET:
             group = self._tree.get(request.path[:2])
+            if request.query_value(STATE) is not None:
+                return self._requests.restore(group.path[1]).addCallback(lambda _: self._members_state(group, request))
             return document_response({"members": list(members_of(group))}, request.accept, self._tree.version(group))
         if request.method is Method.PATCH:
             raise MethodNotAllowed("PATCH", path_text(request.path), ("DELETE", "GET", "POST", "PUT"))
         return self._edit(request.path[1], lambda take: edit.members_changed(self._around, request, take))
+
+    def _members_state(self, group: Resource, request: Request) -> Response:
+        return state_response(group, sets_of(self._tree, group.path[1]), self._requests.latest, request, self._reactor.seconds())
 
     def _edit(self, name: str, decide: Callable[[Taking], Decision]) -> Deferred[Response]:
         """Decide and commit, when the edits of this group that came before are done."""
@@ -247,45 +239,7 @@ class GroupService(Service):
             for name in self._members.groups_at(host for device in devices for host in hosts_of(device)):
                 self._reaches.void(name)
 
-    # Fan-out.
-
-    def _fan_out(self, request: Request, group: str, suffix: Path) -> Deferred[Response]:
-        if request.method is Method.PATCH:
-            raise MethodNotAllowed("PATCH", path_text(request.path), ("GET", "PUT", "POST", "DELETE"))
-        if request.query_value("aggregate") is not None:
-            raise NotSupported("aggregate: aggregates of group answers are not made by this version")
-        choose(request.accept, OFFERED)
-        if len(self._running) >= MAX_UNDER_WAY:
-            raise Overloaded(f"{MAX_UNDER_WAY} group requests are under way")
-        now = self._reactor.seconds()
-        request_id = request.request_id or new_request_id(self._node.name)
-        if not self._seen.first_time(request_id, request.method, request.path, now):
-            raise LoopDetected(f"the request {request_id.hex()} was here before")
-        deadline = now + self._around.settings.deadline_s
-        if request.deadline is not None:
-            deadline = min(deadline, request.deadline - way_back_s(request.deadline - now))
-        if deadline <= now:
-            raise DeadlinePassed("no time is left for the group's members")
-        machine = self._machine(request, group, now, deadline)
-        running = RunningFanOut(
-            self._reactor,
-            (self._node.group_sender, self._node.requester),
-            Operation(group, request, suffix, request_id),
-            machine,
-            lambda uris: self._on_proven(group, uris),
-        )
-        self._requests.add()
-        self._running[running] = None
-        done = running.start()
-        done.addBoth(self._ended, running, now)
-        done.addCallback(self._others.expanded, group)
-        return done.addCallback(self._answer, request)
-
-    def _machine(self, request: Request, group: str, now: float, deadline: float) -> FanOut:
-        reach = self._reaches.of(group)
-        if len(request.payload) > ONE_DATAGRAM_BYTES:
-            return FanOut(request.method, (), reach.everybody, now, deadline)
-        return FanOut(request.method, reach.legs, reach.alone, now, deadline)
+    # What members answered.
 
     def _on_proven(self, group: str, uris: list[str]) -> None:
         for one in self._tree.children((*GROUPS, group, SETS)):
@@ -294,33 +248,6 @@ class GroupService(Service):
             news = [uri for uri in uris if joins.get(uri) == Join.JOINED.value]
             if news and address is not None:
                 self._book.note((group, one.path[-1], address), news, Join.PROVEN)
-
-    def _ended(self, result: GroupResults | Failure, running: RunningFanOut, started: float) -> GroupResults | Failure:
-        self._running.pop(running, None)
-        self._latency.observe(self._reactor.seconds() - started)
-        return result
-
-    def _answer(self, results: GroupResults, request: Request) -> Response:
-        self._silent.add(len(results.silent))
-        body = {
-            "who": request.principal.name,
-            "method": request.method.value,
-            "path": path_text(request.path),
-            "requestId": results.request_id.hex(),
-            "trace": request.trace,
-            "ms": round(results.ms, 1),
-            "silent": list(results.silent),
-            "statuses": {uri: result.status for uri, result in results.members.items()},
-            "datagrams": {"sent": results.sent, "received": results.received},
-        }
-        done: Deferred[object] = self._node.committer.commit(Unit(appends=(Append(f"groups/{results.group}", body),)))
-        done.addErrback(self._not_recorded, request.trace)
-        return results.response(request.method, request.accept)
-
-    @staticmethod
-    def _not_recorded(failure: Failure, trace: str) -> None:
-        reason = failure.value.detail if isinstance(failure.value, Fault) else failure.getErrorMessage()
-        _log.warn("{trace} the record of a group request could not be kept: {reason}", trace=trace, reason=reason)
 
 
 def _drop(failure: Failure, taking: Taking) -> Failure:

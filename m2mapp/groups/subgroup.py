@@ -17,7 +17,6 @@ from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Method, Outgoing
 
 VIA, UNKNOWN = "subgroup", "unknown"
-LONGEST_WAY_BACK_S = 0.5
 _NOT_THERE = frozenset({"404", "4.04"})
 
 
@@ -55,11 +54,6 @@ def make_request(one: FanoutSet, group_uri: str) -> Outgoing:
 def end_request(uri: str) -> Outgoing:
     """The request that ends what another node keeps for this one: a group, or the lease of an address."""
     return Outgoing(Method.DELETE, uri, timeout_s=TIMEOUT_S)
-
-
-def way_back_s(left_s: float) -> float:
-    """How long before its caller's deadline a group request ends, so that what came is back in time: a tenth of what is left, bounded."""
-    return min(LONGEST_WAY_BACK_S, left_s / 10)
 
 
 def expanded(results: GroupResults, subgroups: Iterable[Subgroup]) -> tuple[GroupResults, list[Subgroup]]:

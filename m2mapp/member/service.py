@@ -45,7 +45,8 @@ _log = Logger(namespace="m2mapp.member")
 class MemberService(Service):
     """The groups that this node is a member of.
 
-    `answer_here` answers a request to one of the node's own paths (the dispatcher's `handle_unicast`).
+    `answer_here` answers a request to one of the node's own paths (the dispatcher's `handle_unicast`). `code_of_fault`: the code of a
+    fault's kind, for the members of a joined answer; it may be set later.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class MemberService(Service):
         self._watch: Watch | None = None
         self._answer_here: Callable[[Request], Response | Deferred[Response]] | None = None
         self._requester: IRequester | None = None
+        self.code_of_fault: Callable[[str], str] = lambda _: "5.00"
         self._answered = metrics.counter("m2mapp_member_requests_total", "Group requests that concerned this node.")
         self._ignored = metrics.counter("m2mapp_member_ignored_total", "Requests to a group address that no mcGroup is for.")
         metrics.gauge("m2mapp_member_groups", "Multicast addresses joined for groups.", lambda: len(self._joined))
@@ -238,12 +240,12 @@ class MemberService(Service):
             return succeed(answered)
         return answered.addErrback(_as_fault)
 
-    @staticmethod
-    def _joined_answer(outcomes: list[Response | Fault], request: Request, locals_: list[Local], leisure_s: float) -> Response:
+    def _joined_answer(self, outcomes: list[Response | Fault], request: Request, locals_: list[Local], leisure_s: float) -> Response:
         document: dict[str, object] = {}
         for local, outcome in zip(locals_, outcomes, strict=True):
             if isinstance(outcome, Fault):
-                document[local.member] = {"error": outcome.kind, "detail": outcome.detail}
+                code = self.code_of_fault(outcome.kind)
+                document[local.member] = {"status": code, "contentType": "text/plain", "content": outcome.detail}
             else:
                 entry: dict[str, object] = {"status": _CODES[outcome.status]}
                 if outcome.payload or outcome.content_type:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from m2mapp.model.identifiers import Path
+from m2mapp.model.interfaces import IStream
 from m2mapp.model.principal import NOBODY, Principal
 
 
@@ -66,6 +67,9 @@ class Request:
     first; empty means any. `source` is the address (with its zone) and the port that a CoAP request came from. `deadline` is in
     seconds of the node's monotonic clock. `cause` lists the operations passed through (spec section 6). `trace` is in every log
     line, event and record that comes of this request.
+
+    `takes_stream`: whoever asks can be answered with a `Response.stream`. `later_block`: a block of an answer is asked for that is kept no
+    longer (RFC 7959); what cannot be made twice alike refuses it.
     """
 
     method: Method
@@ -82,6 +86,8 @@ class Request:
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
     multicast: Multicast | None = None
+    takes_stream: bool = False
+    later_block: bool = False
 
     def query_value(self, key: str) -> str | None:
         """The first value of a query key, or None."""
@@ -96,6 +102,7 @@ class Response:
     """The answer to a `Request` that went well. `next_query` is the query of the next page, where there is one.
 
     `leisure_s`: set by the member role on answers to multicast requests: the edge waits a random part of it (RFC 7252, 8.2).
+    `stream`: the payload as it comes, in place of `payload`; only for a request that takes one.
     """
 
     status: Status
@@ -107,13 +114,15 @@ class Response:
     next_query: tuple[tuple[str, str], ...] | None = None
     modified_ms: int | None = None
     leisure_s: float | None = None
+    stream: IStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One request from this node to a URI. `timeout_s` is the time after which the caller no longer waits.
 
-    `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count.
+    `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count. `rtt_s`: the round-trip time to
+    reckon with where none is known of the peer; `again`: an earlier copy was lost, so that this one is repeated sooner.
     """
 
     method: Method
@@ -126,6 +135,8 @@ class Outgoing:
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
     principal: Principal = NOBODY
+    rtt_s: float | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +166,8 @@ class GroupOutgoing:
 class Answer:
     """What came back from elsewhere. `code` is the sender's own: "2.05" of CoAP, "200" of HTTP.
 
-    `source` is the address that answered (with its zone, where it has one), `port` its port; `elapsed_s` counts from sending.
+    `source` is the address that answered (with its zone, where it has one), `port` its port; `elapsed_s` counts from sending;
+    `max_age_s`: for how long the sender says that it is fresh (Max-Age, Cache-Control), None where it says nothing.
     """
 
     code: str
@@ -166,6 +178,7 @@ class Answer:
     elapsed_s: float = 0.0
     location: str | None = None
     etag: bytes | None = field(default=None)
+    max_age_s: int | None = None
 
     @property
     def ok(self) -> bool:

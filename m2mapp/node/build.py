@@ -19,6 +19,8 @@ from m2mapp.clients.http import HttpClient
 from m2mapp.clients.names import Names, OwnUris
 from m2mapp.clients.requester import Requester, Send
 from m2mapp.coap.access import Principals
+from m2mapp.coap.faults import CODES
+from m2mapp.coap.numbers import code_text
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
@@ -232,9 +234,10 @@ class _Builder:
             pool=lambda: settings.local_pool or derived_pool(self._settings.node.name, self._prefix()),
             rules=self._rules,
             committer=self._committer,
+            journals=self._committer,
+            clock=self._world.clock,
             requester=requester,
             group_sender=coap,
-            clock=self._world.clock,
             peers={peer.name: peer.uri for peer in self._settings.peers},
         )
         groups = GroupService(self._world.reactor, node, self._metrics)
@@ -244,6 +247,7 @@ class _Builder:
     def _member(self, requester: Requester, coap: CoapService) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)
         member.connect(self._door.handle_unicast, requester)
+        member.code_of_fault = lambda kind: code_text(CODES[kind])
         self._routes[MC_GROUPS] = member
         return member.handle_multicast
 

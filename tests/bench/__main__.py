@@ -22,6 +22,7 @@ _BENCHMARKS = (
     ("coap_get", "CoAP GET beside aiocoap and libcoap", "coap-server-notls"),
     ("group_read", "A group read beside concurrent unicast", ""),
     ("plan", "Planning a group of ten thousand", ""),
+    ("loss", "Group operations where packets are lost", ""),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),
     ("store", "Two ways to flush", ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -126,12 +125,7 @@ def _requests(datagrams: list[Datagram], source: str = _GATEWAY) -> list[tuple[D
 def _contents(document: dict[str, object]) -> dict[str, str]:
     members = document["members"]
     assert isinstance(members, dict)
-    return {uri: _text(entry["content"]) for uri, entry in members.items()}
-
-
-def _text(content: object) -> str:
-    """A member's content. The foreign member sends no Content-Format, so that its content is bytes to the gateway."""
-    return base64.b64decode(content["base64"]).decode() if isinstance(content, dict) else str(content)
+    return {uri: str(entry["content"]) for uri, entry in members.items()}
 
 
 def _by(document: dict[str, object], via: str) -> set[str]:

@@ -142,9 +142,11 @@ class Block2Tests(ServerCase):
         self.assertEqual((answer.code, len(self.node.handler.requests)), (things.REQUEST_ENTITY_INCOMPLETE, 1))
 
     def test_any_block(self) -> None:
-        """A GET may begin anywhere: the handler is asked then."""
+        """A GET may begin anywhere: the handler is asked then, and told that it is not the first block."""
         whole, _ = self._fetch(6, first=3)
-        self.assertEqual(whole, self.payload[3072:])
+        self.assertEqual((whole, self.asked().later_block), (self.payload[3072:], True))
+        self._fetch(6)
+        self.assertIs(self.asked().later_block, False)
 
     def test_changed_meanwhile(self) -> None:
         """Blocks are of the answer that was begun, though the resource has changed."""

@@ -85,7 +85,7 @@ def build_set(members: Iterable[str], **more: object) -> FanoutSet:
 
 def answer(code: str = "2.05", payload: bytes = b"21.5", source: str = "fd00::d1", port: int = 5683, **more: object) -> Answer:
     """A device's answer."""
-    return Answer(code, payload, "text/plain", source, port, **more)  # type: ignore[arg-type]
+    return Answer(code, payload, **{"content_type": "text/plain", "source": source, "port": port, **more})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -158,7 +158,9 @@ def build_groups(
     around = Surroundings(
         built.tree, registrations, is_own, settings or GroupSettings(), Elsewhere(registrations), NODE_NAME, f"http://{NODE_NAME}"
     )
-    node = GroupNode(NODE_NAME, around, lambda: pool, built.rules, built.committer, requester, sender, built.clock, peers or {})
+    node = GroupNode(
+        NODE_NAME, around, lambda: pool, built.rules, built.committer, built.committer, built.clock, requester, sender, peers or {}
+    )
     groups = Groups(built, clock, requester, sender, GroupService(clock, node, Metrics()), own)
     groups.service.startService()
     for number in range(1, devices + 1):

@@ -7,8 +7,9 @@ import json
 from zope.interface.verify import verifyObject
 
 from m2mapp.formats.documents import RESULTS_CBOR, load_cbor
+from m2mapp.groups.drivers.requests import MAX_UNDER_WAY, ONE_DATAGRAM_BYTES
 from m2mapp.groups.group import Join
-from m2mapp.groups.service import MAX_UNDER_WAY, ONE_DATAGRAM_BYTES, GroupService
+from m2mapp.groups.service import GroupService
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import (
     DeadlinePassed,
@@ -16,7 +17,6 @@ from m2mapp.model.errors import (
     MethodNotAllowed,
     NoSuchResource,
     NotAcceptable,
-    NotSupported,
     Overloaded,
     PeerFailed,
     StorageFailed,
@@ -174,11 +174,10 @@ class FanOutTests(ServiceCase):
 
 class LimitTests(ServiceCase):
     def test_refused(self) -> None:
-        """What a group request cannot be: another method, another media type, an aggregate, a group that is not there."""
+        """What a group request cannot be: another method, another media type, a group that is not there."""
         groups = self.build_joined()
         self.failureResultOf(groups.send(Method.PATCH, CONTENT, {}), MethodNotAllowed)
         self.failureResultOf(groups.send(Method.GET, CONTENT, accept=("image/png",)), NotAcceptable)
-        self.failureResultOf(groups.send(Method.GET, CONTENT, query=(("aggregate", "avg"),)), NotSupported)
         self.failureResultOf(groups.send(Method.GET, "/groups/none/membersContent"), NoSuchResource)
         self.assertEqual((groups.sender.gatherings, groups.requester.sent), ([], []))
 

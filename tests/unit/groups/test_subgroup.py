@@ -15,7 +15,6 @@ from m2mapp.groups.subgroup import (
     group_of,
     make_request,
     name_elsewhere,
-    way_back_s,
 )
 from m2mapp.model.messages import Method
 from tests.unit.groups.parts import build_set, uri_at
@@ -52,10 +51,6 @@ class RequestTests(SynchronousTestCase):
         long = {name_elsewhere("g1.example.org", "g" * 255), name_elsewhere("g1.example.org", "g" * 254)}
         self.assertEqual((len(long), max(map(len, long)) <= 255), (2, True))
         self.assertEqual((content_uri(group_of(THERE)), group_of(THERE)), (THERE.uri, "http://g2.example.org/groups/g1-g"))
-
-    def test_the_way_back(self) -> None:
-        """A group ends before its caller's deadline: a tenth of what is left, at most half a second."""
-        self.assertEqual([way_back_s(left_s) for left_s in (1.0, 5.0, 100.0)], [0.1, 0.5, 0.5])
 
 
 class ExpandedTests(SynchronousTestCase):
