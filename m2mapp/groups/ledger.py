@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from types import MappingProxyType
 
 from m2mapp.groups.group import FANOUT_SET, multicast_address
+from m2mapp.groups.leaves import LEAVE
 from m2mapp.groups.lending import LEASE, RESTING
 from m2mapp.groups.pool import Network, next_address
 from m2mapp.groups.sharing import Wide
@@ -115,7 +116,7 @@ class AddressLedger:
         return address in self._taken or address in self._promised
 
     def entered(self, resource: Resource) -> None:
-        """A fan-out set, a lease or a resting address is in the tree."""
+        """A fan-out set, a lease, a resting address, or an address that devices have still to leave is in the tree."""
         address = _address_of(resource)
         if address is not None:
             self._taken[address] += 1
@@ -138,7 +139,7 @@ class AddressLedger:
 
 
 def _address_of(resource: Resource) -> str | None:
-    if resource.type == FANOUT_SET:
+    if resource.type in (FANOUT_SET, LEAVE):
         return multicast_address(resource)
     return resource.path[-1] if resource.type in (LEASE, RESTING) else None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
+from random import Random
 from typing import TypeVar
 
 from twisted.application.service import Service
@@ -12,12 +14,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from m2mapp.formats.documents import parse_rfc3339, rfc3339
 from m2mapp.groups import edit
-from m2mapp.groups.drivers.advertise import Advertiser
+from m2mapp.groups.deafness import Deafness
+from m2mapp.groups.drivers.advertise import Advertiser, Teller
+from m2mapp.groups.drivers.announce import Announcer
+from m2mapp.groups.drivers.ending import Ender
 from m2mapp.groups.drivers.joins import JoinBook
+from m2mapp.groups.drivers.leaving import LeaveBook
 from m2mapp.groups.drivers.others import OtherNodes
 from m2mapp.groups.drivers.replan import Replanner
 from m2mapp.groups.drivers.requests import GroupRequests, Means
+from m2mapp.groups.drivers.sweep import Sweeper
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.group import (
@@ -34,12 +42,15 @@ from m2mapp.groups.group import (
     sets_of,
 )
 from m2mapp.groups.index import MemberIndex, hosts_of
+from m2mapp.groups.leaves import LEAVE, LEAVES
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.lending import POOL
 from m2mapp.groups.pool import Network
+from m2mapp.groups.query import Followers
 from m2mapp.groups.reach import Reaches
+from m2mapp.groups.results import GroupResults
 from m2mapp.groups.state import STATE, state_response
-from m2mapp.model.errors import MethodNotAllowed
+from m2mapp.model.errors import Malformed, MethodNotAllowed
 from m2mapp.model.identifiers import path_text
 from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IJournals, IRequester
 from m2mapp.model.messages import Method, Request, Response
@@ -48,7 +59,7 @@ from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.representation import document_response
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
-from m2mapp.tree.unit import Change, Resource, Unit
+from m2mapp.tree.unit import Change, Resource, Unit, Write
 
 _Done = TypeVar("_Done")
 
@@ -69,6 +80,7 @@ class GroupNode:
     clock: IClock
     requester: IRequester
     group_sender: IGroupSender
+    random: Random
     peers: Mapping[str, str]
 
 
@@ -81,12 +93,19 @@ class GroupService(Service):
     def __init__(self, reactor: IReactorTime, node: GroupNode, metrics: Metrics) -> None:
         self._reactor, self._node, self._around, self._tree = reactor, node, node.around, node.around.tree
         self._book = JoinBook(reactor, self._tree, node.committer)
-        self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, self._book, node.name)
+        self._leaves = LeaveBook(reactor, self._tree, node.committer)
+        announcer = Announcer(reactor, node.group_sender, self._tree, self._around.settings)
+        teller = Teller(node.name, self._is_of_pool, node.clock, node.random, announcer)
+        self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, (self._book, self._leaves), teller)
         self._turns = Turns()
         self._ledger = AddressLedger(node.pool, self._around.settings.global_pool)
         self._members = MemberIndex()
         self._reaches = Reaches(self._tree, self._around.registrations)
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
+        self._deaf = Deafness()
+        self._sweeper = Sweeper(reactor, self._tree, self._advertiser, self._leaves)
+        self._followers = Followers(self._tree)
+        self._ender = Ender(reactor, node.clock, self._tree, self._end)
         self._others = OtherNodes(
             reactor=reactor,
             clock=node.clock,
@@ -106,6 +125,7 @@ class GroupService(Service):
         means = Means(node.name, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
         self._requests = GroupRequests(reactor, means, self._on_proven, metrics)
         self._requests.expand = self._others.expanded
+        self._requests.on_results = self._look_for_deaf
         metrics.gauge("m2mapp_group_advertisements_waiting", "Advertisements not confirmed.", lambda: self._advertiser.depth)
         metrics.gauge("m2mapp_group_replans_waiting", "Groups that wait to be planned again.", lambda: self._replanner.depth)
         metrics.gauge("m2mapp_group_edits_under_way", "Groups that are being changed.", lambda: len(self._turns))
@@ -115,18 +135,27 @@ class GroupService(Service):
         """Tell the devices what they were not told before the last stop."""
         super().startService()
         self._book.start()
+        self._leaves.start()
         self._advertiser.start()
         self._replanner.start()
         self._others.start()
+        self._sweeper.start()
+        self._ender.start()
+        self._followers.clear()
+        for group in self._tree.children(GROUPS):
+            self._follow(group.path[-1], group)
 
     def stopService(self) -> None:
         """End what is under way: callers get what came so far."""
         super().stopService()
         self._others.stop()
+        self._ender.stop()
+        self._sweeper.stop()
         self._replanner.stop()
         self._requests.stop()
         self._advertiser.stop()
         self._book.stop()
+        self._leaves.stop()
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """Answer a request at `/groups`, `/mcAddrPool`, or below what is kept of addresses; raises, or fails with, a `Fault`."""
@@ -183,9 +212,13 @@ class GroupService(Service):
 
         def act(taking: Taking) -> Deferred[Response]:
             decided = self._others.informed.decide(name, taking, decide)
-            return decided.addCallback(lambda decision: execute(self._node.committer, decision))
+            return decided.addCallback(self._commit)
 
         return self._in_turn(name, act)
+
+    def _commit(self, decision: Decision) -> Response | Deferred[Response]:
+        self._check_end(decision)
+        return execute(self._node.committer, decision)
 
     def _plan_again(self, name: str) -> Deferred[None]:
         """Plan the sets of a group for its members' devices as they are now."""
@@ -194,9 +227,31 @@ class GroupService(Service):
             return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
 
         def act(taking: Taking) -> Deferred[None]:
-            return self._others.informed.decide(name, taking, lambda take: edit.planned_again(self._around, name, take)).addCallback(commit)
+            members = self._followers.members(name)
+            decided = self._others.informed.decide(name, taking, lambda take: edit.planned_again(self._around, name, take, members))
+            return decided.addCallback(commit)
 
         return self._in_turn(name, act)
+
+    def _end(self, name: str) -> Deferred[None]:
+        """End a temporary group whose time has come."""
+
+        def act(_: Taking) -> Deferred[None]:
+            unit = edit.ended(self._around, name, self._node.clock.now_ms())
+            return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
+
+        return self._in_turn(name, act)
+
+    def _check_end(self, decision: Decision) -> None:
+        """A group is not made that is over already. Raises `Malformed`."""
+        for change in decision.unit.changes:
+            expires = change.attributes.get("expires") if isinstance(change, Write) and change.type == GROUP else None
+            if expires is not None and parse_rfc3339(expires, "expires") <= self._node.clock.now_ms():
+                raise Malformed("expires", expires, f"a time to come; it is {rfc3339(self._node.clock.now_ms())}")
+
+    def _follow(self, name: str, after: Resource | None) -> None:
+        if self._followers.group_changed(name, after):
+            self._replanner.plan_soon((name,))
 
     def _in_turn(self, name: str, act: Callable[[Taking], Deferred[_Done]]) -> Deferred[_Done]:
         """Act on a group when its turn comes; the addresses that were taken for what is not done are given back."""
@@ -215,6 +270,10 @@ class GroupService(Service):
             for one in self._tree.children((*group.path, SETS)):
                 self._ledger.entered(one)
                 self._others.set_of_before(group.path[-1], one)
+        for leave in self._tree.children(LEAVES):
+            if leave.type == LEAVE:
+                self._ledger.entered(leave)
+        self._tree.watch(LEAVES, self._on_leave, subtree=True)
         self._tree.watch(GROUPS, self._on_change, subtree=True)
         self._tree.watch(SCLS, self._on_registration, subtree=True)
 
@@ -225,6 +284,8 @@ class GroupService(Service):
             self._members.changed(before, after)
             if after is None:
                 self._others.informed.forget(either.path[-1])
+            if self.running:
+                self._follow(either.path[-1], after)
         elif either is not None and either.type == FANOUT_SET:
             self._reaches.void(either.path[1])
             if after is not None:
@@ -233,11 +294,24 @@ class GroupService(Service):
             if before is not None:
                 self._ledger.left(before)
 
+    def _on_leave(self, change: Change) -> None:
+        """An address that a device has still to leave is in use."""
+        if change.after is not None and change.after.type == LEAVE:
+            self._ledger.entered(change.after)
+        if change.before is not None and change.before.type == LEAVE:
+            self._ledger.left(change.before)
+
+    def _is_of_pool(self, address: str) -> bool:
+        parsed = ip_address(address)
+        return any(parsed in network for network in self._node.pool() if network.version == parsed.version)
+
     def _on_registration(self, change: Change) -> None:
         devices = [device_of(resource) for resource in (change.before, change.after) if resource is not None and resource.type == SCL]
         if len(devices) < 2 or devices[0] != devices[1]:  # noqa: PLR2004 - before and after
             for name in self._members.groups_at(host for device in devices for host in hosts_of(device)):
                 self._reaches.void(name)
+        if self.running and devices:
+            self._replanner.plan_soon(self._followers.registration_changed(change.path[-1], change.after))
 
     # What members answered.
 
@@ -248,6 +322,9 @@ class GroupService(Service):
             news = [uri for uri in uris if joins.get(uri) == Join.JOINED.value]
             if news and address is not None:
                 self._book.note((group, one.path[-1], address), news, Join.PROVEN)
+
+    def _look_for_deaf(self, results: GroupResults) -> None:
+        self._advertiser.members_are_deaf(self._deaf.heard(results, self._reactor.seconds()))
 
 
 def _drop(failure: Failure, taking: Taking) -> Failure:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, integer, list_of, number
+from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, integer, list_of, number, text
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault, Malformed
 from m2mapp.tree.paths import parse_path
@@ -26,6 +26,9 @@ class GroupSettings:
 
     `local_pool` empty: derived from the interface's prefix (`pool.derived_pool`). `global_pool` is handed out to others too, as
     `/mcAddrPool`; `address_server` is the `/mcAddrPool` of the node that has the global addresses, where this one has none; empty: nobody.
+
+    `advertise` says how devices are told of their groups (`announcement.MODES`); `advertise_group` names the group that those joined
+    beforehand who are told by multicast.
     """
 
     local_pool: tuple[Network, ...] = ()
@@ -36,6 +39,8 @@ class GroupSettings:
     address_server: str = ""
     subgroup_threshold: int = 2
     virtual_uri: str = "/well-known/{group}"
+    advertise: str = "unicast"
+    advertise_group: str = ""
 
 
 def _pool(value: object) -> Network:
@@ -96,6 +101,8 @@ _SHAPE = Shape(
         "address_per_set": Field(boolean, False),
         "virtual_uri": Field(_virtual_uri, "/well-known/{group}"),
         "deadline_s": Field(number(0.1, 3600), 30.0),
+        "advertise": Field(choice("unicast", "multicast", "broadcast"), "unicast"),
+        "advertise_group": Field(text, ""),
     }
 )
 
@@ -122,6 +129,8 @@ def _across(settings: GroupSettings, where: str) -> list[Malformed]:
         for local in settings.local_pool
         if wide.version == local.version and wide.overlaps(local)
     ]
+    if settings.advertise == "multicast" and not settings.advertise_group:
+        faults.append(Malformed(f"{where}advertise_group", "", "the name of the group that devices joined beforehand (advertise)"))
     if settings.global_pool and settings.address_server:
         faults.append(
             Malformed(f"{where}address_server", settings.address_server, "empty where global_pool has addresses of this node's own")

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from m2mapp.formats.documents import JSON, RESULTS_CBOR, RESULTS_JSON, bare, content_bytes, dump_json, load_cbor, load_json
 from m2mapp.formats.uris import Uri, parse_uri
-from m2mapp.groups.advertisement import TIMEOUT_S, short_name
+from m2mapp.groups.dialogue import TIMEOUT_S
 from m2mapp.groups.group import MEMBERS_CONTENT, FanoutSet
+from m2mapp.groups.naming import fitting
 from m2mapp.groups.results import GroupResults, MemberResult
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Method, Outgoing
@@ -30,7 +31,7 @@ class Subgroup:
 
 def name_elsewhere(node_name: str, group: str) -> str:
     """The name of this node's group at other servers: it bears the node's name, so that two group servers do not collide."""
-    return short_name(f"{node_name}-{group}")
+    return fitting(f"{node_name}-{group}")
 
 
 def content_uri(group_uri: str) -> str:

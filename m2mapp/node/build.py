@@ -33,6 +33,7 @@ from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.elsewhere import Elsewhere
 from m2mapp.groups.group import GROUPS, group_types
+from m2mapp.groups.leaves import LEAVE_TYPE
 from m2mapp.groups.lending import HELD_AT, LENDING_TYPES, POOL, RESTING_AT
 from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.service import GroupNode, GroupService
@@ -130,7 +131,7 @@ class _Builder:
         self._uri = node_uri(settings)
         types: list[ResourceType] = [SCL_TYPE]
         if settings.groups is not None:
-            types += (*group_types(lambda name: f"{self._uri}/groups/{name}"), *LENDING_TYPES)
+            types += (*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES)
         if settings.member:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
@@ -159,7 +160,7 @@ class _Builder:
         requester = self._requester(own, coap)
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
-        member = self._member(requester, coap) if settings.member and coap is not None else None
+        member = self._member(requester, coap, own) if settings.member and coap is not None else None
         page = self._describe()
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
@@ -238,15 +239,16 @@ class _Builder:
             clock=self._world.clock,
             requester=requester,
             group_sender=coap,
+            random=self._rng,
             peers={peer.name: peer.uri for peer in self._settings.peers},
         )
         groups = GroupService(self._world.reactor, node, self._metrics)
         registry.groups_of = groups.groups_of
         self._routes |= dict.fromkeys((GROUPS, RESTING_AT, HELD_AT, *([POOL] if settings.global_pool else [])), groups)
 
-    def _member(self, requester: Requester, coap: CoapService) -> Callable[[Request], Answered]:
+    def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)
-        member.connect(self._door.handle_unicast, requester)
+        member.connect(self._door.handle_unicast, requester, own)
         member.code_of_fault = lambda kind: code_text(CODES[kind])
         self._routes[MC_GROUPS] = member
         return member.handle_multicast

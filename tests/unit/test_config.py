@@ -176,6 +176,11 @@ class FaultTests(SynchronousTestCase):
             ("[groups]\nmulticast_threshold = true", "[groups] multicast_threshold: True is not a whole number from 1 to 10000"),
             ("[groups]\ndeadline_s = 0", "[groups] deadline_s: 0 is not a number from 0.1 to 3600"),
             ("[groups]\naddress_per_set = 1", "[groups] address_per_set: 1 is not true or false"),
+            ('[groups]\nadvertise = "all"', "[groups] advertise: all is not one of 'unicast', 'multicast', 'broadcast'"),
+            (
+                '[groups]\nadvertise = "multicast"',
+                "[groups] advertise_group:  is not the name of the group that devices joined beforehand (advertise)",
+            ),
             ('[groups]\nlocal_pool = "ff35::/112"', "[groups] local_pool: ff35::/112 is not a list of 0 to 16"),
         ):
             self.assertEqual(faults(LEAST + text), [expected])

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 
 from m2mapp.formats.documents import JSON, bare, dump_json, load_cbor, load_json
 from m2mapp.formats.uris import parse_uri, path_uri
-from m2mapp.groups.advertisement import TIMEOUT_S, pause_s
+from m2mapp.groups.advertisement import pause_s
+from m2mapp.groups.dialogue import TIMEOUT_S
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.group import FANOUT_SET, GROUPS, FanoutSet, Join, is_multicast_address, sets_of

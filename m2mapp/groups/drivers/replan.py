@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -59,6 +59,11 @@ class Replanner:
         """Follow the registrations from now on."""
         self._watch = self._tree.watch(SCLS, self._on_change, subtree=True)
 
+    def plan_soon(self, names: Iterable[str]) -> None:
+        """Plan these groups again, with what else comes in a moment; what is asked for while nothing is followed is left."""
+        if self._watch is not None:
+            self._add(list(names), AFTER_S)
+
     def stop(self) -> None:
         """Follow no more; what waits is not planned."""
         if self._watch is not None:
@@ -72,11 +77,6 @@ class Replanner:
             self._retry = None
         self._names.clear()
         self._failed_names.clear()
-
-    def plan_soon(self, names: list[str]) -> None:
-        """Plan these groups again; what is asked for while nothing is followed is left."""
-        if self._watch is not None:
-            self._add(names, AFTER_S)
 
     def _on_change(self, change: Change) -> None:
         before = device_of(change.before) if change.before is not None and change.before.type == SCL else None

@@ -87,7 +87,7 @@ class GroupRequests:
     """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request.
 
     `expand`: from the results of a group, by its name, to those in which the members of groups at other servers stand in their groups'
-    place; it may be set later.
+    place. `on_results` is told what came of each request. Both may be set later.
     """
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
@@ -98,6 +98,7 @@ class GroupRequests:
         self._restored: set[str] = set()
         self.latest = Latest()
         self.expand: Callable[[GroupResults, str], GroupResults] = lambda results, _: results
+        self.on_results: Callable[[GroupResults], None] = lambda _: None
         self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
         self._silent = metrics.counter("m2mapp_group_silent_members_total", "Members that did not answer a group request.")
         self._latency = metrics.histogram("m2mapp_group_request_seconds", "Time from a group request to its joined answer.")
@@ -129,7 +130,11 @@ class GroupRequests:
             raise LoopDetected(f"the request {request_id.hex()} was here before")
         operation = Operation(group, request, suffix, for_members(request.query), request_id)
         one = _Running(request, wanted, operation, (now, self._means.clock.now_ms()))
-        return self._run(one, self._machine(request, reach(), now, deadline))
+        ways = reach()
+        if not ways.size:
+            # A dynamic group that nobody is in at the moment: there is nobody to wait for.
+            return succeed(wanted.respond(GroupResults(group, request_id, request.trace, {}, (), 0, 0, 0.0), one.began_ms))
+        return self._run(one, self._machine(request, ways, now, deadline))
 
     def restore(self, group: str) -> Deferred[None]:
         """Know of a group's members what its records say, once after a start."""
@@ -186,6 +191,7 @@ class GroupRequests:
     def _ended(self, results: GroupResults, one: _Running, running: RunningFanOut) -> None:
         self._running.pop(running, None)
         results = self.expand(results, one.operation.group)
+        self.on_results(results)
         self._latency.observe(self._reactor.seconds() - one.began_s)
         self._silent.add(len(results.silent))
         one.tell(results)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from random import Random
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,6 +18,7 @@ from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.elsewhere import Elsewhere
 from m2mapp.groups.group import AddressType, FanoutSet, Join, group_types, sets_of
+from m2mapp.groups.leaves import LEAVE_TYPE
 from m2mapp.groups.lending import LENDING_TYPES
 from m2mapp.groups.plan import Member
 from m2mapp.groups.pool import Network
@@ -33,6 +35,34 @@ from m2mapp.tree.unit import Remove, Unit, Write
 from tests.unit.fakes import Built, RecordingGroupSender, RecordingRequester, build_tree
 
 T = TypeVar("T")
+
+
+class AtOnce(Random):
+    """No chance: what is spread at random is not."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+class DeviceRequester(RecordingRequester):
+    """Records what is sent, but for the questions what devices hold: these have their answer at once (`shows`), and stand in `checked`.
+
+    At first no device shows what it holds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checked: list[str] = []
+        self.shows: Callable[[Outgoing], Answer | Fault] = lambda _: Answer("4.05")
+
+    def send(self, outgoing: Outgoing) -> Deferred[Answer]:
+        """As said."""
+        if outgoing.method is not Method.GET or not outgoing.uri.endswith("/mcGroups?limit=1000"):
+            return super().send(outgoing)
+        self.checked.append(outgoing.uri)
+        shown = self.shows(outgoing)
+        return fail(shown) if isinstance(shown, Fault) else succeed(shown)
+
 
 NODE_NAME = "g1.example.org"
 POOL: tuple[Network, ...] = (ip_network("ff35:30:3ffe:ffff:1::8000:0/120"), ip_network("239.255.1.0/24"))
@@ -94,7 +124,7 @@ class Groups:
 
     built: Built
     clock: Clock
-    requester: RecordingRequester
+    requester: DeviceRequester
     sender: RecordingGroupSender
     service: GroupService
     own: set[str] = field(default_factory=set)
@@ -148,8 +178,8 @@ def build_groups(
 ) -> Groups:
     """A group service that runs, with so many devices registered, and these peers."""
     own: set[str] = {NODE_NAME}
-    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}"), *LENDING_TYPES))
-    clock, requester, sender = Clock(), RecordingRequester(), RecordingGroupSender()
+    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES))
+    clock, requester, sender = Clock(), DeviceRequester(), RecordingGroupSender()
 
     def is_own(uri: Uri) -> bool:
         return uri.host in own
@@ -158,8 +188,9 @@ def build_groups(
     around = Surroundings(
         built.tree, registrations, is_own, settings or GroupSettings(), Elsewhere(registrations), NODE_NAME, f"http://{NODE_NAME}"
     )
+    committer = built.committer
     node = GroupNode(
-        NODE_NAME, around, lambda: pool, built.rules, built.committer, built.committer, built.clock, requester, sender, peers or {}
+        NODE_NAME, around, lambda: pool, built.rules, committer, committer, built.clock, requester, sender, AtOnce(), peers or {}
     )
     groups = Groups(built, clock, requester, sender, GroupService(clock, node, Metrics()), own)
     groups.service.startService()

@@ -25,7 +25,7 @@ from m2mapp.model.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from m2mapp.model.messages import ANY_ETAG, Conditions, Method, Response, Status
+from m2mapp.model.messages import ANY_ETAG, Answer, Conditions, Method, Response, Status
 from m2mapp.tree.unit import Remove, Unit
 from tests.unit.groups.parts import FIRST_ADDRESS, NODE_NAME, SECOND_ADDRESS, GroupCase, Groups, build_request, uri_at
 
@@ -108,12 +108,26 @@ class CreateTests(EditCase):
             ({"name": "..", "members": [uri_at(1)]}, "name"),
             ({"name": "a/b", "members": [uri_at(1)]}, "name"),
             ([uri_at(1)], "body"),
+            ({"name": "g", "type": "loose", "members": [uri_at(1)]}, "type"),
+            ({"name": "g", "query": "rt=t", "members": [uri_at(1)]}, "query"),
+            ({"name": "g", "expires": "2100-01-01T00:00:00Z", "members": [uri_at(1)]}, "expires"),
+            ({"name": "g", "type": "dynamic"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": ""}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=%ff"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t&count=10"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "&".join(["rt=t"] * 17)}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t", "members": [uri_at(1)]}, "members"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t", "expires": "2100-01-01T00:00:00Z"}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)]}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)], "expires": "soon"}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)], "expires": "2001-01-01T00:00:00Z"}, "expires"),
+            ({"name": "g", "type": "temporary", "expires": "2100-01-01T00:00:00Z"}, "members"),
         ):
             self.assertEqual(self.refused(groups.send(Method.POST, "/groups", document), Malformed).extensions()["field"], field, document)
         self.refused(groups.send(Method.POST, "/groups", b"{", content_type="application/json"), Malformed)
         self.refused(groups.send(Method.POST, "/groups", b"x", content_type="text/plain"), UnsupportedMediaType)
         self.refused(groups.send(Method.POST, "/groups", {"name": "n" * 256, "members": [uri_at(1)]}), TooLarge)
-        self.refused(groups.make([uri_at(1)], type="dynamic"), NotSupported)
         self.assertEqual((len(groups.built.tree), groups.built.committer.units[before:]), (before, []))
 
     def test_a_group_in_a_group(self) -> None:
@@ -271,11 +285,13 @@ class ConcurrentTests(EditCase):
         groups = self.build(2, pool=(ip_network("ff35::/128"),))
         for name in "abc":
             groups.make([uri_at(1), uri_at(2)], name=name)
+        groups.join_all()
         groups.send(Method.DELETE, "/groups/a")
         groups.send(Method.DELETE, "/groups/b")
+        groups.join_all()
         self.assertEqual(self.read(groups, "/node/resting/ff35::"), {"address": "ff35::"})
         self.assertEqual({one.why[one.members[0]] for one in groups.sets("c")}, {NO_ADDRESS})
-        groups.clock.advance(QUARANTINE_S - 2)
+        groups.clock.advance(QUARANTINE_S - 9)
         self.assertEqual([one.is_multicast for one in groups.sets("c")], [False, False])
         groups.service.stopService()
         groups.service.startService()
@@ -283,6 +299,23 @@ class ConcurrentTests(EditCase):
         self.assertEqual([one.is_multicast for one in groups.sets("c")], [False, False])
         groups.clock.pump([1.5, 0.1, 1.0])
         self.assertEqual([one.address for one in groups.sets("c")], ["ff35::"])
+        groups.send(Method.DELETE, "/groups/c")
+        self.successResultOf(groups.make([uri_at(1), uri_at(2)], name="f"))
+        self.assertEqual([one.is_multicast for one in groups.sets("f")], [False, False])
+
+    def test_an_address_is_free_when_all_have_left_it(self) -> None:
+        """The address of a deleted group is not given to another before its devices have confirmed that they left and it has rested."""
+        groups = self.build(2, pool=(ip_network("ff35::/128"),))
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.send(Method.DELETE, "/groups/g")
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.clock.advance(1.0)
+        groups.make([uri_at(1), uri_at(2)], name="h")
+        self.assertEqual([one.is_multicast for one in groups.sets("h")], [False, False])
+        groups.join_all()
+        groups.clock.pump([QUARANTINE_S, 0.0, 1.0])
+        self.assertEqual([one.is_multicast for one in groups.sets("h")], [True])
 
     def test_a_refused_creation_gives_its_address_back(self) -> None:
         """So does one whose name is taken."""
