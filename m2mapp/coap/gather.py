@@ -22,7 +22,7 @@ from m2mapp.coap.client import request_options
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.endpoint import Endpoint
-from m2mapp.coap.message import Message, encode
+from m2mapp.coap.message import Message, encode, uint
 from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, echo_of
 from m2mapp.model.errors import Fault, Malformed, PeerFailed, TooLarge
 from m2mapp.model.interfaces import IGathering
@@ -139,7 +139,8 @@ class GroupSender:
         """
         if len(outgoing.payload) > LARGEST_PAYLOAD:
             raise TooLarge("payload of a group request", LARGEST_PAYLOAD)
-        fetch_options = request_options(outgoing, target_options(outgoing.path, outgoing.query))
+        deadline = [(numbers.DEADLINE, uint(int(outgoing.lifetime_s * 1000)))] if outgoing.tell_deadline else []
+        fetch_options = request_options(outgoing, [*target_options(outgoing.path, outgoing.query), *deadline])
         # An empty No-Response asks for every kind of answer: a silent success would look like a loss (RFC 7967, section 2.1).
         options = tuple(sorted((*fetch_options, (numbers.NO_RESPONSE, b"")), key=lambda option: option[0]))
         code = numbers.CODE_OF_METHOD[outgoing.method]

@@ -58,6 +58,11 @@ class Shape:
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self._fields = dict(fields)
 
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of the members."""
+        return self._fields.keys()
+
     def read(self, given: Mapping[str, object], where: str = "") -> tuple[dict[str, object], list[Malformed]]:
         """The values by name, defaults filled in, and every fault; `where` stands before each field's name."""
         values, faults = self._read(given)

@@ -1,17 +1,19 @@
 """Making, changing and ending groups: from a request to the unit that does it. Pure; addresses are taken by what the caller hands in.
 
-The caller sees to it that of one group one edit at a time is decided and committed: each is planned from the sets that there are.
+What a plan would have needed to know, and does not, stands in `Taking.needs`: the caller may find it out and decide again. The caller
+sees to it that of one group one edit at a time is decided and committed: each is planned from the sets that there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from m2mapp.formats.documents import MERGE_PATCH, bare, load_document, load_json
 from m2mapp.formats.merge_patch import merge_patch
 from m2mapp.formats.shapes import Field, Shape
-from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri
+from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri, path_uri
+from m2mapp.groups.elsewhere import Elsewhere
 from m2mapp.groups.group import (
     DYNAMIC,
     FANOUT_SET,
@@ -26,13 +28,16 @@ from m2mapp.groups.group import (
     members_of,
 )
 from m2mapp.groups.leaves import owed
-from m2mapp.groups.plan import Member, Policy, TakeAddress, plan
+from m2mapp.groups.ledger import Taking
+from m2mapp.groups.lending import address_changes, held_changes
+from m2mapp.groups.plan import GroupServer, Member, Policy, plan
 from m2mapp.groups.query import members_now, with_members
 from m2mapp.groups.settings import GroupSettings
+from m2mapp.groups.subgroup import name_elsewhere
 from m2mapp.model.errors import Malformed, MethodNotAllowed, NoSuchResource, NotSupported, UnsupportedMediaType
 from m2mapp.model.identifiers import new_trace, path_text
 from m2mapp.model.messages import Method, Request, Response, Status
-from m2mapp.tree.paths import check_segment
+from m2mapp.tree.paths import check_segment, parse_path
 from m2mapp.tree.registrations import Device, Registrations
 from m2mapp.tree.resources import Decision, child_name, written
 from m2mapp.tree.tree import Tree
@@ -44,12 +49,22 @@ _MEMBERS = Shape({"members": Field(check_members)})
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What planning looks at besides the group: the tree, who is registered, which URIs are this node's, the settings."""
+    """What planning looks at besides the group: the tree, who is registered here and elsewhere, which URIs are this node's, the settings.
+
+    `node_name` and `node_uri` name this node at others.
+    """
 
     tree: Tree
     registrations: Registrations
     is_own: Callable[[Uri], bool]
     settings: GroupSettings
+    elsewhere: Elsewhere
+    node_name: str
+    node_uri: str
+
+    def group_uri(self, group: str) -> str:
+        """The URI of a group of this node."""
+        return f"{self.node_uri}{path_uri((*GROUPS, group))}"
 
 
 def new_name(around: Surroundings, request: Request) -> str:
@@ -63,20 +78,20 @@ def new_name(around: Surroundings, request: Request) -> str:
     return child_name(around.tree, GROUPS, asked)
 
 
-def created(around: Surroundings, name: str, request: Request, take: TakeAddress) -> Decision:
+def created(around: Surroundings, name: str, request: Request, take: Taking) -> Decision:
     """POST /groups: a new group of that name. Raises `Malformed`, `Conflict`..."""
     kept = _checked(around, name, load_document(request.payload, request.content_type))
     return _described(around, name, kept, request, take, Requirement((*GROUPS, name), exists=False))
 
 
-def put(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
+def put(around: Surroundings, request: Request, take: Taking) -> Decision:
     """PUT /groups/<name>: what the group is from now on."""
     name = check_segment(request.path[1])
     kept = _checked(around, name, named_as(name, load_document(request.payload, request.content_type)))
     return _described(around, name, kept, request, take, Requirement(request.path, request.conditions))
 
 
-def patched(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
+def patched(around: Surroundings, request: Request, take: Taking) -> Decision:
     """PATCH /groups/<name>: a merge patch of the group's document (RFC 7396)."""
     if bare(request.content_type) != MERGE_PATCH:
         raise UnsupportedMediaType(request.content_type, (MERGE_PATCH,))
@@ -88,15 +103,17 @@ def patched(around: Surroundings, request: Request, take: TakeAddress) -> Decisi
     return _described(around, name, kept, request, take, Requirement(request.path, request.conditions, exists=True))
 
 
-def removed(around: Surroundings, request: Request) -> Decision:
-    """DELETE /groups/<name>."""
+def removed(around: Surroundings, request: Request, take: Taking) -> Decision:
+    """DELETE /groups/<name>. Its addresses rest."""
+    name = request.path[1]
     requires = (Requirement(request.path, request.conditions, exists=True),)
-    unit = Unit(_end(around, request.path[1]), requires=requires, trace=request.trace)
+    addresses = address_changes(around.group_uri(name), expected_sets(around.tree, name), (), take.ledger)
+    unit = Unit((*_end(around, name), *addresses), requires=requires, trace=request.trace)
     return Decision(unit, lambda _: Response(Status.DELETED))
 
 
 def ended(around: Surroundings, name: str, now_ms: int) -> Unit | None:
-    """The end of a temporary group; None: it is none (any more), or its time has not come."""
+    """The end of a temporary group, which has no multicast address; None: it is none (any more), or its time has not come."""
     resource = around.tree.expected((*GROUPS, name))
     at_ms = expires_ms(resource) if resource is not None else None
     if at_ms is None or at_ms > now_ms:
@@ -104,7 +121,7 @@ def ended(around: Surroundings, name: str, now_ms: int) -> Unit | None:
     return Unit(_end(around, name), requires=(Requirement((*GROUPS, name), exists=True),), trace=new_trace())
 
 
-def members_changed(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
+def members_changed(around: Surroundings, request: Request, take: Taking) -> Decision:
     """PUT, POST or DELETE of /groups/<name>/members: exactly these, these too, not this one (`?uri=`)."""
     name = request.path[1]
     group = _group(around.tree, name)
@@ -131,7 +148,7 @@ def members_changed(around: Surroundings, request: Request, take: TakeAddress) -
     return Decision(decision.unit, lambda _: Response(status))
 
 
-def planned_again(around: Surroundings, name: str, take: TakeAddress, members: Sequence[str] | None = None) -> Unit | None:
+def planned_again(around: Surroundings, name: str, take: Taking, members: Sequence[str] | None = None) -> Unit | None:
     """What has to change in a group because its members' devices changed; None: nothing, or there is no such group.
 
     `members` are those that a dynamic group's query gives now.
@@ -160,7 +177,7 @@ def _end(around: Surroundings, name: str) -> tuple[Write | Remove, ...]:
     return Remove((*GROUPS, name)), *owed(around.tree, around.registrations, name, expected_sets(around.tree, name))
 
 
-def _described(around: Surroundings, name: str, kept: Document, request: Request, take: TakeAddress, requirement: Requirement) -> Decision:
+def _described(around: Surroundings, name: str, kept: Document, request: Request, take: Taking, requirement: Requirement) -> Decision:
     path = (*GROUPS, name)
     if kept["type"] == DYNAMIC:
         kept = with_members(kept, members_now(around.tree, str(kept["query"])))
@@ -170,41 +187,84 @@ def _described(around: Surroundings, name: str, kept: Document, request: Request
     return Decision(Unit(tuple(changes), requires=(requirement,), trace=request.trace), answer)
 
 
-def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddress) -> list[Write | Remove]:
-    settings = around.settings
-    leisure = kept.get("leisure")
-    policy = Policy(
-        multicast_threshold=settings.multicast_threshold,
-        address_per_set=settings.address_per_set,
-        reliable=kept["reliable"] is True,
-        leisure_s=leisure if isinstance(leisure, float) else None,
-        kind=str(kept["type"]),
-    )
+def _set_changes(around: Surroundings, name: str, kept: Document, take: Taking) -> list[Write | Remove]:
     members = kept["members"]
     uris: Sequence[object] = members if isinstance(members, list) else ()
     before = expected_sets(around.tree, name)
-    after = plan([_member(around, index, str(uri)) for index, uri in enumerate(uris)], policy, before, take)
+    found = _Finder(around, name, take)
+    after = plan([found.member(index, str(uri)) for index, uri in enumerate(uris)], _policy(around, name, kept), before, take, take.wide)
     known = {one.name: one for one in before}
     changes: list[Write | Remove] = [
         Write((*GROUPS, name, SETS, one.name), FANOUT_SET, one.document()) for one in after if known.get(one.name) != one
     ]
     wanted = {one.name for one in after}
     changes += [Remove((*GROUPS, name, SETS, old)) for old in known if old not in wanted]
-    return changes + owed(around.tree, around.registrations, name, before, after)
+    changes += owed(around.tree, around.registrations, name, before, after)
+    changes += address_changes(around.group_uri(name), before, after, take.ledger)
+    return changes + held_changes(around.tree, name, before, after, take.lent)
 
 
-def _member(around: Surroundings, index: int, text: str) -> Member:
-    """The member of that URI, which has been checked and is in its one form."""
-    uri = parse_uri(text)
-    local = around.is_own(uri)
-    if local and uri.path[:1] == GROUPS:
+def _policy(around: Surroundings, name: str, kept: Document) -> Policy:
+    settings = around.settings
+    leisure = kept.get("leisure")
+    there = path_uri((*GROUPS, name_elsewhere(around.node_name, name)))
+    return Policy(
+        multicast_threshold=settings.multicast_threshold,
+        address_per_set=settings.address_per_set,
+        reliable=kept["reliable"] is True,
+        leisure_s=leisure if isinstance(leisure, float) else None,
+        kind=str(kept["type"]),
+        subgroup_threshold=settings.subgroup_threshold,
+        virtual_path=parse_path(settings.virtual_uri.replace("{group}", name)),
+        # A group that another server made here makes none elsewhere: two servers that take a device for each other's would never end.
+        group_at=None if kept.get("for") else lambda server: server + there,
+    )
+
+
+class _Finder:
+    """Finds whose the members of one group are. What is not known yet is noted among the needs of the plan."""
+
+    def __init__(self, around: Surroundings, group: str, take: Taking) -> None:
+        self._around, self._group, self._take = around, group, take
+        self._through: dict[str, GroupServer] = {}
+
+    def member(self, index: int, text: str) -> Member:
+        """The member of that URI, which has been checked and is in its one form. Raises `Malformed` or `NotSupported`."""
+        uri = parse_uri(text)
+        if self._around.is_own(uri):
+            self._check_no_group(index, uri)
+            return Member(uri, None, local=True, given=text)
+        device = _device(self._around.registrations.here(uri.host, uri.port), uri)
+        if device is not None:
+            return Member(uri, device, given=text)
+        elsewhere = self._around.elsewhere
+        outsider = elsewhere.of(uri.host)
+        if outsider is not None:
+            return Member(uri, _device(outsider.device, uri), given=text, through=self._server(outsider.server))
+        if not elsewhere.is_known(uri.host):
+            self._take.needs.hosts[uri.host] = None
+        return Member(uri, None, given=text, unknown=elsewhere.why_unknown(uri.host))
+
+    def _server(self, server: GroupServer) -> GroupServer:
+        """The group server, with its device where it is registered here itself."""
+        found = self._through.get(server.uri)
+        if found is None:
+            place = parse_uri(server.uri)
+            found = self._through[server.uri] = replace(
+                server, device=_device(self._around.registrations.here(place.host, place.port), place)
+            )
+        return found
+
+    def _check_no_group(self, index: int, uri: Uri) -> None:
+        if uri.path[:1] != GROUPS:
+            return
+        if uri.path[1:2] == (self._group,):
+            raise Malformed(f"members[{index}]", uri.text(), "another resource: a group cannot be a member of itself")
         raise NotSupported(f"members[{index}]: {uri.text()} is a group of this node; groups in groups are not made by this version")
-    return Member(uri, None if local else _device(around.registrations, uri), local, text)
 
 
-def _device(registrations: Registrations, uri: Uri) -> Device | None:
-    """The device that the URI means. Where a port other than the scheme's is named, it has to be the device's."""
-    device = registrations.at_host(uri.host, uri.port)
+def _device(device: Device | None, uri: Uri) -> Device | None:
+    """The device at the URI's host, if the URI means it: where a port other than the scheme's is named, it has to be the device's."""
     if device is None or uri.scheme != device.scheme or uri.port not in (device.port, DEFAULT_PORTS[uri.scheme]):
         return None
     return device

@@ -24,6 +24,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 """The pause before a member that could not be reached is asked once more; it doubles each time."""
 
 
+_HAS_IT = frozenset({"508", "5.08"})
+"""What a server says of a request that it has already (spec section 6)."""
+
+
 class Phase(Enum):
     """Where a group request is."""
 
@@ -68,13 +72,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class MulticastLeg:
-    """The members that one multicast request is for."""
+    """The members that one multicast request is for. `servers`: they are groups at other servers, which have to know the deadline."""
 
     address: str
     port: int
     path: Path
     targets: tuple[Target, ...]
     leisure_s: float
+    servers: bool = False
     by_source: Mapping[tuple[str, int], tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -201,8 +206,11 @@ class FanOut:
         return self._take(parts_of(answer, new) if len(uris) > 1 else [(new[0], answer)], "multicast", now)
 
     def unicast_answer(self, ask: Ask, answer: Answer, now: float) -> bool:
-        """An answer of a member that was asked by unicast: whether it counts, which the first one does."""
-        if self.done or ask.uri in self.results:
+        """An answer of a member that was asked by unicast: whether it counts, which the first one does.
+
+        A group server that is asked again while it gathers says that it has the request: that is no answer, which it still gives.
+        """
+        if self.done or ask.uri in self.results or (ask.via == "repair" and answer.code in _HAS_IT):
             self._count_extra()
             return False
         self.received += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address
 
 from m2mapp.formats.documents import parse_rfc3339, rfc3339
 from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, list_of, number
@@ -34,10 +35,11 @@ class AddressType(Enum):
     MULTICAST_IPV4 = "multicast-ipv4"
     UNICAST_IPV6 = "unicast-ipv6"
     UNICAST_IPV4 = "unicast-ipv4"
+    GROUP = "group"
 
 
 MULTICAST_TYPES = frozenset({AddressType.MULTICAST_IPV6, AddressType.MULTICAST_IPV4})
-_MULTICAST_NAMES = frozenset(kind.value for kind in MULTICAST_TYPES)
+_ADDRESSED_NAMES = frozenset(kind.value for kind in (*MULTICAST_TYPES, AddressType.GROUP))
 
 
 class Join(Enum):
@@ -56,7 +58,10 @@ REACHED = frozenset({Join.JOINED, Join.PROVEN})
 
 @dataclass(frozen=True, slots=True)
 class FanoutSet:
-    """One fan-out set as it is kept: `/groups/<group>/fanoutSets/<name>`. `path` is the fan-out URI."""
+    """One fan-out set as it is kept: `/groups/<group>/fanoutSets/<name>`. `path` is the fan-out URI.
+
+    A set of the type `group` is a group at another server: `group` is its URI, and the one key of `joins`, which say whether it is there.
+    """
 
     name: str
     address_type: AddressType
@@ -67,6 +72,7 @@ class FanoutSet:
     joins: Mapping[str, Join]
     why: Mapping[str, str]
     leisure_s: float = 0.0
+    group: str = ""
 
     @property
     def is_multicast(self) -> bool:
@@ -84,13 +90,28 @@ class FanoutSet:
             "joins": {uri: join.value for uri, join in self.joins.items()},
             "why": dict(self.why),
             "leisure": self.leisure_s,
+            **({"group": self.group} if self.group else {}),
         }
 
 
 def multicast_address(resource: Resource) -> str | None:
-    """The multicast address of the fan-out set that a resource keeps; None for a unicast row. Does not look at the members."""
+    """The multicast address of the fan-out set that a resource keeps; None for one without. Does not look at the members.
+
+    A group at another server has one where its server is told to join like a device.
+    """
     document = resource.attributes
-    return str(document["fanoutAddress"]) if document["addressType"] in _MULTICAST_NAMES else None
+    if document["addressType"] not in _ADDRESSED_NAMES:
+        return None
+    address = str(document["fanoutAddress"])
+    return address if document["addressType"] != AddressType.GROUP.value or is_multicast_address(address) else None
+
+
+def is_multicast_address(text: str) -> bool:
+    """Whether text, which may be a host name too, is a multicast address."""
+    try:
+        return ip_address(text).is_multicast
+    except ValueError:
+        return False
 
 
 def raw_joins(resource: Resource) -> Mapping[str, object]:
@@ -115,6 +136,7 @@ def set_of(resource: Resource) -> FanoutSet:
         joins={str(uri): Join(join) for uri, join in joins.items()} if isinstance(joins, Mapping) else {},
         why={str(uri): str(reason) for uri, reason in why.items()} if isinstance(why, Mapping) else {},
         leisure_s=float(leisure) if isinstance(leisure, int | float) else 0.0,
+        group=str(document.get("group", "")),
     )
 
 
@@ -172,6 +194,7 @@ _SHAPE = Shape(
         "query": Field(_query, None),
         "expires": Field(_expires, None),
         "leisure": Field(number(0.0, 3600.0), None),
+        "for": Field(_member, None),
         "advertise": Field(choice("unicast", "multicast", "broadcast"), None),
     }
 )

@@ -37,6 +37,10 @@ class MemberIndex:
         """The names of the groups that have a member at one of the hosts, sorted."""
         return sorted({group for host in hosts for group in self._groups_at.get(host, ())})
 
+    def hosts(self) -> list[str]:
+        """All hosts that are known."""
+        return list(self._groups_at)
+
     def __len__(self) -> int:
         """How many hosts are known."""
         return len(self._groups_at)

@@ -6,11 +6,14 @@ Derived from the fan-out sets and the registrations, and kept until one of them 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from m2mapp.formats.uris import parse_uri
 from m2mapp.groups.fanout import MulticastLeg, Target
-from m2mapp.groups.group import REACHED, sets_of
+from m2mapp.groups.group import MEMBERS_CONTENT, REACHED, FanoutSet, is_multicast_address, sets_of
+from m2mapp.groups.subgroup import Subgroup, content_uri
+from m2mapp.model.identifiers import Path
 from m2mapp.tree.registrations import Registrations
 from m2mapp.tree.tree import Tree
 
@@ -22,12 +25,14 @@ MOST_KEPT = 20_000
 class Reach:
     """The multicast requests that reach members of a group, and the members that are asked one by one.
 
+    A group at another server is asked like one member, by the URI of its `membersContent`; `subgroups` says for whom it answers.
     `keepers`: the members whose devices keep request identifiers (spec section 6), as devices do that have taken an `mcGroup`.
     """
 
     legs: tuple[MulticastLeg, ...]
     alone: tuple[str, ...]
     keepers: frozenset[str] = frozenset()
+    subgroups: tuple[Subgroup, ...] = ()
 
     @property
     def everybody(self) -> tuple[str, ...]:
@@ -37,7 +42,7 @@ class Reach:
     @property
     def size(self) -> int:
         """How many members there are."""
-        return sum(len(leg.targets) for leg in self.legs) + len(self.alone)
+        return sum(len(leg.targets) for leg in self.legs) + len(self.alone) + sum(len(one.members) for one in self.subgroups)
 
 
 def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
@@ -45,7 +50,15 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
     legs: list[MulticastLeg] = []
     alone: list[str] = []
     keepers: list[str] = []
+    others: list[FanoutSet] = []
     for one in sets_of(tree, group):
+        if one.group:
+            # Until its server has confirmed the group, its members are asked like any other. It has when it is told to join an address.
+            if one.joins.get(one.group) in REACHED or is_multicast_address(one.address):
+                others.append(one)
+            else:
+                alone += one.members
+            continue
         joined = [uri for uri in one.members if one.joins.get(uri) in REACHED]
         keepers += [uri for uri in joined if _took_mc_group(registrations, uri)]
         if len(joined) > 1:
@@ -54,7 +67,28 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
             alone += [uri for uri in one.members if one.joins.get(uri) not in REACHED]
         else:
             alone += one.members
-    return Reach(tuple(legs), tuple(alone), frozenset(keepers))
+    together, one_by_one = _servers(registrations, others)
+    subgroups = tuple(Subgroup(content_uri(one.group), one.members) for one in others)
+    return Reach((*legs, *together), (*alone, *one_by_one), frozenset(keepers), subgroups)
+
+
+def _servers(registrations: Registrations, groups: Sequence[FanoutSet]) -> tuple[list[MulticastLeg], list[str]]:
+    """Groups at other servers: those whose servers have joined one multicast address are asked together, the others one by one."""
+    places: dict[tuple[str, int, Path], list[FanoutSet]] = {}
+    alone: list[str] = []
+    for one in groups:
+        if one.joins.get(one.group) in REACHED and is_multicast_address(one.address):
+            places.setdefault((one.address, one.port, one.path), []).append(one)
+        else:
+            alone.append(content_uri(one.group))
+    legs: list[MulticastLeg] = []
+    for (address, port, path), found in places.items():
+        if len(found) > 1:
+            targets = tuple(_target(registrations, content_uri(one.group)) for one in found)
+            legs.append(MulticastLeg(address, port, (*path, MEMBERS_CONTENT), targets, found[0].leisure_s, servers=True))
+        else:
+            alone += [content_uri(one.group) for one in found]
+    return legs, alone
 
 
 class Reaches:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from random import Random
@@ -22,6 +22,7 @@ from m2mapp.groups.drivers.announce import Announcer
 from m2mapp.groups.drivers.ending import Ender
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.drivers.leaving import LeaveBook
+from m2mapp.groups.drivers.others import OtherNodes
 from m2mapp.groups.drivers.replan import Replanner
 from m2mapp.groups.drivers.requests import GroupRequests, Means
 from m2mapp.groups.drivers.sweep import Sweeper
@@ -43,6 +44,7 @@ from m2mapp.groups.group import (
 from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.groups.leaves import LEAVE, LEAVES
 from m2mapp.groups.ledger import AddressLedger, Taking
+from m2mapp.groups.lending import POOL
 from m2mapp.groups.pool import Network
 from m2mapp.groups.query import Followers
 from m2mapp.groups.reach import Reaches
@@ -56,14 +58,17 @@ from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.representation import document_response
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
-from m2mapp.tree.unit import Change, Resource, Write
+from m2mapp.tree.unit import Change, Resource, Unit, Write
 
 _Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True)
 class GroupNode:
-    """What the group server needs of the node around it. `pool` gives the multicast addresses that it may use."""
+    """What the group server needs of the node around it.
+
+    `pool` gives the multicast addresses of the local domain that it may use; `peers` are the URIs of other nodes, by name.
+    """
 
     name: str
     around: Surroundings
@@ -75,6 +80,7 @@ class GroupNode:
     requester: IRequester
     group_sender: IGroupSender
     random: Random
+    peers: Mapping[str, str]
 
 
 @implementer(IHandle)
@@ -91,17 +97,33 @@ class GroupService(Service):
         teller = Teller(node.name, self._is_of_pool, node.clock, node.random, announcer)
         self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, (self._book, self._leaves), teller)
         self._turns = Turns()
-        self._ledger = AddressLedger(node.pool)
+        self._ledger = AddressLedger(node.pool, self._around.settings.global_pool)
         self._members = MemberIndex()
         self._reaches = Reaches(self._tree, self._around.registrations)
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
+        deaf = Deafness()
         self._sweeper = Sweeper(reactor, self._tree, self._advertiser, self._leaves)
         self._followers = Followers(self._tree)
         self._ender = Ender(reactor, node.clock, self._tree, self._end)
+        self._others = OtherNodes(
+            reactor=reactor,
+            clock=node.clock,
+            around=self._around,
+            committer=node.committer,
+            requester=node.requester,
+            peers=node.peers,
+            ledger=self._ledger,
+            members=self._members,
+            reaches=self._reaches,
+            book=self._book,
+            plan_soon=self._replanner.plan_soon,
+            on_found=self._advertiser.device_is_back,
+            metrics=metrics,
+        )
         senders = (node.group_sender, node.requester)
         means = Means(node.name, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
         self._requests = GroupRequests(reactor, means, self._on_proven, metrics)
-        deaf = Deafness()
+        self._requests.expand = self._others.expanded
         self._requests.on_results = lambda results: self._advertiser.members_are_deaf(deaf.heard(results, reactor.seconds()))
         metrics.gauge("m2mapp_group_advertisements_waiting", "Advertisements not confirmed.", lambda: self._advertiser.depth)
         metrics.gauge("m2mapp_group_replans_waiting", "Groups that wait to be planned again.", lambda: self._replanner.depth)
@@ -115,6 +137,7 @@ class GroupService(Service):
         self._leaves.start()
         self._advertiser.start()
         self._replanner.start()
+        self._others.start()
         self._sweeper.start()
         self._ender.start()
         self._followers.clear()
@@ -124,6 +147,7 @@ class GroupService(Service):
     def stopService(self) -> None:
         """End what is under way: callers get what came so far."""
         super().stopService()
+        self._others.stop()
         self._ender.stop()
         self._sweeper.stop()
         self._replanner.stop()
@@ -133,8 +157,12 @@ class GroupService(Service):
         self._leaves.stop()
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
-        """Answer a request at `/groups` or below; raises, or fails with, a `Fault`."""
+        """Answer a request at `/groups`, `/mcAddrPool`, or below what is kept of addresses; raises, or fails with, a `Fault`."""
         path = request.path
+        if path[:1] == POOL:
+            return self._others.addresses.handle(request)
+        if path[:1] != GROUPS:
+            return execute(self._node.committer, self._node.rules.decide(request))
         if len(path) <= 2:  # noqa: PLR2004 - /groups and /groups/<name>
             return self._handle_group(request)
         if path[2] == MEMBERS and len(path) == 3:  # noqa: PLR2004 - /groups/<name>/members
@@ -159,7 +187,7 @@ class GroupService(Service):
             name = edit.new_name(around, request)
             return self._edit(name, lambda take: edit.created(around, name, request, take))
         if method is Method.DELETE:
-            return self._edit(request.path[1], lambda _: edit.removed(around, request))
+            return self._edit(request.path[1], lambda take: edit.removed(around, request, take))
         if method is Method.POST:
             raise MethodNotAllowed("POST", path_text(request.path), ("DELETE", "GET", "PATCH", "PUT"))
         decide = edit.put if method is Method.PUT else edit.patched
@@ -182,19 +210,25 @@ class GroupService(Service):
         """Decide and commit, when the edits of this group that came before are done."""
 
         def act(taking: Taking) -> Deferred[Response]:
-            decision = decide(taking)
-            self._check_end(decision)
-            answered = execute(self._node.committer, decision)
-            return answered if isinstance(answered, Deferred) else succeed(answered)
+            decided = self._others.informed.decide(name, taking, decide)
+            return decided.addCallback(self._commit)
 
         return self._in_turn(name, act)
+
+    def _commit(self, decision: Decision) -> Response | Deferred[Response]:
+        self._check_end(decision)
+        return execute(self._node.committer, decision)
 
     def _plan_again(self, name: str) -> Deferred[None]:
         """Plan the sets of a group for its members' devices as they are now."""
 
-        def act(taking: Taking) -> Deferred[None]:
-            unit = edit.planned_again(self._around, name, taking, self._followers.members(name))
+        def commit(unit: Unit | None) -> Deferred[None]:
             return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
+
+        def act(taking: Taking) -> Deferred[None]:
+            members = self._followers.members(name)
+            decided = self._others.informed.decide(name, taking, lambda take: edit.planned_again(self._around, name, take, members))
+            return decided.addCallback(commit)
 
         return self._in_turn(name, act)
 
@@ -222,12 +256,8 @@ class GroupService(Service):
         """Act on a group when its turn comes; the addresses that were taken for what is not done are given back."""
 
         def guarded() -> Deferred[_Done]:
-            taking = Taking(self._ledger)
-            try:
-                return act(taking).addErrback(_drop, taking)
-            except Exception:
-                taking.dropped()
-                raise
+            taking = self._others.informed.taking(name)
+            return act(taking).addErrback(_drop, taking)
 
         return self._turns.take(name, guarded)
 
@@ -238,6 +268,7 @@ class GroupService(Service):
             self._members.changed(None, group)
             for one in self._tree.children((*group.path, SETS)):
                 self._ledger.entered(one)
+                self._others.set_of_before(group.path[-1], one)
         for leave in self._tree.children(LEAVES):
             if leave.type == LEAVE:
                 self._ledger.entered(leave)
@@ -250,12 +281,15 @@ class GroupService(Service):
         either = after or before
         if either is not None and either.type == GROUP:
             self._members.changed(before, after)
+            if after is None:
+                self._others.informed.forget(either.path[-1])
             if self.running:
                 self._follow(either.path[-1], after)
         elif either is not None and either.type == FANOUT_SET:
             self._reaches.void(either.path[1])
             if after is not None:
                 self._ledger.entered(after)
+                self._others.set_changed(before, after)
             if before is not None:
                 self._ledger.left(before)
 

@@ -146,7 +146,7 @@ class GroupOutgoing:
     """One request from this node to a multicast address: one datagram for each interface (spec section 4).
 
     `address` is an IPv6 or IPv4 multicast address; `interfaces` are names, empty for the configured ones; `lifetime_s` is how
-    long answers are gathered at most.
+    long answers are gathered at most, which those asked are told with `tell_deadline`.
     """
 
     method: Method
@@ -159,6 +159,7 @@ class GroupOutgoing:
     accept: str | None = None
     interfaces: tuple[str, ...] = ()
     lifetime_s: float = 30.0
+    tell_deadline: bool = False
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
 

@@ -34,8 +34,10 @@ from m2mapp.formats.documents import dump_json
 from m2mapp.formats.link_format import Link
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.edit import Surroundings
+from m2mapp.groups.elsewhere import Elsewhere
 from m2mapp.groups.group import GROUPS, group_types
 from m2mapp.groups.leaves import LEAVE_TYPE
+from m2mapp.groups.lending import HELD_AT, LENDING_TYPES, POOL, RESTING_AT
 from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.service import GroupNode, GroupService
 from m2mapp.groups.settings import GroupSettings
@@ -75,6 +77,7 @@ _log = Logger(namespace="m2mapp")
 _FIXED_LINKS = {
     "rd": Link("/rd", (("rt", "core.rd"), ("ct", "40"))),
     "groups": Link("/groups", (("rt", "m2m.groups"),)),
+    "mcAddrPool": Link("/mcAddrPool", (("rt", "m2m.mcaddrpool"),)),
     "mcGroups": Link("/mcGroups", (("rt", "m2m.mcgroups"),)),
     "node": Link("/node", (("rt", "m2m.node"),)),
 }
@@ -131,7 +134,7 @@ class _Builder:
         self._uri = node_uri(settings)
         types: list[ResourceType] = [SCL_TYPE]
         if settings.groups is not None:
-            types += [*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE]
+            types += (*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES)
         if settings.member:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
@@ -232,7 +235,9 @@ class _Builder:
     def _groups(self, settings: GroupSettings, own: OwnUris, requester: Requester, coap: CoapService, registry: RegistryService) -> None:
         node = GroupNode(
             name=self._settings.node.name,
-            around=Surroundings(self._tree, self._registrations, own, settings),
+            around=Surroundings(
+                self._tree, self._registrations, own, settings, Elsewhere(self._registrations), self._settings.node.name, self._uri
+            ),
             pool=lambda: settings.local_pool or derived_pool(self._settings.node.name, self._prefix()),
             rules=self._rules,
             committer=self._committer,
@@ -241,10 +246,11 @@ class _Builder:
             requester=requester,
             group_sender=coap,
             random=self._rng,
+            peers={peer.name: peer.uri for peer in self._settings.peers},
         )
         groups = GroupService(self._world.reactor, node, self._metrics)
         registry.groups_of = groups.groups_of
-        self._routes[GROUPS] = groups
+        self._routes |= dict.fromkeys((GROUPS, RESTING_AT, HELD_AT, *([POOL] if settings.global_pool else [])), groups)
 
     def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)

@@ -218,11 +218,14 @@ class RegistryService(Service):
         return document_response(self._document(resource), request.accept, resource.version, resource.modified_ms)
 
     def _find(self, request: Request) -> Response:
-        """The registrations that `?host=` (a host name or an address) and `?ep=` (with `d`) name, whole; none is no error."""
+        """The registrations that `?host=` (a host name or an address; several: any of them) and `?ep=` (with `d`) name, whole.
+
+        None is no error.
+        """
         page = page_of(request)
-        host, endpoint = request.query_value("host"), request.query_value("ep")
-        names = set(self._at_host(host)) if host is not None else set(self._of_endpoint(str(endpoint), request))
-        if host is not None and endpoint is not None:
+        hosts, endpoint = [value for name, value in request.query if name == "host"], request.query_value("ep")
+        names = {name for host in hosts for name in self._at_host(host)} if hosts else set(self._of_endpoint(str(endpoint), request))
+        if hosts and endpoint is not None:
             names.intersection_update(self._of_endpoint(endpoint, request))
         wanted = sorted(name for name in names if page.after is None or name > page.after)
         more = len(wanted) > page.limit

@@ -58,26 +58,45 @@ def device_of(resource: Resource) -> Device:
 
 
 class Registrations:
-    """The devices registered at this node; follows the tree."""
+    """The devices registered at this node; follows the tree. Besides, those registered at other nodes that somebody has found there."""
 
     def __init__(self, tree: Tree) -> None:
         self._devices: dict[str, Device] = {}
         self._by_host, self._by_address = NameIndex(), NameIndex()
+        self._group_servers: set[str] = set()
+        self._elsewhere: dict[str, Device] = {}
+        self._elsewhere_named: dict[str, Device] = {}
         for resource in tree.children(SCLS):
             if resource.type == SCL:
                 self._enter(device_of(resource))
         tree.watch(SCLS, self._on_change, subtree=True)
 
     def named(self, name: str) -> Device | None:
-        """The device of that endpoint name."""
-        return self._devices.get(name)
+        """The device of that endpoint name, or of the name that one registered elsewhere has here."""
+        return self._devices.get(name) or self._elsewhere_named.get(name)
 
     def at_host(self, host: str, port: int | None = None) -> Device | None:
-        """The device that a URI's host names: one of its hosts, else its endpoint name, else one of its addresses.
+        """The device that a URI's host names: one registered here, else one that was found at another node."""
+        return self.here(host, port) or self._elsewhere.get(host)
+
+    def here(self, host: str, port: int | None = None) -> Device | None:
+        """The device registered here that a URI's host names: one of its hosts, else its endpoint name, else one of its addresses.
 
         Of several that say the same of themselves the one at the port, else the one that said it last.
         """
-        return self._one_of(self._by_host.last_first(host.lower()), port) or self.named(host) or self.at_address(host, port)
+        return self._one_of(self._by_host.last_first(host.lower()), port) or self._devices.get(host) or self.at_address(host, port)
+
+    def group_servers(self) -> list[Device]:
+        """The devices registered here that are group servers themselves, by name."""
+        return [self._devices[name] for name in sorted(self._group_servers)]
+
+    def found_elsewhere(self, host: str, device: Device | None) -> None:
+        """The device of that host is registered at another node; None: it is not any more. Its name bears that node's."""
+        before = self._elsewhere.pop(host, None)
+        if before is not None and self._elsewhere_named.get(before.name) is before:
+            del self._elsewhere_named[before.name]
+        if device is not None:
+            self._elsewhere[host] = self._elsewhere_named[device.name] = device
 
     def at_address(self, address: str, port: int | None = None) -> Device | None:
         """The device that registered this address; of several the one at the port, else the last."""
@@ -100,6 +119,8 @@ class Registrations:
 
     def _enter(self, device: Device) -> None:
         self._devices[device.name] = device
+        if device.group_server:
+            self._group_servers.add(device.name)
         for host in device.hosts:
             self._by_host.add(host.lower(), device.name)
         for address in device.addresses:
@@ -107,6 +128,7 @@ class Registrations:
 
     def _leave(self, device: Device) -> None:
         self._devices.pop(device.name, None)
+        self._group_servers.discard(device.name)
         for host in device.hosts:
             self._by_host.remove(host.lower(), device.name)
         for address in device.addresses:

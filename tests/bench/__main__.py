@@ -23,6 +23,7 @@ _BENCHMARKS = (
     ("million", "A million messages of a thousand sources", ""),
     ("coaps", "coaps beside plain CoAP and libcoap", "coap-server-openssl"),
     ("group_read", "A group read beside concurrent unicast", ""),
+    ("plan", "Planning a group of ten thousand", ""),
     ("loss", "Group operations where packets are lost", ""),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),

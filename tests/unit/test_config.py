@@ -67,6 +67,9 @@ class TakenTests(SynchronousTestCase):
             multicast_threshold = 3
             address_per_set = true
             deadline_s = 5
+            global_pool = ["ff3e:30:3ffe:ffff:1::8000:0/112", "232.1.1.0/24"]
+            subgroup_threshold = 4
+            virtual_uri = "/v/{group}/x"
             [member]
             [peers.n1]
             uri = "HTTP://n1.example.com:80"
@@ -87,7 +90,9 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(found.http, HttpSettings(("tcp:8080:interface=127.0.0.1", "tcp6:8081"), (token,)))
         assert found.groups is not None
         self.assertEqual([str(network) for network in found.groups.local_pool], ["ff35:30:3ffe:ffff:1:0:8000:0/112", "239.1.0.0/24"])
-        self.assertEqual(found.groups, GroupSettings(found.groups.local_pool, 3, True, 5.0))
+        self.assertEqual([str(network) for network in found.groups.global_pool], ["ff3e:30:3ffe:ffff:1:0:8000:0/112", "232.1.1.0/24"])
+        pools = found.groups.local_pool, found.groups.global_pool
+        self.assertEqual(found.groups, GroupSettings(pools[0], 3, True, 5.0, pools[1], "", 4, "/v/{group}/x"))
         self.assertTrue(found.member)
         self.assertEqual(found.peers, (Peer("n1", "http://n1.example.com/", "/p"), Peer("n2", "coap://[fd00::2]/", "")))
 
@@ -188,6 +193,32 @@ class FaultTests(SynchronousTestCase):
             self.assertEqual(faults(LEAST + text), [expected])
         self.assertIn("within ff00::/8", faults(LEAST + '[groups]\nlocal_pool = ["fd00::/112"]')[0])
         self.assertIn("has host bits set", faults(LEAST + '[groups]\nlocal_pool = ["ff35::1/112"]')[0])
+
+    def test_addresses_of_groups(self) -> None:
+        """Global addresses are of global scope and in no other pool; who has some asks nobody; virtual URIs bear the group's name."""
+        for text, expected in (
+            ('global_pool = ["ff35::/112"]', "[groups] global_pool[0]: ff35::/112 is not a range of global scope"),
+            ('global_pool = ["ff00::/8"]', "[groups] global_pool[0]: ff00::/8 is not a range of global scope"),
+            ('global_pool = ["239.1.0.0/24"]', "[groups] global_pool[0]: 239.1.0.0/24 is not a range of global scope"),
+            ('global_pool = ["224.0.0.0/28"]', "[groups] global_pool[0]: 224.0.0.0/28 is not a range of global scope"),
+            ('global_pool = ["fd00::/64"]', "[groups] global_pool[0]: fd00::/64 is not a range of multicast addresses"),
+            ('address_server = "n1"', "[groups] address_server: n1 is not a URI such as"),
+            ('address_server = "http://n1/"', "[groups] address_server: http://n1/ is not the URI of a pool"),
+            ("address_server = 7", "[groups] address_server: 7 is not a URI such as"),
+            ('virtual_uri = "well-known/{group}"', "[groups] virtual_uri: well-known/{group} is not a path"),
+            ('virtual_uri = "/well-known"', "[groups] virtual_uri: /well-known is not a path one segment of which is {group}"),
+            ('virtual_uri = "/{group}/{group}"', "[groups] virtual_uri: /{group}/{group} is not a path one segment"),
+            ('virtual_uri = "/x-{group}"', "[groups] virtual_uri: /x-{group} is not a path one segment"),
+            (f'virtual_uri = "/{{group}}{("/" + "x" * 200) * 3}"', "is not a path of at most 512 bytes"),
+            ("virtual_uri = 1", "[groups] virtual_uri: 1 is not a path"),
+            ("subgroup_threshold = 0", "[groups] subgroup_threshold: 0 is not a whole number from 1"),
+        ):
+            [line] = faults(LEAST + "[groups]\n" + text)
+            self.assertIn(expected, line)
+        both = '[groups]\nlocal_pool = ["ff3e::/112"]\nglobal_pool = ["ff3e::8000/113", "232.0.0.0/24"]\naddress_server = "http://n1/mcAddrPool"'
+        told = faults(LEAST + both)
+        self.assertEqual([line.partition(":")[0] for line in told], ["[groups] global_pool", "[groups] address_server"])
+        self.assertIn("apart from local_pool, which has ff3e::/112", told[0])
 
     def test_tables_that_are_none(self) -> None:
         """A value where a table has to be is told, for each table."""

@@ -115,6 +115,7 @@ class RunningFanOut:
             payload=request.payload,
             content_type=request.content_type,
             lifetime_s=self._machine.deadline - self._machine.started,
+            tell_deadline=leg.servers,
             request_id=operation.request_id,
             cause=request.cause,
         )

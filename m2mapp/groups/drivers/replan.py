@@ -60,8 +60,9 @@ class Replanner:
         self._watch = self._tree.watch(SCLS, self._on_change, subtree=True)
 
     def plan_soon(self, names: Iterable[str]) -> None:
-        """Plan these groups again, with what else comes in a moment."""
-        self._add(list(names), AFTER_S)
+        """Plan these groups again, with what else comes in a moment; what is asked for while nothing is followed is left."""
+        if self._watch is not None:
+            self._add(list(names), AFTER_S)
 
     def stop(self) -> None:
         """Follow no more; what waits is not planned."""

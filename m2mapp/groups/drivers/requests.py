@@ -88,7 +88,7 @@ class GroupRequests:
     """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request.
 
     `expand`: from the results of a group, by its name, to those in which the members of groups at other servers stand in their groups'
-    place; it may be set later. So may `on_results`, which is told what came of each request.
+    place. `on_results` is told what came of each request, before that. Both may be set later.
     """
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:

@@ -106,7 +106,7 @@ class GatherTests(GatherCase):
         self.assertTrue(all(0 < answer.elapsed_s < 0.1 for answer in self.answers))
 
     def test_what_is_asked(self) -> None:
-        """A non-confirmable message with path, query, format, identifier, cause and an empty No-Response, in their order."""
+        """A non-confirmable message with path, query, format, identifier, cause, deadline and an empty No-Response, in their order."""
         recorder, _ = self.foreign(1)
         self.send(
             GroupOutgoing(
@@ -118,6 +118,8 @@ class GatherTests(GatherCase):
                 content_type="application/json",
                 accept="application/cbor",
                 interfaces=("lan",),
+                lifetime_s=5.0,
+                tell_deadline=True,
                 request_id=b"12345678",
                 cause=("/op",),
             )
@@ -137,6 +139,7 @@ class GatherTests(GatherCase):
                 (numbers.NO_RESPONSE, b""),
                 (numbers.REQUEST_ID, b"12345678"),
                 (numbers.CAUSE, b"/op"),
+                (numbers.DEADLINE, b"\x13\x88"),
             ),
         )
 

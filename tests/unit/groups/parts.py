@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from random import Random
@@ -16,8 +16,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.formats.documents import load_cbor
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.edit import Surroundings
+from m2mapp.groups.elsewhere import Elsewhere
 from m2mapp.groups.group import AddressType, FanoutSet, Join, group_types, sets_of
 from m2mapp.groups.leaves import LEAVE_TYPE
+from m2mapp.groups.lending import LENDING_TYPES
 from m2mapp.groups.plan import Member
 from m2mapp.groups.pool import Network
 from m2mapp.groups.service import GroupNode, GroupService
@@ -171,18 +173,24 @@ def build_request(method: Method, path: str, document: object = None, **more: ob
     return Request(method, parse_path(path), **given)  # type: ignore[arg-type]
 
 
-def build_groups(devices: int = 0, settings: GroupSettings | None = None, pool: tuple[Network, ...] = POOL) -> Groups:
-    """A group service that runs, with so many devices registered."""
+def build_groups(
+    devices: int = 0, settings: GroupSettings | None = None, pool: tuple[Network, ...] = POOL, peers: Mapping[str, str] | None = None
+) -> Groups:
+    """A group service that runs, with so many devices registered, and these peers."""
     own: set[str] = {NODE_NAME}
-    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}"), LEAVE_TYPE))
+    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES))
     clock, requester, sender = Clock(), DeviceRequester(), RecordingGroupSender()
 
     def is_own(uri: Uri) -> bool:
         return uri.host in own
 
-    around = Surroundings(built.tree, Registrations(built.tree), is_own, settings or GroupSettings())
+    registrations = Registrations(built.tree)
+    around = Surroundings(
+        built.tree, registrations, is_own, settings or GroupSettings(), Elsewhere(registrations), NODE_NAME, f"http://{NODE_NAME}"
+    )
+    committer = built.committer
     node = GroupNode(
-        NODE_NAME, around, lambda: pool, built.rules, built.committer, built.committer, built.clock, requester, sender, AtOnce()
+        NODE_NAME, around, lambda: pool, built.rules, committer, committer, built.clock, requester, sender, AtOnce(), peers or {}
     )
     groups = Groups(built, clock, requester, sender, GroupService(clock, node, Metrics()), own)
     groups.service.startService()
@@ -200,9 +208,15 @@ def told_document(outgoing: Outgoing) -> object:
 class GroupCase(SynchronousTestCase):
     """A test case that ends its group services and finds nothing pending then."""
 
-    def build(self, devices: int = 0, settings: GroupSettings | None = None, pool: tuple[Network, ...] = POOL) -> Groups:
+    def build(
+        self,
+        devices: int = 0,
+        settings: GroupSettings | None = None,
+        pool: tuple[Network, ...] = POOL,
+        peers: Mapping[str, str] | None = None,
+    ) -> Groups:
         """See `build_groups`."""
-        groups = build_groups(devices, settings, pool)
+        groups = build_groups(devices, settings, pool, peers)
         self.addCleanup(self._end, groups)
         return groups
 

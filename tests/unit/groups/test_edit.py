@@ -9,6 +9,9 @@ from twisted.internet.defer import Deferred
 
 from m2mapp.groups.edit import planned_again
 from m2mapp.groups.group import Join
+from m2mapp.groups.ledger import AddressLedger, Taking
+from m2mapp.groups.lending import QUARANTINE_S
+from m2mapp.groups.plan import NO_ADDRESS
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import (
     Conflict,
@@ -251,7 +254,7 @@ class ChangeTests(EditCase):
 class ConcurrentTests(EditCase):
     def test_two_edits_of_one_group(self) -> None:
         """Of two edits under way at once the second is planned from the first: no set of the first is left over."""
-        groups = self.build(4)
+        groups = self.build(4, GroupSettings(multicast_threshold=9))
         groups.built.committer.hold()
         first = groups.make([uri_at(number, f"/p{number}") for number in (1, 2, 3, 4)])
         second = groups.send(Method.PUT, "/groups/g", {"members": [uri_at(1, "/p1")]})
@@ -276,12 +279,32 @@ class ConcurrentTests(EditCase):
             self.successResultOf(done)
         self.assertEqual(sorted(one.address for name in "cd" for one in groups.sets(name)), ["ff35::", "ff35::1"])
         self.assertEqual([one.is_multicast for one in groups.sets("e")], [False, False])
+
+    def test_a_freed_address_rests(self) -> None:
+        """The address of a group that is gone rests; then a group that waits for one has it, also where it was made before a restart."""
+        groups = self.build(2, pool=(ip_network("ff35::/128"),))
+        for name in "abc":
+            groups.make([uri_at(1), uri_at(2)], name=name)
+        groups.join_all()
+        groups.send(Method.DELETE, "/groups/a")
+        groups.send(Method.DELETE, "/groups/b")
+        groups.join_all()
+        self.assertEqual(self.read(groups, "/node/resting/ff35::"), {"address": "ff35::"})
+        self.assertEqual({one.why[one.members[0]] for one in groups.sets("c")}, {NO_ADDRESS})
+        groups.clock.advance(QUARANTINE_S - 9)
+        self.assertEqual([one.is_multicast for one in groups.sets("c")], [False, False])
+        groups.service.stopService()
+        groups.service.startService()
+        groups.clock.advance(QUARANTINE_S - 1)
+        self.assertEqual([one.is_multicast for one in groups.sets("c")], [False, False])
+        groups.clock.pump([1.5, 0.1, 1.0])
+        self.assertEqual([one.address for one in groups.sets("c")], ["ff35::"])
         groups.send(Method.DELETE, "/groups/c")
         self.successResultOf(groups.make([uri_at(1), uri_at(2)], name="f"))
         self.assertEqual([one.is_multicast for one in groups.sets("f")], [False, False])
 
     def test_an_address_is_free_when_all_have_left_it(self) -> None:
-        """The address of a deleted group is not given to another before its devices have confirmed that they left."""
+        """The address of a deleted group is not given to another before its devices have confirmed that they left and it has rested."""
         groups = self.build(2, pool=(ip_network("ff35::/128"),))
         groups.make([uri_at(1), uri_at(2)])
         groups.join_all()
@@ -291,8 +314,8 @@ class ConcurrentTests(EditCase):
         groups.make([uri_at(1), uri_at(2)], name="h")
         self.assertEqual([one.is_multicast for one in groups.sets("h")], [False, False])
         groups.join_all()
-        groups.make([uri_at(1), uri_at(2)], name="i")
-        self.assertEqual([one.is_multicast for one in groups.sets("i")], [True])
+        groups.clock.pump([QUARANTINE_S, 0.0, 1.0])
+        self.assertEqual([one.is_multicast for one in groups.sets("h")], [True])
 
     def test_a_refused_creation_gives_its_address_back(self) -> None:
         """So does one whose name is taken."""
@@ -405,7 +428,7 @@ class ReplanTests(EditCase):
         groups.register(1, mcGroups="/other")
         groups.clock.advance(1.0)
         self.assertEqual(len(groups.built.committer.units), before + 2)
-        self.assertIsNone(planned_again(groups.service._around, "none", lambda _: None))
+        self.assertIsNone(planned_again(groups.service._around, "none", Taking(AddressLedger(tuple))))
 
     def test_groups_of(self) -> None:
         """The groups of a device are found by any of its names; of a deleted group nothing is found."""

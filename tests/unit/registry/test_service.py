@@ -220,6 +220,14 @@ class SclsTests(Case):
             self.assertEqual([(child["name"], child["registeredAt"]) for child in children], [(name, "http://g1.example.org")])
         self.assertEqual(self.shown("/scls", "host=d3.example.com")["children"], [])
 
+    def test_found_by_several_hosts(self) -> None:
+        """Several `host=` find each registration that any of them names, once."""
+        for query in (D1, "ep=d2", "ep=d3"):
+            self.done(register(query))
+        children = self.shown("/scls", "host=d1.example.org&host=d2&host=d9&host=d1")["children"]
+        assert isinstance(children, list)
+        self.assertEqual([child["name"] for child in children], ["d1", "d2"])
+
     def test_found_by_endpoint(self) -> None:
         """`?ep=` finds an endpoint in each sector, with `d` in one; with `host` both have to hold."""
         for query in ("ep=d1", "ep=d1&d=a", "ep=d1&d=b&host=b.example.org", "ep=d10", "ep=d1a"):

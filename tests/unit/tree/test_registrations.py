@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.tree.registrations import SCL, Device, Registrations, device_of
@@ -58,6 +60,27 @@ class RegistrationsTests(SynchronousTestCase):
         )
         self.remove("d1")
         self.assertEqual([self.at_host("new"), self.at_host("d1"), self.at_address("fd00::2")], [None, None, None])
+
+    def test_group_servers(self) -> None:
+        """The devices that are group servers themselves are known by name, while they say so."""
+        for name in ("g3", "g2", "d1"):
+            self.put(name, document(groupServer=name != "d1"))
+        self.assertEqual([device.name for device in self.registrations.group_servers()], ["g2", "g3"])
+        self.put("g2", document())
+        self.remove("g3")
+        self.assertEqual(self.registrations.group_servers(), [])
+
+    def test_registered_elsewhere(self) -> None:
+        """A device that was found at another node is found by its host while none is registered here; never by its address alone."""
+        guest = replace(device_of(Resource(("scls", "d9"), SCL, document((), ("fd00::d9",)), None, None, 0, 0, 1)), name="d9@http://n1")
+        self.registrations.found_elsewhere("d9.example.org", guest)
+        self.assertEqual((self.at_host("d9.example.org"), self.registrations.named("d9@http://n1")), ("d9@http://n1", guest))
+        self.assertEqual((self.registrations.here("d9.example.org"), self.at_address("fd00::d9")), (None, None))
+        self.put("d1", document(("d9.example.org",)))
+        self.assertEqual(self.at_host("d9.example.org"), "d1")
+        self.remove("d1")
+        self.registrations.found_elsewhere("d9.example.org", None)
+        self.assertEqual((self.at_host("d9.example.org"), self.registrations.named("d9@http://n1")), (None, None))
 
     def test_two_devices_that_say_the_same(self) -> None:
         """Of two devices with one host and one address the last one is found; when it goes, the other."""

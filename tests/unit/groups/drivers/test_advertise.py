@@ -10,7 +10,7 @@ from m2mapp.groups.advertisement import FAILED_AFTER
 from m2mapp.groups.drivers.advertise import AT_ONCE
 from m2mapp.groups.drivers.sweep import EVERY_S, GIVE_UP_S, ROUND
 from m2mapp.groups.group import Join
-from m2mapp.groups.leaves import leave_of
+from m2mapp.groups.leaves import LEAVE, leave_of
 from m2mapp.groups.service import GroupService
 from m2mapp.model.errors import DeadlinePassed, PeerFailed
 from m2mapp.model.messages import Answer, Method
@@ -229,7 +229,7 @@ class LeaveTests(GroupCase):
         groups = self.build_joined(2)
         groups.send(Method.DELETE, "/groups/g")
         unit = groups.built.committer.units[-1]
-        [record] = [change for change in unit.changes if isinstance(change, Write)]
+        [record] = [change for change in unit.changes if isinstance(change, Write) and change.type == LEAVE]
         self.assertEqual((record.path, record.attributes["fanoutAddress"]), (("leaves", f"g-1-{FIRST_ADDRESS}"), FIRST_ADDRESS))
         self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1), uri_at(2)])
         groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
