@@ -39,6 +39,8 @@ LINK_HOP_LIMIT = 1
 MAXIMUM_HOP_LIMIT = 255
 KNOWN_ARRIVALS = 1024
 """So many destinations a socket knows without looking twice."""
+KNOWN_HOSTS = 4096
+"""So many hosts a port sends to without looking twice, and leaves from so many of its own."""
 
 _SOCKET_IS_FULL = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
@@ -192,6 +194,8 @@ class Port:
         self._source = socket.inet_pton(self._family.number, self._local[0])
         self._wildcard = not any(self._source)
         self._groups: dict[tuple[bytes, int], _Reader] = {}
+        self._unicast: set[str] = set()
+        self._leaving: dict[str, sockets.Ancillary] = {}
 
     def _open(self, address: Sockaddr, shared: bool) -> _Reader:
         sock = sockets.open_socket(self._family, address, shared)
@@ -212,16 +216,26 @@ class Port:
         A host that is no numeric address, a multicast address, or a link-local one without its zone: not sent.
         """
         try:
-            sockets.require_unicast(self._family, to, self._source)
+            if to[0] not in self._unicast and sockets.require_unicast(self._family, to, self._source):
+                if len(self._unicast) >= KNOWN_HOSTS:
+                    self._unicast.clear()
+                self._unicast.add(to[0])
             if source is None:
                 self._main.sock.sendto(data, to)
             else:
-                packed = socket.inet_pton(self._family.number, source)
-                self._main.sock.sendmsg([data], self._family.from_source(packed), 0, to)
+                how = self._leaving.get(source) or self._learn_source(source)
+                self._main.sock.sendmsg((data,), how, 0, to)
         except (OSError, ValueError, OverflowError) as error:
             return self._counts.not_sent(error)
-        self._counts.sent.add()
+        self._counts.sent.value += 1
         return True
+
+    def _learn_source(self, source: str) -> sockets.Ancillary:
+        """Ancillary data that a datagram leaves with from this address of the host. Raises `OSError` for what is none."""
+        if len(self._leaving) >= KNOWN_HOSTS:
+            self._leaving.clear()
+        how = self._leaving[source] = self._family.from_source(socket.inet_pton(self._family.number, source))
+        return how
 
     def send_to_group(self, data: bytes, group: str, port: int, interface: int) -> bool:
         """Send to a multicast address out of one interface, from the port's address; members on this host get it too.

@@ -162,6 +162,28 @@ class SendTests(PortCase):
         self.assertEqual(self.refused("address"), 8)
         self.assertEqual(self.counted("m2mapp_net_datagrams_sent_total"), 0)
 
+    def test_zone_is_asked_for_each_time(self) -> None:
+        """That a link-local host was reached by its zone does not make it known without one."""
+        six, _ = self.open("::")
+        six.send(b"x", ("fe80::1", 5683, 0, LO))
+        refused = self.refused("address")
+        self.assertFalse(six.send(b"x", ("fe80::1", 5683, 0, 0)))
+        self.assertEqual(self.refused("address"), refused + 1)
+
+    def test_many_hosts(self) -> None:
+        """What is remembered of hosts, and of the addresses to leave from, is bounded; what leaves from one arrives from there."""
+        one, _ = self.open(ANY_IPV4)
+        two, at_two = self.open("127.0.0.1")
+        for number in range(udp.KNOWN_HOSTS + 10):
+            place = f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
+            one.send(b"x", (place, two.local()[1]), place)
+        self.assertLessEqual(len(one._unicast), udp.KNOWN_HOSTS)
+        self.assertLessEqual(len(one._leaving), udp.KNOWN_HOSTS)
+        for _ in range(2):
+            self.assertTrue(one.send(b"x", two.local(), "127.9.9.9"))
+        self.reactor.read_all()
+        self.assertEqual([source[0] for _, source, *_ in at_two.datagrams], ["127.9.9.9"] * 2)
+
     def test_groups_that_are_none(self) -> None:
         """A unicast address, another family, or no interface: not sent to as a group."""
         four, _ = self.open("127.0.0.1")
