@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from twisted.application.service import Service
@@ -131,8 +130,8 @@ class MemberService(Service):
             fault.leisure_s = leisure_s
             raise
         if isinstance(answered, Response):
-            return replace(answered, leisure_s=leisure_s)
-        return answered.addCallbacks(lambda response: replace(response, leisure_s=leisure_s), slow_down)
+            return answered._replace(leisure_s=leisure_s)
+        return answered.addCallbacks(lambda response: response._replace(leisure_s=leisure_s), slow_down)
 
     # Joining and leaving.
 
@@ -206,7 +205,7 @@ class MemberService(Service):
 
     def _ask(self, request: Request, local: Local) -> Response | Deferred[Response]:
         if local.elsewhere is None:
-            return self._here(replace(request, path=local.path, multicast=None))
+            return self._here(request._replace(path=local.path, multicast=None))
         if self._requester is None:
             raise InternalError("the member role is not connected")
         check_access(request.principal, request.method, local.path)
