@@ -28,6 +28,11 @@ _RESERVED: Final = 15
 _ONE_FROM: Final = 13
 _TWO_FROM: Final = 269
 _LONGEST: Final = _TWO_FROM + 0xFFFF
+_SHORT_BYTES: Final = 64
+_REMEMBERED: Final = 1024
+_short: dict[bytes, Options] = {}
+"""Options that came without payload, by their bytes: a device asks for the same again and again, and who gets the same options can
+remember, by them, what they say (`requests`)."""
 
 
 class MalformedMessage(ValueError):  # noqa: N818 - a fact, not a mistake of the program
@@ -79,11 +84,20 @@ def parse(data: bytes) -> Message:
         raise MalformedMessage(f"token length {first & _TOKEN_MASK} is reserved", mtype, mid)
     if token_end > len(data):
         raise MalformedMessage("the token is cut short", mtype, mid)
+    token = data[_HEADER_BYTES:token_end]
+    rest = data[token_end:] if len(data) <= _SHORT_BYTES else b""
+    known = _short.get(rest)
+    if known is not None:
+        return Message(mtype, code, mid, token, known)
     try:
         options, payload = _parse_options(data, token_end)
     except MalformedMessage as fault:
         raise MalformedMessage(str(fault), mtype, mid) from None
-    return Message(mtype, code, mid, data[_HEADER_BYTES:token_end], options, payload)
+    if rest and not payload:
+        if len(_short) >= _REMEMBERED:
+            _short.clear()
+        _short[rest] = options
+    return Message(mtype, code, mid, token, options, payload)
 
 
 def _parse_options(data: bytes, at: int) -> tuple[Options, bytes]:
