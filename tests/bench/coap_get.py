@@ -1,7 +1,8 @@
 """CoAP GET: this program's server beside aiocoap's and libcoap's, by one load generator, on loopback.
 
 `python -m tests.bench.coap_get` starts each server in turn, sends it the same confirmable requests from several sources with a window of
-requests under way, and prints answers a second and the server's processor time for an answer. All is bounded and ends by itself.
+requests under way, and prints answers a second and the server's processor time for an answer, the best of three runs. All is bounded and
+ends by itself.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.bench.gateway import Gateway
+
 REQUESTS = 20_000
+RUNS = 3
 SOURCES = 16
 WINDOW = 48
 PATIENCE_S = 2.0
@@ -93,13 +97,15 @@ class Load:
     It never sleeps while it waits: to wake a sleeping process costs its peer, who sends, 20 us, and would be measured as the server's.
     """
 
-    def __init__(self, address: tuple[str, int], path: bytes) -> None:
+    def __init__(self, address: tuple[str, int], path: bytes, sources: Sequence[str] = ("127.0.0.1",) * SOURCES) -> None:
         self._path = path
-        self._sources = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOURCES)]
+        self._sources = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in sources]
+        self.longest_gap_s = 0.0
         self._mids = [random.randrange(65536) for _ in self._sources]
         self._poller = select.epoll()
         self._by_fd = {source.fileno(): index for index, source in enumerate(self._sources)}
-        for source in self._sources:
+        for source, host in zip(self._sources, sources, strict=True):
+            source.bind((host, 0))
             source.connect(address)
             source.setblocking(False)
             self._poller.register(source, select.EPOLLIN)
@@ -116,14 +122,16 @@ class Load:
         began = heard = time.monotonic()
         while got + lost < count:
             while sent < count and sent - got - lost < WINDOW:
-                self._send(sent % SOURCES)
+                self._send(sent % len(self._sources))
                 sent += 1
             ready = self._poller.poll(0)
             for fd, _ in ready:
                 self._sources[self._by_fd[fd]].recv(2048)
                 got += 1
             if ready:
-                heard = time.monotonic()
+                now = time.monotonic()
+                self.longest_gap_s = max(self.longest_gap_s, now - heard)
+                heard = now
             elif time.monotonic() - heard > PATIENCE_S:
                 lost += sent - got - lost
         return time.monotonic() - began, lost
@@ -163,21 +171,37 @@ def wait_until_serving(address: tuple[str, int], path: bytes) -> None:
 
 
 def measure(name: str, command: Callable[[int], list[str]], path: bytes, count: int) -> Result:
-    """Start a server, warm it up, measure, stop it."""
+    """Start a server, measure, stop it."""
     port = free_port()
-    address = ("127.0.0.1", port)
     with subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        load = Load(address, path)
         try:
-            wait_until_serving(address, path)
-            load.run(count // 10)
-            before = processor_s(server.pid)
-            took, lost = load.run(count)
-            used = processor_s(server.pid) - before
+            return measure_running(name, server.pid, port, path, count)
         finally:
-            load.close()
             server.send_signal(signal.SIGKILL)
-    return Result(name, (count - lost) / took, used / max(1, count - lost) * 1e6, lost)
+
+
+def measure_running(name: str, pid: int, port: int, path: bytes, count: int) -> Result:
+    """Warm a server up and measure it: of several runs the best, since what else the machine does only takes away."""
+    load = Load(("127.0.0.1", port), path)
+    results = []
+    try:
+        wait_until_serving(("127.0.0.1", port), path)
+        load.run(count // 10)
+        for _ in range(RUNS):
+            before = processor_s(pid)
+            took, lost = load.run(count)
+            used = processor_s(pid) - before
+            results.append(Result(name, (count - lost) / took, used / max(1, count - lost) * 1e6, lost))
+    finally:
+        load.close()
+    return max(results, key=lambda result: result.answers_per_s)
+
+
+def measure_gateway(count: int) -> Result:
+    """A whole gateway: rights, tree and all, with the content written beforehand."""
+    with Gateway() as gateway:
+        gateway.ask("PUT", "/temperature", 21.5)
+        return measure_running("m2mapp, a whole gateway", gateway.process.pid, gateway.coap_port, b"temperature", count)
 
 
 def own(role: str, host: str) -> Callable[[int], list[str]]:
@@ -190,6 +214,7 @@ def run(count: int = REQUESTS) -> list[Result]:
     results = [
         measure("m2mapp", own("m2mapp", "127.0.0.1"), b"temperature", count * 3),
         measure("m2mapp on 0.0.0.0", own("m2mapp", "0.0.0.0"), b"temperature", count * 3),  # noqa: S104 - the case of a gateway
+        measure_gateway(count * 3),
         measure("aiocoap", own("aiocoap", "127.0.0.1"), b"temperature", count // 4),
     ]
     libcoap = shutil.which("coap-server-notls")
@@ -205,10 +230,10 @@ def main(arguments: list[str]) -> None:
         return
     results = run()
     base = {result.name: result for result in results}["aiocoap"]
-    print(f"{'server':20} {'answers/s':>10} {'us each':>8} {'to aiocoap':>11} {'lost':>5}")
+    print(f"{'server':24} {'answers/s':>10} {'us each':>8} {'to aiocoap':>11} {'lost':>5}")
     for result in results:
         ratio = result.answers_per_s / base.answers_per_s
-        print(f"{result.name:20} {result.answers_per_s:10.0f} {result.processor_us:8.1f} {ratio:11.1f} {result.lost:5}")
+        print(f"{result.name:24} {result.answers_per_s:10.0f} {result.processor_us:8.1f} {ratio:11.1f} {result.lost:5}")
 
 
 if __name__ == "__main__":

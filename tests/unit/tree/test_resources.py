@@ -68,7 +68,7 @@ class RulesCase(SynchronousTestCase):
         return self.built.tree.get(tuple(path[1:].split("/")))
 
     def read(self, path: str, **more: object) -> Response:
-        return self.do(Method.GET, path, **more)
+        return self.do(Method.GET, path, b"", None, **more)
 
     def whole(self, path: str) -> dict[str, object]:
         shown: dict[str, object] = json.loads(self.do(Method.GET, path, accept=(RESOURCE_JSON,)).payload)
