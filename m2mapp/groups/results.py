@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from m2mapp.formats.documents import RESULTS_CBOR, RESULTS_JSON, bare, choose, content_value, dump_cbor, dump_json
 from m2mapp.model.identifiers import path_text
@@ -12,9 +13,11 @@ from m2mapp.model.messages import Method, Response, Status
 OFFERED = (RESULTS_JSON, RESULTS_CBOR, "application/json", "application/cbor")
 
 
-@dataclass(frozen=True, slots=True)
-class MemberResult:
-    """What one member answered: its own status ("2.05", "200"), how it was reached, and the milliseconds until then."""
+class MemberResult(NamedTuple):
+    """What one member answered: its own status ("2.05", "200"), how it was reached, and the milliseconds until then.
+
+    A named tuple, as `Answer` is: they are made by the thousand.
+    """
 
     status: str
     content: bytes
