@@ -19,6 +19,8 @@ class Right(Enum):
     WRITE = "write"
     ADMIN = "admin"
 
+    __hash__ = object.__hash__  # each is one object; the hash of an Enum, written in Python, takes 0.2 us for each request
+
 
 class Role(Enum):
     """The roles of tokens and users; each has the rights of `ROLE_RIGHTS`."""
