@@ -228,6 +228,41 @@ class ReadTests(PortCase):
         self.reactor.read_once()
         self.assertEqual(at_one.payloads, [struct.pack("!H", number) for number in range(DATAGRAMS_PER_READ + 1)])
 
+    def test_taken_before_it_is_dealt_with(self) -> None:
+        """What arrives while datagrams are dealt with finds the receive buffer empty, and all are handed on in their order."""
+        one, at_one = self.open("127.0.0.1")
+        left: list[int] = []
+        at_one.then = lambda: left.append(sockets.receive_queue(one._main.sock))
+        for number in range(300):
+            one.send(struct.pack("!H", number), one.local())
+        self.reactor.read_once()
+        self.assertEqual((len(left), set(left)), (DATAGRAMS_PER_READ, {0}))
+        self.reactor.read_all()
+        self.assertEqual(at_one.payloads, [struct.pack("!H", number) for number in range(300)])
+        self.assertEqual((one._main.taken_bytes, self.reactor.getDelayedCalls()), (0, []))
+
+    def test_room_for_what_is_taken(self) -> None:
+        """So much is taken and no more: the rest waits in the socket's buffer, and is not lost there."""
+        one, at_one = self.open("127.0.0.1")
+        self.patch(udp, "TAKEN_BYTES", 1000)
+        for _ in range(100):
+            one.send(bytes(100), one.local())
+        self.reactor.read_once()
+        self.assertLessEqual(one._main.taken_bytes, 1000)
+        self.assertGreater(sockets.receive_queue(one._main.sock), 0)
+        self.reactor.read_all()
+        self.assertEqual(len(at_one.datagrams), 100)
+
+    def test_stop_with_datagrams_taken(self) -> None:
+        """A port that stops forgets what it took, and nothing is pending."""
+        one, at_one = self.open("127.0.0.1")
+        for _ in range(DATAGRAMS_PER_READ + 1):
+            one.send(b"x", one.local())
+        self.reactor.read_once()
+        self.successResultOf(one.stop())
+        self.reactor.read_all()
+        self.assertEqual((len(at_one.datagrams), self.reactor.getDelayedCalls()), (DATAGRAMS_PER_READ, []))
+
     def test_receiver_that_raises(self) -> None:
         """Each raise is counted, the log has one line in ten seconds, the rest of the datagrams are handed over."""
         one, at_one = self.open("127.0.0.1")
