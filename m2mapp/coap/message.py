@@ -28,6 +28,7 @@ _RESERVED: Final = 15
 _ONE_FROM: Final = 13
 _TWO_FROM: Final = 269
 _LONGEST: Final = _TWO_FROM + 0xFFFF
+_LAST_REQUEST_CODE: Final = 31
 _SHORT_BYTES: Final = 64
 _REMEMBERED: Final = 1024
 _short: dict[bytes, Options] = {}
@@ -85,7 +86,7 @@ def parse(data: bytes) -> Message:
     if token_end > len(data):
         raise MalformedMessage("the token is cut short", mtype, mid)
     token = data[_HEADER_BYTES:token_end]
-    rest = data[token_end:] if len(data) <= _SHORT_BYTES else b""
+    rest = data[token_end:] if len(data) <= _SHORT_BYTES and code <= _LAST_REQUEST_CODE else b""
     known = _short.get(rest)
     if known is not None:
         return Message(mtype, code, mid, token, known)

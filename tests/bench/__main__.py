@@ -21,7 +21,7 @@ _BENCHMARKS = (
     ("http", "The HTTP edge by itself", "wrk"),
     ("coap_get", "CoAP GET beside aiocoap and libcoap", "coap-server-notls"),
     ("million", "A million messages of a thousand sources", ""),
-    ("group_read", "A group read beside concurrent unicast", ""),
+    ("group_read", "A group read beside a bare loop and concurrent unicast", ""),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),
     ("store", "Two ways to flush", ""),
