@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from m2mapp.coap.addresses import is_ipv6, source_text
+from m2mapp.coap.addresses import source_text
 from m2mapp.coap.settings import AccessSettings
 from m2mapp.model.principal import Principal, Right
 from m2mapp.net.interfaces import Sockaddr
@@ -62,7 +62,7 @@ class Principals:
 
     def principal(self, source: Sockaddr, interface: int) -> Principal:
         """Who a source is. The name is `coap:` and the address; `source` the address, with its zone."""
-        key = (source[0], source[3] if is_ipv6(source) else 0, interface)
+        key = (source[0], source[-1] if len(source) > 2 else 0, interface)  # noqa: PLR2004 - the zone of an IPv6 address
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= _REMEMBERED:

@@ -51,7 +51,7 @@ def response_message(response: Response, method: Method, asked: Asked, token: by
     block behind the end.
     """
     told = asked.told
-    if told is not None and told[0] is response and told[1] is method:
+    if told is not None and told[1] is method and told[0] == response:
         return Message(things.NON, told[2], 0, token, told[3], told[4]), None
     message, several = _message(response, method, asked, token)
     if several is None and len(response.payload) <= LARGEST_PAYLOAD:

@@ -45,7 +45,7 @@ class Asked:
     deadline_ms: int | None = None
     query: tuple[tuple[str, str], ...] = ()
     told: tuple[Response, Method, int, Options, bytes] | None = None
-    """What was answered last, and its code, options and payload: of what did not change the tree gives the same `Response`."""
+    """What was answered last, and its code, options and payload: of what did not change the response is the same."""
 
 
 def method_of(message: Message) -> Method:

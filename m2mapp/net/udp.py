@@ -126,7 +126,7 @@ class _Reader:
 
     def _take(self) -> None:
         """Take what the socket has, as far as there is room."""
-        receive, taken = self.sock.recvmsg, self._taken
+        receive, taken, known = self.sock.recvmsg, self._taken, self._known
         while len(taken) < TAKEN_DATAGRAMS and self.taken_bytes < TAKEN_BYTES:
             try:
                 data, ancillary, _flags, source = receive(MAXIMUM_DATAGRAM_BYTES, sockets.ANCILLARY_BYTES)
@@ -135,7 +135,8 @@ class _Reader:
             except OSError as error:
                 self._receive_failed(error)
                 return
-            arrival = self._arrival(ancillary)
+            arrival = known.get(ancillary[0][2]) if len(ancillary) == 1 else None  # nearly always
+            arrival = arrival or self._arrival(ancillary)
             if arrival is None:
                 self._counts.unwanted.add()
             else:
