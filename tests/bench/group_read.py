@@ -133,7 +133,7 @@ def _bare(size: int, buffer_bytes: int | None) -> tuple[float, float, int]:
                 datagram, source = sock.recvfrom(2048)
                 uri = uris.get(source[0])
                 if uri is not None and datagram[1] == 0x45 and datagram[4:12] == token:
-                    values[uri] = datagram[datagram.index(b"\xff") + 1 :].decode()
+                    values[uri] = datagram[datagram.index(b"\xff", 12) + 1 :].decode()
         except TimeoutError:
             pass
         last_ms = (time.perf_counter() - began) * 1000
