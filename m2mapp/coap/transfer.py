@@ -59,15 +59,19 @@ def critical_unknown(message: Message) -> int | None:
 
 def answer_of(message: Message, payload: bytes, source: tuple[str, int], elapsed_s: float) -> Answer:
     """A response as the rest of the program sees it. An unknown Content-Format leaves the media type out."""
-    content_type = location = etag = None
+    content_format = etag = location = None
+    located = False
     # Most answers of a group have one option or none: one look at each costs a third of a search for each that may be there.
     for number, value in message.options:
-        if number == things.CONTENT_FORMAT:
-            content_type = numbers.media_type_of(number_in(value))
-        elif number == things.ETAG:
+        if number == things.CONTENT_FORMAT and content_format is None:
+            content_format = value
+        elif number == things.ETAG and etag is None:
             etag = value
         elif number in _LOCATION:
-            location = location_text(message.every(things.LOCATION_PATH), message.every(things.LOCATION_QUERY))
+            located = True
+    if located:
+        location = location_text(message.every(things.LOCATION_PATH), message.every(things.LOCATION_QUERY))
+    content_type = None if content_format is None else numbers.media_type_of(number_in(content_format))
     return Answer(numbers.code_text(message.code), payload, content_type, source[0], source[1], elapsed_s, location, etag)
 
 
