@@ -1,7 +1,7 @@
 """The configuration file: TOML to frozen settings, every fault at once (spec section 11).
 
 Each part reads its own table (its `settings.py`); here they are joined, and what must hold between tables is checked in one function.
-Opens no socket and no file but the one it reads.
+Opens no socket, and no file but the one it reads and those of the certificates and keys that this names.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
     first: dict[tuple[str, str], str] = {}
     for file, settings in loaded.items():
         keys = [("[node] state_dir", settings.node.state_dir)]
-        keys += [("[coap] listen", f"[{host}]:{port}") for host, port in settings.coap.listen if port] if settings.coap is not None else []
+        listen = (*settings.coap.listen, *settings.coap.coaps.listen) if settings.coap is not None else ()
+        keys += [("[coap] listen", f"[{host}]:{port}") for host, port in listen if port]
         for key, value in keys:
             other = first.setdefault((key, value), file)
             if other != file:
@@ -133,7 +134,7 @@ def _across(settings: Settings) -> list[Malformed]:
         elif wanted and settings.coap is not None and not settings.coap.interfaces:
             faults.append(Malformed("[coap] interfaces", [], f"a list of one or more interfaces, which [{name}] needs for group traffic"))
     sim = settings.sim
-    if sim is not None and sim.registrar.startswith("coap:") and settings.coap is None:
+    if sim is not None and sim.registrar.startswith(("coap:", "coaps:")) and settings.coap is None:
         faults.append(Malformed("[sim] registrar", sim.registrar, "reached without CoAP: add the table [coap]"))
     if settings.http is None and settings.coap is None:
         faults.append(Malformed("[node]", "a node without [http] and [coap]", "reachable: add one of the tables"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import cast
@@ -21,6 +22,7 @@ from m2mapp.model.messages import Answer, Outgoing
 
 MAX_ANSWER_BYTES = 16 << 20
 _CONNECT_TIMEOUT_S = 10.0
+_MAX_AGE = re.compile(r"(?:^|,)[ \t]*max-age=([0-9]{1,9})[ \t]*(?:,|$)", re.IGNORECASE | re.ASCII)
 
 
 @implementer(IBodyProducer)
@@ -139,6 +141,7 @@ class HttpClient:
             elapsed_s=self._reactor.seconds() - started,
             location=header("Location"),
             etag=_etag(header("ETag")),
+            max_age_s=_max_age(header("Cache-Control")),
         )
 
 
@@ -155,6 +158,12 @@ def _etag(text: str | None) -> bytes | None:
         return bytes.fromhex(text[1:-1]) if text is not None and text[:1] == text[-1:] == '"' else None
     except ValueError:
         return None
+
+
+def _max_age(text: str | None) -> int | None:
+    """The seconds of `max-age` in Cache-Control (RFC 9111, 5.2.2.1)."""
+    found = _MAX_AGE.search(text) if text is not None else None
+    return int(found[1]) if found is not None else None
 
 
 def _late(_result: object, timeout_s: float) -> object:

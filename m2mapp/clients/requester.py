@@ -101,7 +101,15 @@ class Requester:
         location = path_uri(response.location) if response.location is not None else None
         elapsed = self._reactor.seconds() - started
         code = _CODES[response.status]
-        return Answer(code, response.payload, response.content_type, elapsed_s=elapsed, location=location, etag=response.etag)
+        return Answer(
+            code,
+            response.payload,
+            response.content_type,
+            elapsed_s=elapsed,
+            location=location,
+            etag=response.etag,
+            max_age_s=response.max_age_s,
+        )
 
     def _failed(self, failure: Failure, started: float) -> Answer | Failure:
         fault = failure.value

@@ -1,6 +1,6 @@
-"""Who a source of plain CoAP is, and what it may do: `[coap.access]` (spec section 10).
+"""Who a source of CoAP is, by its address and certificate, and what it may do: `[coap.access]` (spec section 10).
 
-Responsible for the principal of a source address. Not responsible for which addresses are on a link or leased: it asks.
+Responsible for the principal of a source. Not responsible for which addresses are on a link or leased: it asks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from m2mapp.coap.addresses import source_text
+from m2mapp.coap.addresses import is_ipv6, source_text
+from m2mapp.coap.dtls.address import session_of
 from m2mapp.coap.settings import AccessSettings
 from m2mapp.model.principal import Principal, Right
 from m2mapp.net.interfaces import Sockaddr
@@ -19,7 +20,10 @@ LINK: Final = "link"
 LEASES: Final = "leases"
 _REMEMBERED: Final = 4_096
 
-_Key = tuple[str, int, int]
+ANY_CERTIFICATE: Final = "cert:*"
+_CERTIFICATE: Final = "cert:"
+
+_Key = tuple[str, int, int, tuple[str, ...]]
 
 
 class _Sources:
@@ -28,7 +32,12 @@ class _Sources:
     def __init__(self, entries: tuple[str, ...]) -> None:
         self.link = LINK in entries
         self.leases = LEASES in entries
-        self.prefixes = tuple(ip_network(entry) for entry in entries if entry not in (LINK, LEASES))
+        self.names = frozenset(entry for entry in entries if entry.startswith(_CERTIFICATE))
+        self.prefixes = tuple(ip_network(entry) for entry in entries if entry not in (LINK, LEASES) and entry not in self.names)
+
+    def has(self, names: tuple[str, ...]) -> bool:
+        """Whether a certificate of these names is among them."""
+        return bool(names) and (ANY_CERTIFICATE in self.names or any(_CERTIFICATE + name in self.names for name in names))
 
 
 class Principals:
@@ -61,28 +70,40 @@ class Principals:
         return len(self._found)
 
     def principal(self, source: Sockaddr, interface: int) -> Principal:
-        """Who a source is. The name is `coap:` and the address; `source` the address, with its zone."""
-        key = (source[0], source[-1] if len(source) > 2 else 0, interface)  # noqa: PLR2004 - the zone of an IPv6 address
+        """Who a source is. The name is `coap:` and the address, or `cert:` and the first name of the client's verified certificate.
+
+        `source` is the address, with its zone. Whom a certificate names has the rights of its address too.
+        """
+        session = session_of(source)
+        names = session.names if session is not None else ()
+        key = (source[0], source[3] if is_ipv6(source) else 0, interface, names)
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= _REMEMBERED:
                 self._found.popitem(last=False)
-            found = self._found[key] = self._find(source, interface)
+            found = self._found[key] = self._find(source, interface, names)
         return found
+
+    def near(self, source: Sockaddr, interface: int) -> bool:
+        """Whether its address is its own: on the link that it came in by, given by this node, or shown by a cookie (RFC 6347, 4.2.1)."""
+        return session_of(source) is not None or self._on_link(source, interface) or self._leased(source[0])
 
     def forget(self) -> None:
         """Look everybody up again: addresses, links or leases have changed."""
         self._found.clear()
 
-    def _find(self, source: Sockaddr, interface: int) -> Principal:
+    def _find(self, source: Sockaddr, interface: int, names: tuple[str, ...]) -> Principal:
         link, leased = self._on_link(source, interface), self._leased(source[0])
         address = ip_address(source[0])
         rights = frozenset(
             right
             for right, sources in self._sources.items()
-            if (sources.link and link) or (sources.leases and leased) or any(address in prefix for prefix in sources.prefixes)
+            if (sources.link and link)
+            or (sources.leases and leased)
+            or sources.has(names)
+            or any(address in prefix for prefix in sources.prefixes)
         )
         if link or Right.READ in rights:
             rights |= {Right.DISCOVER}
         text = source_text(source, self._names)
-        return Principal(f"coap:{text}", rights, source=text)
+        return Principal(f"{_CERTIFICATE}{names[0]}" if names else f"coap:{text}", rights, source=text)

@@ -12,6 +12,7 @@ from typing import TypeGuard
 from urllib.parse import quote
 
 from m2mapp.coap import things
+from m2mapp.coap.dtls.address import session_of
 from m2mapp.coap.message import uint
 from m2mapp.formats.uris import Uri
 from m2mapp.model.errors import Malformed, PeerFailed
@@ -33,6 +34,8 @@ def is_ipv6(address: Sockaddr) -> TypeGuard[tuple[str, int, int, int]]:
 
 def canonical(remote: Sockaddr) -> Sockaddr:
     """The address as the kernel writes it, so that answers from there are recognised. Raises `Malformed` for no IP address."""
+    if session_of(remote) is not None:
+        return remote
     try:
         host = ip_address(remote[0])
     except ValueError:

@@ -81,7 +81,7 @@ def _message(response: Response, method: Method, asked: Asked, token: bytes) -> 
         options.append((things.CONTENT_FORMAT, uint(content_format)))
     if response.max_age_s is not None:
         options.append((things.MAX_AGE, uint(min(response.max_age_s, _LONGEST_AGE_S))))
-    if block is not None or asked.block1 is not None:
+    if block is not None or asked.block1 is not None or asked.size2 is not None:
         _append_blocks(options, asked, block, len(payload))
     several = block if block is not None and (block.more or block.number) else None
     return Message(things.NON, code, 0, token, tuple(options), part), several
@@ -103,7 +103,7 @@ def _append_blocks(options: list[tuple[int, bytes]], asked: Asked, block: Block 
         options.append((things.BLOCK2, block.build()))
     if asked.block1 is not None:
         options.append((things.BLOCK1, Block(asked.block1.number, False, asked.block1.exponent).build()))
-    if block is not None and block.more and not block.number:
+    if (block is not None and block.more and not block.number) or (asked.size2 is not None and size):
         options.append((things.SIZE2, uint(size)))
 
 
@@ -115,9 +115,9 @@ def continue_message(block: Block, token: bytes) -> Message:
 def is_wanted(message: Message, asked: Asked | None, multicast: bool) -> bool:
     """Whether a response is sent: No-Response decides where it is there (RFC 7967, section 2.1), else whether a group was asked.
 
-    Asked as one of a group, only a success that says something is sent (RFC 7252, section 8.2).
+    Asked as one of a group, only a success that says something is sent (RFC 7252, section 8.2), or that one may be had with Echo.
     """
     kind = message.code >> 5
     if asked is not None and asked.no_response is not None:
         return not asked.no_response >> (kind - 1) & 1
-    return not multicast or (kind == _SUCCESS and bool(message.payload))
+    return not multicast or (kind == _SUCCESS and bool(message.payload)) or message.first(numbers.ECHO) is not None

@@ -13,6 +13,7 @@ from typing import Final
 from m2mapp.coap import numbers, things
 from m2mapp.coap.faults import Refused
 from m2mapp.coap.message import Message, number_in, uint
+from m2mapp.coap.owners import Shares
 from m2mapp.coap.parameters import Limits
 from m2mapp.model.errors import Malformed, TooLarge
 from m2mapp.model.messages import Response
@@ -100,7 +101,7 @@ class KeptAnswers:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._kept: OrderedDict[Key, tuple[float, Response]] = OrderedDict()
-        self._by_source: dict[Sockaddr, list[Key]] = {}
+        self._shares: Shares[Key] = Shares(limits.kept_answers_per_peer, limits.kept_answers_per_host, limits.kept_answers)
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -115,10 +116,10 @@ class KeptAnswers:
             return
         self._kept[key] = (now_s + self._limits.transfer_idle_s, response)
         self.bytes += size
-        own = self._by_source.setdefault(key[0], [])
-        own.append(key)
-        if len(own) > self._limits.kept_answers_per_peer:
-            self.drop(own[0])
+        self._shares.add(key, key[0])
+        excess = self._shares.oldest_in_excess(key[0])
+        if excess is not None:
+            self.drop(excess)
         while len(self._kept) > self._limits.kept_answers or self.bytes > self._limits.kept_bytes:
             self.drop(next(iter(self._kept)))
 
@@ -139,10 +140,7 @@ class KeptAnswers:
         found = self._kept.pop(key, None)
         if found is not None:
             self.bytes -= len(found[1].payload) + _COST_BYTES
-            own = self._by_source[key[0]]
-            own.remove(key)
-            if not own:
-                del self._by_source[key[0]]
+            self._shares.remove(key, key[0])
 
     def expire(self, now_s: float) -> None:
         """Drop what nobody fetched in time."""
@@ -169,7 +167,7 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._uploads: OrderedDict[Key, _Upload] = OrderedDict()
-        self._by_source: dict[Sockaddr, list[Key]] = {}
+        self._shares: Shares[Key] = Shares(limits.uploads_per_peer, limits.uploads_per_host, limits.uploads)
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -214,10 +212,7 @@ class Uploads:
         upload = self._uploads.pop(key, None)
         if upload is not None:
             self.bytes -= len(upload.data)
-            own = self._by_source[key[0]]
-            own.remove(key)
-            if not own:
-                del self._by_source[key[0]]
+            self._shares.remove(key, key[0])
 
     def expire(self, now_s: float) -> None:
         """Forget uploads that nobody went on with."""
@@ -228,12 +223,11 @@ class Uploads:
             self.drop(key)
 
     def _begin(self, key: Key, now_s: float) -> None:
-        own = self._by_source.setdefault(key[0], [])
-        if len(own) >= self._limits.uploads_per_peer:
-            self.drop(own[0])
-            own = self._by_source.setdefault(key[0], [])
-        own.append(key)
         self._uploads[key] = _Upload(now_s + self._limits.transfer_idle_s)
+        self._shares.add(key, key[0])
+        excess = self._shares.oldest_in_excess(key[0])
+        if excess is not None:
+            self.drop(excess)
 
     def _make_room(self) -> None:
         """The uploads that were idle longest go where there are too many, or too many bytes in all."""

@@ -14,6 +14,12 @@ class Counters:
     """The counters of one CoAP service, as attributes, because they are used for every message."""
 
     __slots__ = (
+        "dtls_dropped",
+        "dtls_established",
+        "dtls_failed",
+        "dtls_repeated",
+        "dtls_unverified",
+        "echo_asked",
         "failed",
         "given_up",
         "late",
@@ -21,6 +27,7 @@ class Counters:
         "notifications",
         "observations_ended",
         "observers_refused",
+        "over_rate",
         "received",
         "refused",
         "registered_again",
@@ -52,6 +59,8 @@ class Counters:
         self.unexpected = counter("unexpected", "Answers and acknowledgements that nobody here waits for.")
         self.requests = counter("requests", "Requests that reached the server.")
         self.refused = counter("refused", "Requests refused because too much is under way.")
+        self.over_rate = counter("over_rate", "Messages beyond what their source may send, not acted on.")
+        self.echo_asked = counter("echo_asked", "Requests of sources that were asked to prove their address (Echo).")
         self.failed = counter("failed", "Requests that were answered 5.00 for a fault of this program.")
         self.suppressed = counter("suppressed", "Answers not sent, by the rules of multicast or No-Response.")
         self.notifications = counter("notifications", "Notifications sent to observers, each attempt counted.")
@@ -63,3 +72,8 @@ class Counters:
             reason: metrics.counter(f"{_PREFIX}observations_ended_total", about, reason=reason.value) for reason in Reason
         }
         self.late = counter("late_group_answers", "Answers to group requests that came after these were closed.")
+        self.dtls_dropped = counter("dtls_dropped", "Datagrams to a DTLS port that were no record, or of no session.")
+        self.dtls_unverified = counter("dtls_unverified_hellos", "Beginnings of DTLS handshakes whose source was not verified yet.")
+        self.dtls_established = counter("dtls_established", "DTLS sessions established.")
+        self.dtls_failed = counter("dtls_handshakes_failed", "DTLS handshakes that ended without a session.")
+        self.dtls_repeated = counter("dtls_flights_repeated", "Flights of DTLS handshakes that were sent again.")

@@ -6,17 +6,24 @@ Responsible for joining these and for choosing the port that a message leaves by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from m2mapp.coap.addresses import is_ipv6, source_text
 from m2mapp.coap.context import Context
+from m2mapp.coap.dtls.address import session_of
+from m2mapp.coap.dtls.contexts import ClientContexts
+from m2mapp.coap.dtls.port import DtlsPort
 from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.message import Message
-from m2mapp.coap.peers import GroupMids, Inbound
+from m2mapp.coap.mids import GROUP_MIDS, Mids
+from m2mapp.coap.peers import Inbound
 from m2mapp.coap.server import Server
+from m2mapp.coap.tags import RequestTags
 from m2mapp.coap.tokens import Tokens
 from m2mapp.model.errors import PeerFailed
 from m2mapp.net.interfaces import IDatagramPort, IDatagrams, Sockaddr
@@ -31,13 +38,21 @@ class Endpoint:
         self._server = server
         self._context = context
         self._layers: list[MessageLayer] = []
+        self._of_sessions: dict[DtlsPort, MessageLayer] = {}
+        self.when_gone: Callable[[Sockaddr], object] = lambda _: None
         self.tokens = Tokens(context.rng, context.limits.awaited)
-        self.group_mids = GroupMids(context.rng)
+        self.tags = RequestTags()
+        self.group_mids = Mids(context.rng, GROUP_MIDS, context.parameters.non_lifetime_s)
 
     @property
     def layers(self) -> tuple[MessageLayer, ...]:
         """The message layers of the open ports."""
-        return tuple(self._layers)
+        return (*self._layers, *self._of_sessions.values())
+
+    @property
+    def dtls_ports(self) -> tuple[DtlsPort, ...]:
+        """The open ports of DTLS sessions."""
+        return tuple(self._of_sessions)
 
     def open_port(self, datagrams: IDatagrams, host: str, port: int) -> None:
         """Open one more port. Raises `OSError`."""
@@ -45,9 +60,21 @@ class Endpoint:
         layer.attach(datagrams.open_port(host, port, layer))
         self._layers.append(layer)
 
+    def open_dtls_port(
+        self, datagrams: IDatagrams, where: tuple[str, int], clients: ClientContexts, server: SSL.Context | None
+    ) -> DtlsPort:
+        """Open a port for DTLS sessions at a host and port, as `DtlsPort` has it. Raises `OSError`."""
+        layer = MessageLayer(self, self._context)
+        port = DtlsPort(layer, self._context, clients, server)
+        port.attach(datagrams.open_port(*where, port))
+        layer.attach(port)
+        self._of_sessions[port] = layer
+        return port
+
     def stop(self) -> Deferred[None]:
         """Close all ports; who waits for an answer gets `PeerFailed`. The Deferred fires when they are closed."""
-        layers, self._layers = self._layers, []
+        layers, self._layers = list(self.layers), []
+        self._of_sessions.clear()
         closing = [layer.port.stop() for layer in layers]
         for layer in layers:
             layer.stop()
@@ -57,7 +84,13 @@ class Endpoint:
         return DeferredList(closing, consumeErrors=True).addCallback(lambda _: None)
 
     def layer_to(self, remote: Sockaddr) -> MessageLayer:
-        """The message layer that reaches an address. Raises `PeerFailed` where no port is of its family."""
+        """The message layer that reaches an address. Raises `PeerFailed` where no port is of its family, or its session is over."""
+        session = session_of(remote)
+        if session is not None:
+            for port, layer in self._of_sessions.items():
+                if port is session.port and port.has(remote):
+                    return layer
+            raise PeerFailed(f"{remote[0]}: its DTLS session has ended")
         for layer in self._layers:
             if is_ipv6(layer.port.local()) == is_ipv6(remote):
                 return layer
@@ -75,6 +108,12 @@ class Endpoint:
     def on_request(self, layer: MessageLayer, inbound: Inbound, message: Message) -> None:
         """A request that did not come before."""
         self._server.on_request(layer, inbound, message)
+
+    def on_gone(self, address: Sockaddr) -> None:
+        """A session is over, and with it what is under way by it."""
+        self.when_gone(address)
+        self.tokens.gone(address)
+        self._server.gone(address)
 
     def on_response(self, message: Message, source: Sockaddr) -> bool:
         """A response: to whoever waits for its token. What that one raises is logged and is no reason to refuse the response."""

@@ -14,10 +14,11 @@ from typing import Final, Protocol
 
 from zope.interface import implementer
 
-from m2mapp.coap import things
+from m2mapp.coap import numbers, things
+from m2mapp.coap.accounts import Account
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
-from m2mapp.coap.message import MalformedMessage, Message, empty, encode, parse
+from m2mapp.coap.message import MalformedMessage, Message, empty, encode, parse, uint
 from m2mapp.coap.peers import Inbound, Peer, Peers
 from m2mapp.coap.transmission import Outcome, Repeats, Transmission
 from m2mapp.model.errors import Overloaded, PeerFailed
@@ -28,6 +29,8 @@ _SWEEP_S: Final = 30.0
 _SWEEP_AGAIN_S: Final = 0.01
 _DESTINATIONS: Final = 1_024
 _LAST_REQUEST_CODE: Final = 31
+_SLOWER: Final = 3
+"""An answer that took so many round trips since the first copy says that the round trip has grown, or that several copies were lost."""
 _RESPONSE_CLASSES: Final = frozenset({2, 4, 5})
 
 
@@ -39,6 +42,9 @@ class Above(Protocol):
 
     def on_response(self, message: Message, source: Sockaddr) -> bool:
         """A response. True if somebody waited for it, also if that was long ago: it is acknowledged rather than reset."""
+
+    def on_gone(self, address: Sockaddr) -> None:
+        """The session that an address stands for is over."""
 
 
 @implementer(IDatagramReceiver)
@@ -59,6 +65,7 @@ class MessageLayer:
         self._multicast: dict[str, bool] = {}
         self._sweeping: Deadline | None = None
         self.peers = Peers(context.parameters, context.limits, context.rng)
+        self._request_s, self._byte_s = self.peers.accounts.request_s, self.peers.accounts.byte_s
 
     def attach(self, port: IDatagramPort) -> None:
         """Use this port for sending."""
@@ -79,10 +86,22 @@ class MessageLayer:
             self._sweeping.cancel()
             self._sweeping = None
         for peer in self.peers.all():
-            waiting = list(peer.waiting)
-            peer.waiting.clear()
-            for transmission in [*peer.sending.values(), *waiting]:
-                self._finish(transmission, Outcome.CLOSED)
+            self._close(peer)
+
+    def gone(self, address: Sockaddr) -> None:
+        """The session that an address stands for is over, and with it all that is under way there (RFC 7252, section 9.1)."""
+        self._above.on_gone(address)
+        peer = self.peers.find(address)
+        if peer is not None:
+            self._close(peer)
+            self.peers.drop(peer)
+
+    def _close(self, peer: Peer) -> None:
+        """Send it nothing more; who waits for an outcome is told `CLOSED`."""
+        waiting = list(peer.waiting)
+        peer.waiting.clear()
+        for transmission in [*peer.sending.values(), *waiting]:
+            self._finish(transmission, Outcome.CLOSED)
 
     # -- what comes in ------------------------------------------------------------------------------------------------------
 
@@ -102,12 +121,12 @@ class MessageLayer:
             return
         if things.EMPTY < message.code <= _LAST_REQUEST_CODE and message.mtype <= things.NON:
             if not to_group:
-                inbound = self._new(message, source, local)
+                inbound = self._new(message, source, local, len(data))
                 if inbound is not None:
                     inbound.interface = interface
                     self._above.on_request(self, inbound, message)
             elif message.mtype == things.NON:
-                self._on_group_request(message, source, Multicast(destination, interface))
+                self._on_group_request(message, source, Multicast(destination, interface), len(data))
             else:  # RFC 7252, section 8.1: a request to a group must be non-confirmable
                 self._counters.malformed.value += 1
         elif not to_group and message.code == things.EMPTY:
@@ -123,10 +142,10 @@ class MessageLayer:
         self._counters.malformed.value += 1
         to_group, local = how
         if mtype == things.CON and mid is not None and not to_group:
-            self._reset(mid, source, local)
+            self._reset_unasked(mid, source, local)
 
-    def _on_group_request(self, message: Message, source: Sockaddr, multicast: Multicast) -> None:
-        inbound = self._new(message, source, None, unicast=False)
+    def _on_group_request(self, message: Message, source: Sockaddr, multicast: Multicast, size: int) -> None:
+        inbound = self._new(message, source, None, size, unicast=False)
         if inbound is not None:
             inbound.interface = multicast.interface
             inbound.multicast = multicast
@@ -141,7 +160,7 @@ class MessageLayer:
             if not self._above.on_response(message, source):
                 self._counters.unexpected.value += 1
                 if message.first(things.OBSERVE) is not None:  # RFC 7641, section 3.6: this ends what nobody here observes any more
-                    self._reset(message.mid, source, local)
+                    self._reset_unasked(message.mid, source, local)
         else:
             inbound = self._new(message, source, local)
             if inbound is None:
@@ -160,15 +179,29 @@ class MessageLayer:
             self._counters.resets_received.value += 1
             peer = self.peers.find(source)
             transmission = peer.sending.get(message.mid) if peer else None
-            if transmission is not None:
+            if peer is not None and transmission is not None:
+                peer.probed_until = 0.0
                 self._finish(transmission, Outcome.RESET)
         elif message.mtype == things.CON:
-            self._reset(message.mid, source, local)
+            self._reset_unasked(message.mid, source, local)
 
-    def _new(self, message: Message, source: Sockaddr, local: str | None, *, unicast: bool = True) -> Inbound | None:
-        """The message, remembered; None where it came before and has got again what it got then (RFC 7252, section 4.5)."""
+    def _new(self, message: Message, source: Sockaddr, local: str | None, size: int = 0, *, unicast: bool = True) -> Inbound | None:
+        """The message, remembered; None where it came before and has got again what it got then (RFC 7252, section 4.5).
+
+        `size` is that of the datagram: None also for a request that is more than its source may ask.
+        """
         now = self._clock.seconds()
         peer = self._heard(source, now)
+        peer.probed_until = 0.0
+        account = peer.account
+        if size and account is not None:
+            cost_s = self._request_s + self._byte_s * size
+            account.left_s -= cost_s
+            if account.left_s < 0.0 and not self.peers.accounts.allot(account, now, cost_s):
+                if unicast and message.mid not in peer.seen:
+                    self._too_many(message, peer, account, local)
+                self._counters.over_rate.value += 1
+                return None
         before = self.peers.earlier(peer, message, now) if message.mid in peer.seen else None
         if before is None:
             inbound = self.peers.remember(peer, message, now)
@@ -178,7 +211,20 @@ class MessageLayer:
         if not isinstance(before, Inbound) and before[2] and (message.mtype == things.CON or (unicast and _is_reset(before[2]))):
             # What is acknowledged must be confirmable, and to what a group was sent there is no Reset (RFC 7252, sections 4.2 and 8.1).
             self._send(before[2], source, local)
+            if account is not None:
+                account.left_s -= self._byte_s * len(before[2])
         return None
+
+    def _too_many(self, message: Message, peer: Peer, account: Account, local: str | None) -> None:
+        """The source asks more than it may: it is told, now and then. Nothing is remembered: what comes again may be served then."""
+        after_s = self.peers.accounts.retry_after_s(account, peer.heard_at)
+        if after_s is None:
+            return
+        told = Message(things.NON, numbers.TOO_MANY_REQUESTS, 0, message.token, ((things.MAX_AGE, uint(after_s)),))
+        if message.mtype == things.CON:
+            self._send(encode(told, things.ACK, message.mid), peer.address, local)
+        else:
+            self._send_with_mid(told, things.NON, peer, local)
 
     def _acknowledged(self, message: Message, source: Sockaddr) -> bool:
         """End the transmission that an ACK, from the peer that the message went to and no other, names."""
@@ -192,8 +238,14 @@ class MessageLayer:
         ):
             self._counters.unexpected.value += 1
             return False
+        peer.probed_until = 0.0
+        took_s = self._clock.seconds() - transmission.sent_at
         if not transmission.repeated:
-            peer.saw_rtt(self._clock.seconds() - transmission.sent_at)
+            peer.saw_rtt(took_s)
+        elif peer.rtt_s is not None and took_s > _SLOWER * peer.rtt_s:
+            # Which copy was answered is not known (RFC 6298, section 3). One that is repeated faster than it can be answered would
+            # never tell of a round trip that has grown: half of the time since the first is taken then.
+            peer.saw_rtt(took_s / 2)
         self._finish(transmission, Outcome.ACKNOWLEDGED)
         return True
 
@@ -210,30 +262,44 @@ class MessageLayer:
         """Send a confirmable or non-confirmable message; its message ID is chosen here.
 
         `told` is called once with the outcome, unless the transmission is forgotten before; of a non-confirmable message only a
-        Reset or the end of the port is told. Raises `Overloaded` where too many wait for this peer's turn (NSTART, RFC 7252 4.7).
+        Reset or the end of the port is told. Raises `Overloaded` where too many wait for this peer's turn (NSTART, RFC 7252 4.7), or
+        all message IDs are used up, and `PeerFailed` for a request to a peer that has answered none of late (PROBING_RATE), unless
+        the caller decides about repeats.
         """
         if self._port is None:
             raise PeerFailed("the CoAP port is closed")
-        peer = self._heard(to, self._clock.seconds())
+        now = self._clock.seconds()
+        peer = self._heard(to, now)
         if len(peer.waiting) >= self._limits.waiting_per_peer:
             raise Overloaded(f"{len(peer.waiting)} messages wait for {to[0]}")
-        mid = peer.take_mid()
+        mid = peer.mids.take(now)
         while mid in peer.sending:
-            mid = peer.take_mid()
+            mid = peer.mids.take(now)
         transmission = Transmission(peer, message, mid, told)
         transmission.local = local
+        if repeats is None and message.code <= _LAST_REQUEST_CODE:
+            self.peers.check_probing(peer, now)
         if not transmission.confirmable:
             peer.sending[mid] = transmission
-            transmission.sent_at = self._clock.seconds()
+            transmission.sent_at = now
+            self.peers.probed(peer, len(transmission.datagram), now)
             self._send(transmission.datagram, to)
             return transmission
-        first_s, transmission.retries_left = repeats or (self._parameters.ack_timeout_s, self._parameters.max_retransmit)
+        first_s, retries, transmission.steady = repeats or (self._parameters.ack_timeout_s, self._parameters.max_retransmit, 0)
+        transmission.retries_left = retries
         transmission.timeout_s = first_s * self._rng.uniform(1.0, self._parameters.ack_random_factor)
         if peer.outstanding < self._parameters.nstart:
             self._start(transmission)
         else:
             peer.waiting.append(transmission)
         return transmission
+
+    def proven(self, source: Sockaddr) -> None:
+        """A peer has answered with a token that only who receives at its address can know."""
+        peer = self.peers.find(source)
+        if peer is not None:
+            peer.probed_until = 0.0
+            self.peers.prove(peer, self._clock.seconds() + self._limits.proven_s)
 
     def forget(self, transmission: Transmission) -> None:
         """Repeat it no more, and tell nobody what becomes of it. Forgetting it again does nothing."""
@@ -249,9 +315,11 @@ class MessageLayer:
         Of the message, type and message ID are chosen here. `told` is called with what becomes of a separate answer.
         """
         peer = inbound.peer
+        if peer.account is not None:
+            peer.account.left_s -= self._byte_s * len(message.payload)
         if not inbound.confirmable:
             self.peers.keep(inbound, b"")
-            self._send(encode(message, things.NON, peer.take_mid()), peer.address, inbound.local)
+            self._send_with_mid(message, things.NON, peer, inbound.local)
         elif not inbound.acknowledged:
             inbound.acknowledged = True
             datagram = encode(message, things.ACK, inbound.mid)
@@ -291,6 +359,7 @@ class MessageLayer:
         peer.outstanding += 1
         peer.sending[transmission.mid] = transmission
         transmission.sent_at = self._clock.seconds()
+        self.peers.probed(peer, len(transmission.datagram), transmission.sent_at)
         self._transmit(transmission)
 
     def _transmit(self, transmission: Transmission) -> None:
@@ -307,7 +376,10 @@ class MessageLayer:
             return
         transmission.retries_left -= 1
         transmission.repeated = True
-        transmission.timeout_s *= 2
+        if transmission.steady:
+            transmission.steady -= 1
+        else:
+            transmission.timeout_s *= 2
         self._counters.retransmitted.value += 1
         self._transmit(transmission)
 
@@ -326,6 +398,24 @@ class MessageLayer:
             transmission.deadline = None
         if peer.waiting and self._port is not None:
             self._start(peer.waiting.pop(0))
+
+    def _send_with_mid(self, message: Message, mtype: int, peer: Peer, local: str | None) -> None:
+        """Send with a message ID of ours, if there is one to be had."""
+        try:
+            mid = peer.mids.take(self._clock.seconds())
+        except Overloaded:
+            self._counters.refused.value += 1
+        else:
+            self._send(encode(message, mtype, mid), peer.address, local)
+
+    def _reset_unasked(self, mid: int, to: Sockaddr, local: str | None) -> None:
+        """A Reset to what is no request: within the rate of its source, or of all strangers, since the address may be forged."""
+        peer = self.peers.find(to)
+        account = self.peers.accounts.strangers if peer is None else peer.account
+        if account is None or self.peers.accounts.admits(account, self._clock.seconds(), 4):
+            self._reset(mid, to, local)
+        else:
+            self._counters.over_rate.value += 1
 
     def _reset(self, mid: int, to: Sockaddr, local: str | None) -> None:
         self._counters.resets_sent.value += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from m2mapp.coap import numbers, things
-from m2mapp.coap.message import Message, uint
+from m2mapp.coap.message import Message, Options, uint
 from m2mapp.model import errors
 
 _DIAGNOSTIC_BYTES: Final = 512
@@ -39,11 +39,12 @@ CODES: Final[dict[str, int]] = {
 
 
 class Refused(Exception):  # noqa: N818 - a fact, not a mistake of the program
-    """What CoAP itself refuses, with the response code that says so."""
+    """What CoAP itself refuses, with the response code that says so, and its options."""
 
-    def __init__(self, code: int, diagnostic: str) -> None:
+    def __init__(self, code: int, diagnostic: str, options: Options = ()) -> None:
         super().__init__(diagnostic)
         self.code = code
+        self.options = options
 
 
 def fault_message(fault: errors.Fault, token: bytes, trace: str) -> Message:
@@ -61,7 +62,7 @@ def fault_message(fault: errors.Fault, token: bytes, trace: str) -> Message:
 
 def refusal_message(refused: Refused, token: bytes, trace: str) -> Message:
     """The response that tells a refusal."""
-    return Message(things.NON, refused.code, 0, token, (), _diagnostic(str(refused), trace))
+    return Message(things.NON, refused.code, 0, token, refused.options, _diagnostic(str(refused), trace))
 
 
 def _diagnostic(text: str, trace: str) -> bytes:

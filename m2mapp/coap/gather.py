@@ -22,7 +22,7 @@ from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Message, encode
-from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown
+from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, echo_of
 from m2mapp.model.errors import Fault, Malformed, PeerFailed, TooLarge
 from m2mapp.model.interfaces import IGathering
 from m2mapp.model.messages import Answer, GroupOutgoing
@@ -58,10 +58,15 @@ class Gathering:
             # RFC 7252, section 8.2: the token is not used again before answers can no longer come.
             self._context.deadlines.after(self._context.parameters.non_lifetime_s, partial(self._endpoint.tokens.release, self.token))
 
-    def closed(self) -> None:
-        """The endpoint is closed."""
+    def closed(self, why: str) -> None:
+        """There will be no answers any more."""
         self._open = False
         self._deadline.cancel()
+
+    @property
+    def remote(self) -> Sockaddr:
+        """The group."""
+        return self._asking.remote
 
     def on_response(self, message: Message, source: Sockaddr) -> bool:
         """An answer of a member. Each is for this request, whoever sent it."""
@@ -75,21 +80,27 @@ class Gathering:
             return False
         if critical_unknown(message) is not None:
             return False
-        if more:
-            self._fetch_rest(message, source)
+        echo = echo_of(message)
+        if more or echo is not None:
+            self._ask_alone(message, source, echo)
         else:
             self._on_answer(answer_of(message, message.payload, (self._endpoint.address_text(source), source[1]), self._elapsed_s()))
         return True
 
-    def _fetch_rest(self, first: Message, source: Sockaddr) -> None:
-        """Ask the member alone for the other blocks (RFC 7959, section 2.8); one whose blocks do not come counts as silent."""
+    def _ask_alone(self, first: Message, source: Sockaddr, echo: bytes | None) -> None:
+        """Ask the member alone for the other blocks (RFC 7959, section 2.8), or all anew with the Echo that it wants (RFC 9175, 2.3).
+
+        One whose answer does not come counts as silent.
+        """
         if source in self._fetching:
             return
         self._fetching.add(source)
         left_s = max(0.0, self._asking.timeout_s - self._elapsed_s())
-        asking = Asking(self._asking.code, source, self._asking.options, b"", left_s)
+        payload = b"" if echo is None else self._asking.payload
+        asking = Asking(self._asking.code, source, self._asking.options, payload, left_s)
         try:
-            fetch = Transfer(asking, self._endpoint, self._context).go_on_from(first)
+            transfer = Transfer(asking, self._endpoint, self._context)
+            fetch = transfer.go_on_from(first) if echo is None else transfer.go_on_with(echo)
         except Fault as fault:
             self._fetch_failed(source, Failure(fault))
             return
@@ -105,7 +116,7 @@ class Gathering:
 
     def _fetch_failed(self, source: Sockaddr, failure: Failure) -> None:
         self._fetching.discard(source)
-        _log.info("the blocks of a group's answer did not come: {why}", why=failure.getErrorMessage())
+        _log.info("a member of a group was asked alone and did not answer: {why}", why=failure.getErrorMessage())
 
     def _elapsed_s(self) -> float:
         return self._context.clock.seconds() - self._began
@@ -132,15 +143,14 @@ class GroupSender:
         options = tuple(sorted((*fetch_options, (numbers.NO_RESPONSE, b"")), key=lambda option: option[0]))
         code = numbers.CODE_OF_METHOD[outgoing.method]
         indexes = self._indexes(outgoing.interfaces or self._interfaces)
-        asking = Asking(code, (outgoing.address, outgoing.port), fetch_options, b"", outgoing.lifetime_s)
+        asking = Asking(code, (outgoing.address, outgoing.port), fetch_options, outgoing.payload, outgoing.lifetime_s)
+        mid = self._endpoint.group_mids.take(self._context.clock.seconds())
         gathering = Gathering(asking, on_answer, self._endpoint, self._context)
-        datagram = encode(
-            Message(things.NON, code, 0, gathering.token, options, outgoing.payload), things.NON, self._endpoint.group_mids.take()
-        )
+        datagram = encode(Message(things.NON, code, 0, gathering.token, options, outgoing.payload), things.NON, mid)
         for index in indexes:
             gathering.sent += self._send(datagram, outgoing, index)
         if not gathering.sent:
-            gathering.closed()
+            gathering.closed("no interface could send")
             self._endpoint.tokens.release(gathering.token)
             raise PeerFailed(f"no interface could send to the group {outgoing.address}")
         return gathering

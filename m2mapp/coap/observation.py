@@ -14,13 +14,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from m2mapp.coap import things
+from m2mapp.coap import numbers, things
 from m2mapp.coap.blocks import Block
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
+from m2mapp.coap.dtls.address import session_of
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Message, number_in, uint
-from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, with_option
+from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, echo_of, with_option
 from m2mapp.coap.transmission import Outcome, Transmission
 from m2mapp.model.errors import DeadlinePassed, Fault, Malformed, PeerFailed
 from m2mapp.model.messages import Answer
@@ -31,8 +32,8 @@ _USUAL_AGE_S: Final = 60
 _LONGEST_AGE_S: Final = 86_400
 _GRACE_S: Final = (5.0, 15.0)
 """So long, by chance, after Max-Age the interest is registered again (RFC 7641, section 3.3.1)."""
-_RETRY_S: Final = 5.0
-_LONGEST_RETRY_S: Final = 300.0
+RETRY_S: Final = 5.0
+LONGEST_RETRY_S: Final = 300.0
 _HALF: Final = 1 << 23
 _ORDERED_S: Final = 128.0
 _SUCCESS: Final = 2
@@ -69,6 +70,7 @@ class Observation:
         self._open = True
         self._established = False
         self._retries = 0
+        self._echoed = False
         self._transmission: Transmission | None = None
         self._answer_by: Deadline | None = None
         self._again: Deadline | None = None
@@ -114,18 +116,27 @@ class Observation:
         if unknown is not None:
             self._end(PeerFailed(f"{source[0]} answered with the critical option {unknown}"))
             return False
+        self._layer.proven(source)
         kind = message.code >> 5
+        echo = echo_of(message)
         if kind == _SUCCESS:
             self._on_state(message)
+        elif echo is not None and not self._echoed:
+            self._register_again(echo)
         elif kind == _CLIENT_ERROR or not self._established:
             self._end(self._answer_of(message, message.payload))
         else:
             self._failed(f"it answered {message.code >> 5}.{message.code & 31:02d}")
         return True
 
-    def closed(self) -> None:
-        """The endpoint is closed."""
-        self._end(PeerFailed(f"{self._asking.remote[0]}: the CoAP service has stopped"))
+    def closed(self, why: str) -> None:
+        """There will be no notifications any more."""
+        self._end(PeerFailed(f"{self.remote[0]}: {why}"))
+
+    @property
+    def remote(self) -> Sockaddr:
+        """Whom the observation is at."""
+        return self._asking.remote
 
     def _on_state(self, message: Message) -> None:
         """A representation: hand it on if it is news."""
@@ -215,10 +226,13 @@ class Observation:
 
     # -- staying registered -------------------------------------------------------------------------------------------------
 
-    def _register(self) -> None:
-        """Ask to be an observer, with the same token each time (RFC 7641, section 3.3.1)."""
+    def _register(self, echo: bytes | None = None) -> None:
+        """Ask to be an observer, with the same token each time (RFC 7641, section 3.3.1), and once with the Echo asked for."""
         self._answered()
+        self._echoed = echo is not None
         options = with_option(self._asking.options, things.OBSERVE, _ADD)
+        if echo is not None:
+            options = with_option(options, numbers.ECHO, echo)
         message = Message(things.CON, self._asking.code, 0, self._token, options)
         self._answer_by = self._context.deadlines.after(self._asking.timeout_s, self._too_late)
         self._transmission = self._layer.send(self._asking.remote, message, self._on_outcome)
@@ -228,11 +242,13 @@ class Observation:
             self._again.cancel()
         self._again = self._context.deadlines.after(delay_s, self._register_again)
 
-    def _register_again(self) -> None:
+    def _register_again(self, echo: bytes | None = None) -> None:
+        if self._again is not None:
+            self._again.cancel()
         self._again = None
         self._context.counters.registered_again.add()
         try:
-            self._register()
+            self._register(echo)
         except Fault as fault:
             self._failed(fault.detail)
 
@@ -256,10 +272,11 @@ class Observation:
             return
         self._answered()
         self.observed = False
-        if not self._established:
-            self._end(PeerFailed(f"{self._asking.remote[0]}: {why}"))
+        if not self._established or session_of(self.remote) is not None:
+            # By a session nothing is asked again: the next one may be with a peer that has started again, and knows no other.
+            self._end(PeerFailed(f"{self.remote[0]}: {why}"))
             return
-        delay_s = min(_LONGEST_RETRY_S, _RETRY_S * 2**self._retries)
+        delay_s = min(LONGEST_RETRY_S, RETRY_S * 2**self._retries)
         self._retries = min(self._retries + 1, 16)
         self._register_after(delay_s * self._context.rng.uniform(1.0, 1.5))
 

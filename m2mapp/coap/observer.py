@@ -69,6 +69,7 @@ class Reason(Enum):
     RESET = "reset"
     GIVEN_UP = "given_up"
     ERROR = "error"
+    SESSION_ENDED = "session_ended"
     STOPPED = "stopped"
 
 
@@ -86,11 +87,6 @@ class Place:
     def key(self) -> ObserverKey:
         """What tells this observer from others."""
         return id(self.layer), self.address, self.token
-
-    @property
-    def host(self) -> tuple[str, int]:
-        """The host, whatever its port: the limit of observers counts those of one host."""
-        return self.address[0], self.address[3] if len(self.address) > 2 else 0  # noqa: PLR2004 - an IPv6 address has a zone
 
 
 @dataclass(frozen=True, slots=True)

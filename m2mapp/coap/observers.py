@@ -30,6 +30,7 @@ from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.faults import fault_message
 from m2mapp.coap.message import Message
 from m2mapp.coap.observer import Observable, Observer, ObserverKey, Reason, Registration, State, Subject, cost, numbered
+from m2mapp.coap.owners import Shares
 from m2mapp.coap.transmission import Outcome, Repeats
 from m2mapp.model.errors import Fault, InternalError, Overloaded, PeerFailed
 from m2mapp.model.messages import Method, Request, Response
@@ -56,7 +57,8 @@ class Observers:
         self._context, self._limits, self._clock = context, context.limits, context.clock
         self._observable: Observable | None = None
         self._observers: OrderedDict[ObserverKey, Observer] = OrderedDict()  # who was heard longest ago comes first
-        self._by_host: dict[tuple[str, int], int] = {}
+        most = context.limits.observers_per_host
+        self._shares: Shares[ObserverKey] = Shares(most, most, context.limits.observers)
         self._silent: dict[Sockaddr, float] = {}  # since when an endpoint has acknowledged nothing
         self._subjects: dict[tuple[tuple[str, ...], bool], Subject] = {}
         self._changed: dict[Subject, None] = {}
@@ -90,7 +92,7 @@ class Observers:
             observer.last_number, observer.confirmed = earlier.last_number, earlier.confirmed
         subject.observers[observer] = None
         self._observers[observer.place.key] = observer
-        self._by_host[observer.place.host] = self._by_host.get(observer.place.host, 0) + 1
+        self._shares.add(observer.place.key, observer.place.address)
         if self._looking is None:
             self._looking = self._context.deadlines.after(_LOOK_S, self._look)
         return observer
@@ -121,6 +123,11 @@ class Observers:
         if observer is not None:
             self.end(observer, Reason.CANCELLED)
 
+    def gone(self, address: Sockaddr) -> None:
+        """The session of this address is over: so are its observations."""
+        for observer in [observer for key, observer in self._observers.items() if key[1] == address]:
+            self.end(observer, Reason.SESSION_ENDED)
+
     def end(self, observer: Observer, reason: Reason) -> None:
         """The observation is over. Ending it again does nothing."""
         if observer.state is not State.ENDED:
@@ -148,7 +155,7 @@ class Observers:
         subject = self._subjects.get(key)
         if (
             len(self._observers) >= limits.observers
-            or self._by_host.get(registration.place.host, 0) >= limits.observers_per_host
+            or self._shares.full(registration.place.address)
             or (subject is not None and len(subject.observers) >= limits.observers_per_resource)
             or cost_bytes > limits.observe_request_bytes
         ):
@@ -166,10 +173,7 @@ class Observers:
         observer.let_go()
         self._observers.pop(observer.place.key, None)
         self._silent.pop(observer.place.address, None)
-        host = observer.place.host
-        self._by_host[host] -= 1
-        if not self._by_host[host]:
-            del self._by_host[host]
+        self._shares.remove(observer.place.key, observer.place.address)
         subject = observer.subject
         del subject.observers[observer]
         if not subject.observers:

@@ -7,10 +7,11 @@ ignored (sections 5.4.1, 5.4.3, 5.4.5). Not responsible for answering.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Final, NoReturn
 
 from m2mapp.coap import numbers, things
-from m2mapp.coap.blocks import Block
+from m2mapp.coap.blocks import FIRST, Block
 from m2mapp.coap.faults import Refused
 from m2mapp.coap.message import Message, Options, number_in
 from m2mapp.model.errors import Malformed, MethodNotAllowed, TooLarge, UnsupportedMediaType
@@ -39,6 +40,8 @@ class Asked:
     block2: Block | None = None
     observe: int | None = None
     size1: int | None = None
+    size2: int | None = None
+    echo: bytes | None = None
     no_response: int | None = None
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
@@ -46,6 +49,16 @@ class Asked:
     query: tuple[tuple[str, str], ...] = ()
     told: tuple[Response, Method, int, Options, bytes] | None = None
     """What was answered last, and its code, options and payload: of what did not change the response is the same."""
+
+
+def in_blocks_of(asked: Asked, exponent: int) -> Asked:
+    """The same, as if blocks of no larger size had been asked for (RFC 7959, section 2.4: a server may choose so)."""
+    block = asked.block2 or FIRST
+    smaller = copy(asked)
+    smaller.told = None  # in larger blocks
+    exponent = min(exponent, block.exponent)
+    smaller.block2 = Block(block.start >> (4 + exponent), False, exponent)
+    return smaller
 
 
 def method_of(message: Message) -> Method:
@@ -153,6 +166,14 @@ def _size1(asked: Asked, value: bytes) -> None:
     asked.size1 = number_in(value)
 
 
+def _size2(asked: Asked, value: bytes) -> None:
+    asked.size2 = number_in(value)
+
+
+def _echo(asked: Asked, value: bytes) -> None:
+    asked.echo = value
+
+
 def _no_response(asked: Asked, value: bytes) -> None:
     asked.no_response = number_in(value)
 
@@ -194,7 +215,9 @@ _READ_BY: Final[dict[int, Callable[[Asked, bytes], None]]] = {
     things.BLOCK1: _block1,
     things.PROXY_URI: _proxy,
     things.PROXY_SCHEME: _proxy,
+    things.SIZE2: _size2,
     things.SIZE1: _size1,
+    numbers.ECHO: _echo,
     numbers.NO_RESPONSE: _no_response,
     numbers.REQUEST_ID: _request_id,
     numbers.CAUSE: _cause,

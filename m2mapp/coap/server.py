@@ -15,18 +15,22 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from m2mapp.coap import things
+from m2mapp.coap import numbers, things
+from m2mapp.coap.accounts import count
 from m2mapp.coap.answers import continue_message, is_wanted, response_message
-from m2mapp.coap.blocks import KeptAnswers, Key, Uploads, transfer_key
+from m2mapp.coap.blocks import Block, KeptAnswers, Key, Uploads, transfer_key
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
+from m2mapp.coap.echo import SMALL, Allowance, EchoValues
 from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.faults import Refused, fault_message, refusal_message
 from m2mapp.coap.message import Message
 from m2mapp.coap.observer import REGISTER, Observable, Observer, Place, Registration
 from m2mapp.coap.observers import Observers
+from m2mapp.coap.owners import of_one_network
+from m2mapp.coap.parameters import Unproven
 from m2mapp.coap.peers import Inbound
-from m2mapp.coap.requests import Asked, method_of, read_options
+from m2mapp.coap.requests import Asked, in_blocks_of, method_of, read_options
 from m2mapp.model.errors import Fault, InternalError, Malformed, Overloaded, TooManyRequests
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.principal import Principal
@@ -34,6 +38,9 @@ from m2mapp.net.interfaces import Sockaddr
 
 _log = Logger()
 _EXPIRE_S: Final = 30.0
+_NEAR_S: Final = 60.0
+_ERRORS_FROM: Final = 4
+_PROVE: Final = "repeat this with the Echo option, to show that the address it comes from is yours (RFC 9175, section 2.3)"
 
 Handle = Callable[[Request], Response | Deferred[Response | None] | None]
 """`IHandle.handle`. None, or a Deferred of it, stays silent: only for a request that a group was asked."""
@@ -44,6 +51,9 @@ class Principals(Protocol):
 
     def principal(self, source: Sockaddr, interface: int) -> Principal:
         """The principal of a source whose datagram came in by the interface of that index; its `source` has the zone."""
+
+    def near(self, source: Sockaddr, interface: int) -> bool:
+        """Whether its address cannot well be forged: it is on the link that it came in by, or this node gave it the address."""
 
 
 class _Serving:
@@ -75,6 +85,7 @@ class Server:
         self._limits = context.limits
         # Trace ids need not be guarded against guessing, and asking the system for each took 1 us more.
         self._traces = random.Random(context.rng.getrandbits(128))  # noqa: S311
+        self._echo = EchoValues(context.rng, context.limits.echo_s)
         self._expiring: Deadline | None = None
         self._leisurely: dict[_Serving, Deadline] = {}
         self.kept = KeptAnswers(context.limits)
@@ -90,6 +101,10 @@ class Server:
         """Serve one request. Never raises."""
         self._context.counters.requests.value += 1
         self._guarded(_Serving(layer, inbound, message, "%032x" % (self._traces.getrandbits(128) or 1)), self._begin)
+
+    def gone(self, address: Sockaddr) -> None:
+        """The session of this address is over. What it has under way is not answered any more; its transfers go when they are idle."""
+        self.observers.gone(address)
 
     def stop(self) -> None:
         """Forget transfers that are not whole, and observers; what handlers still have under way is not answered any more."""
@@ -123,6 +138,51 @@ class Server:
         else:
             self._send(serving, refusal_message(refused, serving.message.token, serving.trace))
 
+    # -- sources whose address may be forged --------------------------------------------------------------------------------
+
+    def _is_unproven(self, serving: _Serving) -> bool:
+        """Whether its source may be another's victim: it has not shown that it receives there, and is not near."""
+        inbound = serving.inbound
+        peer = inbound.peer
+        if peer.proven_until > peer.heard_at or self._limits.unproven is Unproven.TRUST:
+            return False
+        if peer.account is None or self._principals.near(peer.address, inbound.interface):
+            peer.proven_until = peer.heard_at + _NEAR_S  # it is looked at again then: links and leases change
+            return False
+        return True
+
+    def _take_echo(self, serving: _Serving, value: bytes) -> None:
+        """Count the source as proven, if it was given that value."""
+        peer, now = serving.inbound.peer, self._clock.seconds()
+        if self._echo.holds(value, peer.address, now):
+            serving.layer.peers.prove(peer, now + self._limits.proven_s)
+
+    def _demand_echo(self, serving: _Serving) -> Refused:
+        """The refusal that asks a source to prove its address."""
+        self._context.counters.echo_asked.add()
+        value = self._echo.value(serving.inbound.peer.address, self._clock.seconds())
+        return Refused(things.UNAUTHORIZED, _PROVE, ((numbers.ECHO, value),))
+
+    def _want_proof(self, serving: _Serving) -> None:
+        """Raise for an unproven source, where such are asked for Echo."""
+        if self._limits.unproven is Unproven.ECHO and self._is_unproven(serving):
+            raise self._demand_echo(serving)
+
+    def _fitted(self, serving: _Serving, response: Response, message: Message, block: Block | None) -> tuple[Message, Block | None]:
+        """What goes to an unproven source in place of that answer: a demand for Echo, or smaller blocks (RFC 9175, section 2.4).
+
+        What is not a GET has been done already, and cannot be asked for again.
+        """
+        allowance = Allowance.of(serving.message)
+        if allowance.fits(message):
+            return message, block
+        if self._limits.unproven is Unproven.ECHO and serving.method is Method.GET:
+            return allowance.shortened(refusal_message(self._demand_echo(serving), message.token, serving.trace)), None
+        asked = in_blocks_of(serving.asked or Asked(), allowance.exponent(message))
+        return response_message(response, serving.method, asked, message.token)
+
+    # -- from the request to the answer -------------------------------------------------------------------------------------
+
     def _fail(self, serving: _Serving, failure: Failure) -> None:
         _log.failure("the answer to {source} failed (trace {trace})", failure, source=serving.inbound.peer.address[0], trace=serving.trace)
         self._context.counters.failed.add()
@@ -133,6 +193,8 @@ class Server:
         message = serving.message
         asked = serving.asked = read_options(message, self._limits.options)
         serving.method = method_of(message)
+        if asked.echo is not None:
+            self._take_echo(serving, asked.echo)
         self._check_room(serving)
         payload: bytes | None = message.payload
         if asked.block1 is not None or (asked.block2 is not None and asked.block2.number):
@@ -169,6 +231,8 @@ class Server:
             asked.request_id,
             asked.cause,
             inbound.multicast,
+            False,
+            asked.block2 is not None and asked.block2.number > 0,
         )
 
     def _observe(self, serving: _Serving, asked: Asked, request: Request) -> None:
@@ -185,6 +249,9 @@ class Server:
         if asked.observe == REGISTER and may:
             # Nothing is heard from the source when it is told, and no time or identifier of this one request holds then.
             again = request._replace(source=None, deadline=None, request_id=None)
+            self._want_proof(serving)
+            if self._is_unproven(serving):
+                asked = in_blocks_of(asked, Allowance.of(serving.message).exponent())
             registration = Registration(place, again, asked, transfer_key(serving.message, place.address))
             serving.observer = self.observers.register(registration, serving.message)
         else:
@@ -192,10 +259,20 @@ class Server:
 
     def _check_room(self, serving: _Serving) -> None:
         """Raise where this source, or all together, have too much under way."""
-        if serving.inbound.peer.under_way >= self._limits.requests_per_peer:
+        peer = serving.inbound.peer
+        if peer.under_way >= self._limits.requests_per_peer:
             self._context.counters.refused.add()
             raise TooManyRequests(f"at most {self._limits.requests_per_peer} requests of one source at a time")
-        if self.under_way >= self._limits.requests:
+        if not self.under_way:
+            return
+        account, limits = peer.account, self._limits
+        if account is not None and (
+            account.under_way >= limits.requests_per_host
+            or (account.network is not None and account.network.under_way >= of_one_network(limits.requests))
+        ):
+            self._context.counters.refused.add()
+            raise TooManyRequests("too many requests of one host or network at a time")
+        if self.under_way >= limits.requests:
             self._context.counters.refused.add()
             raise Overloaded
 
@@ -208,6 +285,8 @@ class Server:
         payload = message.payload
         if asked.block1 is not None:
             self._expire_later()
+            if asked.block1.more and not asked.block1.number and len(self.uploads) * 2 >= self._limits.uploads:
+                self._want_proof(serving)
             whole = self.uploads.add(key, message, asked.block1, now)
             if whole is None:
                 self._send(serving, continue_message(asked.block1, message.token))
@@ -250,6 +329,8 @@ class Server:
             return
         asked = serving.asked or Asked()
         message, block = response_message(response, serving.method, asked, serving.message.token)
+        if len(message.payload) > SMALL and self._is_unproven(serving):
+            message, block = self._fitted(serving, response, message, block)
         if block is not None and not serving.from_kept:
             self._keep(transfer_key(serving.message, serving.inbound.peer.address), response)
         if serving.inbound.multicast is None and asked.no_response is None:
@@ -260,6 +341,8 @@ class Server:
     def _send(self, serving: _Serving, message: Message, leisure_s: float | None = None) -> None:
         """Send a response, unless it is not wanted; of a group, after a random part of the leisure time (RFC 7252, section 8.2)."""
         multicast = serving.inbound.multicast is not None
+        if message.code >> 5 >= _ERRORS_FROM and len(message.payload) > SMALL and self._is_unproven(serving):
+            message = Allowance.of(serving.message).shortened(message)
         if not is_wanted(message, serving.asked, multicast):
             self._context.counters.suppressed.add()
             self._finish(serving)
@@ -292,6 +375,7 @@ class Server:
         if not serving.under_way:
             serving.under_way = True
             serving.inbound.peer.under_way += 1
+            count(serving.inbound.peer.account, 1)
             self.under_way += 1
 
     def _finish(self, serving: _Serving) -> None:
@@ -300,6 +384,7 @@ class Server:
         if serving.under_way:
             serving.under_way = False
             serving.inbound.peer.under_way -= 1
+            count(serving.inbound.peer.account, -1)
             self.under_way -= 1
         if serving.deadline is not None:
             serving.deadline.cancel()

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -21,6 +22,11 @@ from m2mapp.coap.client import CoapClient
 from m2mapp.coap.context import Context
 from m2mapp.coap.counters import Counters
 from m2mapp.coap.deadlines import Deadlines
+from m2mapp.coap.dtls.contexts import ClientContexts, server_context
+from m2mapp.coap.dtls.cookies import Cookies
+from m2mapp.coap.dtls.dialer import Dialer
+from m2mapp.coap.dtls.port import DtlsPort
+from m2mapp.coap.dtls.settings import NO_COAPS, CoapsSettings
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.gather import Gathering, GroupSender
 from m2mapp.coap.observer import Observable
@@ -81,7 +87,12 @@ class CoapService(Service):
         self.server = Server(handler.handle, principals, context)
         self.endpoint = Endpoint(self.server, context)
         self.client = CoapClient(self.endpoint, context, datagrams.interface_index)
+        self._coaps = NO_COAPS
+        self._clients = ClientContexts(None, ())
+        self._server_context: SSL.Context | None = None
         self._sender = GroupSender(self.endpoint, context, datagrams, interfaces)
+        self._dialer = self.client.dialer = Dialer(self._open_to_dial, context)
+        self.endpoint.when_gone = self._dialer.forget
 
     def startService(self) -> None:
         """Open the ports and join the groups. Raises `OSError` where a port cannot be opened; then none is."""
@@ -89,6 +100,8 @@ class CoapService(Service):
         try:
             for host, port in self._listen:
                 self.endpoint.open_port(self._datagrams, host, port)
+            for where in self._coaps.listen:
+                self.endpoint.open_dtls_port(self._datagrams, where, self._clients, self._server_context)
         except OSError:
             self.endpoint.stop()
             raise
@@ -102,7 +115,20 @@ class CoapService(Service):
     def stopService(self) -> Deferred[None]:
         """Close the ports. What is under way fails; the groups are joined again at the next start."""
         super().stopService()
-        return self.endpoint.stop()
+        stopped = self.endpoint.stop()
+        self._dialer.stop()
+        return stopped
+
+    def secure(self, coaps: CoapsSettings) -> None:
+        """Say where coaps is served, what this node shows and whom it believes; without that, nowhere, nothing, and the system's roots.
+
+        Called once, before the start.
+        """
+        self._coaps = coaps
+        self._clients = ClientContexts(coaps.identity, coaps.server_ca)
+        if coaps.listen and coaps.identity is not None:
+            cookies = Cookies(self._context.rng)
+            self._server_context = server_context(coaps.identity, coaps.client_ca, cookies, self._context.clock.seconds)
 
     def observe(self, observable: Observable) -> None:
         """Say what clients of this node can observe (RFC 7641); without that, nothing. Called once, before the start."""
@@ -122,6 +148,8 @@ class CoapService(Service):
         gauge("messages_kept", "Messages remembered, to know repetitions.", self._messages_kept)
         gauge("messages_kept_bytes", "Memory of these messages.", lambda: sum(layer.peers.bytes for layer in self.endpoint.layers))
         gauge("transfers_kept_bytes", "Memory of block-wise transfers.", lambda: self.server.kept.bytes + self.server.uploads.bytes)
+        gauge("dtls_sessions", "DTLS sessions that are established.", lambda: sum(len(port.table) for port in self.endpoint.dtls_ports))
+        gauge("dtls_handshakes", "DTLS handshakes under way.", lambda: sum(port.table.handshakes for port in self.endpoint.dtls_ports))
         gauge("deadlines", "Deadlines ahead.", lambda: len(self._context.deadlines))
 
     def send_to_group(self, outgoing: GroupOutgoing, on_answer: Callable[[Answer], object]) -> Gathering:
@@ -166,6 +194,9 @@ class CoapService(Service):
                 self._context.names[self._datagrams.interface_index(name)] = name
             except OSError as error:
                 _log.warn("there is no interface {name}: {error}", name=name, error=error)
+
+    def _open_to_dial(self, host: str) -> DtlsPort:
+        return self.endpoint.open_dtls_port(self._datagrams, (host, 0), self._clients, None)
 
     def _messages_kept(self) -> float:
         return sum(layer.peers.messages for layer in self.endpoint.layers)

@@ -12,6 +12,7 @@ from functools import partial
 from twisted.logger import Logger
 
 from m2mapp.coap.context import Context
+from m2mapp.coap.dtls.observing import SessionObservation
 from m2mapp.coap.observation import Observation, OnAnswer, OnEnd
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Answer, Outgoing
@@ -19,17 +20,17 @@ from m2mapp.net.interfaces import Sockaddr
 
 _log = Logger()
 
-Observe = Callable[[Outgoing, Sockaddr | None, OnAnswer, OnEnd], Observation]
+Observe = Callable[[Outgoing, Sockaddr | None, OnAnswer, OnEnd], Observation | SessionObservation]
 """`CoapClient.observe`."""
 
-_Key = tuple[str, str | None, Sockaddr | None]
+_Key = tuple[str, str | None, bytes | None, Sockaddr | None]
 
 
 class _Upstream:
     """One observation, and who is told of it."""
 
     def __init__(self) -> None:
-        self.observation: Observation | None = None
+        self.observation: Observation | SessionObservation | None = None
         self.subscriptions: dict[Subscription, None] = {}
         self.latest: Answer | None = None
 
@@ -61,7 +62,7 @@ class SharedObservations:
 
         Raises what `CoapClient.observe` does. The first to ask decides about timeouts.
         """
-        key = (outgoing.uri, outgoing.accept, remote)
+        key = (outgoing.uri, outgoing.accept, outgoing.certificate, remote)
         subscription = Subscription(self, key, on_answer, on_end)
         upstream = self._upstreams.get(key)
         if upstream is None:

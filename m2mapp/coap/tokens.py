@@ -22,8 +22,12 @@ class Waiter(Protocol):
     def on_response(self, message: Message, source: Sockaddr) -> bool:
         """An answer with the token. False if it is not for this waiter: it came from elsewhere."""
 
-    def closed(self) -> None:
-        """There will be no answers any more: the endpoint is closed."""
+    def closed(self, why: str) -> None:
+        """There will be no answers any more, for that reason."""
+
+    @property
+    def remote(self) -> Sockaddr:
+        """Where answers come from; for a group, its address."""
 
 
 class Tokens:
@@ -61,7 +65,12 @@ class Tokens:
         waiters = list(dict.fromkeys(self._waiters.values()))
         self._waiters.clear()
         for waiter in waiters:
-            waiter.closed()
+            waiter.closed("the CoAP service has stopped")
+
+    def gone(self, address: Sockaddr) -> None:
+        """Tell those who wait for the peer of a session that the session is over."""
+        for waiter in [waiter for waiter in self._waiters.values() if waiter.remote == address]:
+            waiter.closed("its DTLS session has ended")
 
     def _random(self) -> bytes:
         return self._rng.getrandbits(8 * _TOKEN_BYTES).to_bytes(_TOKEN_BYTES, "big")

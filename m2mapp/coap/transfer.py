@@ -6,7 +6,7 @@ Responsible for the exchange of one request: token, blocks of the payload, block
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +59,7 @@ def critical_unknown(message: Message) -> int | None:
 
 def answer_of(message: Message, payload: bytes, source: tuple[str, int], elapsed_s: float) -> Answer:
     """A response as the rest of the program sees it. An unknown Content-Format leaves the media type out."""
-    content_format = etag = location = None
+    content_format = etag = location = max_age = None
     located = False
     # Most answers of a group have one option or none: one look at each costs a third of a search for each that may be there.
     for number, value in message.options:
@@ -67,12 +67,21 @@ def answer_of(message: Message, payload: bytes, source: tuple[str, int], elapsed
             content_format = value
         elif number == things.ETAG and etag is None:
             etag = value
+        elif number == things.MAX_AGE and max_age is None:
+            max_age = number_in(value)
         elif number in _LOCATION:
             located = True
     if located:
         location = location_text(message.every(things.LOCATION_PATH), message.every(things.LOCATION_QUERY))
     content_type = None if content_format is None else numbers.media_type_of(number_in(content_format))
-    return Answer(numbers.code_text(message.code), payload, content_type, source[0], source[1], elapsed_s, location, etag)
+    code = numbers.code_text(message.code)
+    return Answer(code, payload, content_type, source[0], source[1], elapsed_s, location, etag, max_age)
+
+
+def echo_of(message: Message) -> bytes | None:
+    """The Echo value that a 4.01 asks to be sent back (RFC 9175, section 2.3); None for another answer."""
+    value = message.first(numbers.ECHO) if message.code == things.UNAUTHORIZED else None
+    return value if value and len(value) <= numbers.OPTIONS[numbers.ECHO].longest else None
 
 
 def with_option(options: Options, number: int, value: bytes) -> Options:
@@ -95,6 +104,9 @@ class Transfer:
         self._exponent = LARGEST_SIZE_EXPONENT
         self._sending: Block | None = None
         self._restarts = 0
+        self._last: tuple[Options, bytes] = ((), b"")
+        self._echoed = False
+        self._tag: int | None = None
         self._got = bytearray()
         self._first: Message | None = None
         self.done: Deferred[Answer] = Deferred(lambda _: self._end())
@@ -110,6 +122,12 @@ class Transfer:
         self._try(lambda: self._on_answer(first))
         return self.done
 
+    def go_on_with(self, echo: bytes) -> Deferred[Answer]:
+        """Send the first message with the Echo that the peer asked for in another way: as its answer to a group request."""
+        self._last = (self._asking.options, self._asking.payload)
+        self._try(lambda: self._repeat_with(echo))
+        return self.done
+
     # -- what comes back ----------------------------------------------------------------------------------------------------
 
     def on_response(self, message: Message, source: Sockaddr) -> bool:
@@ -117,19 +135,34 @@ class Transfer:
         if source != self._asking.remote:
             return False
         self._let_go()
+        self._layer.proven(source)
         self._try(lambda: self._on_message(message))
         return True
 
-    def closed(self) -> None:
-        """The endpoint is closed."""
-        self._fail(PeerFailed(f"{self._asking.remote[0]}: {_WHY[Outcome.CLOSED]}"))
+    def closed(self, why: str) -> None:
+        """There will be no answer any more."""
+        self._fail(PeerFailed(f"{self.remote[0]}: {why}"))
+
+    @property
+    def remote(self) -> Sockaddr:
+        """Whom the request is for."""
+        return self._asking.remote
 
     def _on_message(self, message: Message) -> None:
         unknown = critical_unknown(message)
         if unknown is not None:
             raise PeerFailed(f"{self._asking.remote[0]} answered with the critical option {unknown}")
-        if self._sending is None or not self._on_payload_answer(message, self._sending):
+        echo = echo_of(message)
+        if echo is not None and not self._echoed:
+            self._repeat_with(echo)
+        elif self._sending is None or not self._on_payload_answer(message, self._sending):
             self._on_answer(message)
+
+    def _repeat_with(self, echo: bytes) -> None:
+        """The peer wants to know that we receive here: the same once more with its Echo, unless that was so already (RFC 9175, 2.3)."""
+        options, payload = self._last
+        self._send(with_option(options, numbers.ECHO, echo), payload)
+        self._echoed = True
 
     def _on_payload_answer(self, message: Message, block: Block) -> bool:
         """The answer to a block of the payload: True if the next block went out for it (RFC 7959, sections 2.3 and 2.9)."""
@@ -166,7 +199,7 @@ class Transfer:
         if len(self._got) > self._context.limits.payload_bytes:
             raise PeerFailed(f"{self._asking.remote[0]} answered with more than {self._context.limits.payload_bytes} bytes")
         if block.more:
-            self._send(with_option(self._asking.options, things.BLOCK2, Block(next_number(block), False, block.exponent).build()), b"")
+            self._send(with_option(self._options, things.BLOCK2, Block(next_number(block), False, block.exponent).build()), b"")
         else:
             self._succeed(self._first, bytes(self._got))
 
@@ -190,12 +223,25 @@ class Transfer:
             return
         end = self._sent + size
         self._sending = Block(self._sent // size, end < len(payload), self._exponent)
-        options = with_option(self._asking.options, things.BLOCK1, self._sending.build())
+        if self._tag is None:
+            self._tag = self._endpoint.tags.take(self._kind)
+        options = with_option(self._options, things.BLOCK1, self._sending.build())
         if not self._sent:
             options = with_option(options, things.SIZE1, uint(len(payload)))
         self._send(options, payload[self._sent : end])
 
+    @property
+    def _options(self) -> Options:
+        """The options, with a Request-Tag if another payload goes to the same resource in blocks now (RFC 9175, section 3.3)."""
+        return with_option(self._asking.options, numbers.REQUEST_TAG, uint(self._tag)) if self._tag else self._asking.options
+
+    @property
+    def _kind(self) -> Hashable:
+        """What this transfer has in common with those that the peer could mistake for it."""
+        return self._asking.remote, self._asking.code, self._asking.options
+
     def _send(self, options: Options, payload: bytes) -> None:
+        self._last, self._echoed = (options, payload), False
         self._token = self._endpoint.tokens.take(self)
         mtype = things.CON if self._asking.confirmable else things.NON
         message = Message(mtype, self._asking.code, 0, self._token, options, payload)
@@ -243,3 +289,6 @@ class Transfer:
     def _end(self) -> None:
         self._let_go()
         self._deadline.cancel()
+        if self._tag is not None:
+            self._endpoint.tags.release(self._kind, self._tag)
+            self._tag = None

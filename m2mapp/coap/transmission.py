@@ -24,6 +24,7 @@ class Outcome(Enum):
     RESET = "reset"
     GIVEN_UP = "given up"
     CLOSED = "closed"
+    """The port was closed, or the session that the peer had is over."""
 
 
 class Transmission:
@@ -39,6 +40,7 @@ class Transmission:
         "repeated",
         "retries_left",
         "sent_at",
+        "steady",
         "timeout_s",
         "token",
         "told",
@@ -55,17 +57,21 @@ class Transmission:
         self.deadline: Deadline | None = None
         self.repeated = False
         self.retries_left = 0
+        self.steady = 0
         self.timeout_s = 0.0
         self.sent_at = 0.0
 
 
-class Repeats(tuple[float, int]):
-    """How a confirmable message is repeated: first after about `first_s` seconds, then at doubled times, `count` times in all."""
+class Repeats(tuple[float, int, int]):
+    """How a confirmable message is repeated: first after about `first_s` seconds, then at doubled times, `count` times in all.
+
+    The time is doubled only after the first `steady` of them.
+    """
 
     __slots__ = ()
 
-    def __new__(cls, first_s: float, count: int) -> Repeats:
-        """Seconds and a number, neither negative."""
-        if first_s <= 0 or count < 0:
-            raise ValueError(f"no repeats: {first_s} s, {count} times")
-        return super().__new__(cls, (first_s, count))
+    def __new__(cls, first_s: float, count: int, steady: int = 0) -> Repeats:
+        """Seconds and numbers, none negative."""
+        if first_s <= 0 or count < 0 or steady < 0:
+            raise ValueError(f"no repeats: {first_s} s, {count} times, {steady} of them steady")
+        return super().__new__(cls, (first_s, count, steady))

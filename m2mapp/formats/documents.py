@@ -10,6 +10,7 @@ import base64
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from io import BytesIO
@@ -28,6 +29,9 @@ RESOURCE_JSON = "application/vnd.m2m.resource+json"
 RESOURCE_CBOR = "application/vnd.m2m.resource+cbor"
 RESULTS_JSON = "application/vnd.m2m.group-results+json"
 RESULTS_CBOR = "application/vnd.m2m.group-results+cbor"
+SENML_JSON = "application/senml+json"
+SENML_CBOR = "application/senml+cbor"
+NDJSON = "application/x-ndjson"
 LINK_FORMAT = "application/link-format"
 TEXT = "text/plain"
 OCTETS = "application/octet-stream"
@@ -104,6 +108,32 @@ def dump_json(value: object) -> bytes:
 
 def load_cbor(payload: bytes, field: str = "body") -> object:
     """The value that CBOR bytes say, if a document can hold it. Raises `Malformed`, naming `field`."""
+    value = _decoded(payload, field)
+    _check_document(value, field)
+    return value
+
+
+def load_labelled(payload: bytes, labels: Mapping[int, str], field: str = "body") -> object:
+    """As `load_cbor`, for a list of maps whose keys may be numbers, as SenML has them: each stands for the name in `labels`.
+
+    A number that is none of these becomes its text, unless that is a name in the same map. Raises `Malformed`, naming `field`.
+    """
+    value = _decoded(payload, field, text_keys=False)
+    if isinstance(value, list):
+        value = [_labelled(item, labels, field) if isinstance(item, dict) else item for item in value]
+    _check_document(value, field)
+    return value
+
+
+def _labelled(item: dict[object, object], labels: Mapping[int, str], field: str) -> dict[object, object]:
+    named = {(labels.get(key, str(key)) if type(key) is int else key): value for key, value in item.items()}
+    if len(named) != len(item):
+        raise Malformed(field, next(iter(item)), "a map that has each label once, as a number or as text")
+    return named
+
+
+def _decoded(payload: bytes, field: str, *, text_keys: bool = True) -> object:
+    """What one CBOR item says, which may be more than a document can hold."""
     stream = BytesIO(payload)
     try:
         value = cbor2.CBORDecoder(
@@ -111,14 +141,14 @@ def load_cbor(payload: bytes, field: str = "body") -> object:
             semantic_decoders=_NO_TAGS,
             max_depth=MAX_DEPTH + 1,
             allow_duplicate_keys=False,
-            strict_hashable_types=True,
+            strict_hashable_types=text_keys,
         ).decode()
     except (cbor2.CBORDecodeError, ValueError, RecursionError, OverflowError, MemoryError) as error:
         raise Malformed(field, payload[:16].hex(), f"CBOR ({_reason(error)})") from error
     if stream.tell() != len(payload):
         raise Malformed(field, payload[:16].hex(), "one CBOR item and nothing after it")
-    _check_document(value, field)
-    return value
+    found: object = value
+    return found
 
 
 def dump_cbor(value: object) -> bytes:

@@ -97,11 +97,16 @@ def matches(link: Link, query: Iterable[tuple[str, str]]) -> bool:
 
 def _holds(link: Link, name: str, wanted: str) -> bool:
     if name == "href":
-        values = [link.target, unquote(link.target)]
-    else:
-        values = [value for key, value in link.attributes if key == name]
-        if name in LIST_ATTRIBUTES:
-            values = [word for value in values for word in value.split()]
+        return holds(name, (link.target,), wanted)
+    return holds(name, [value for key, value in link.attributes if key == name], wanted)
+
+
+def holds(name: str, values: Iterable[str], wanted: str) -> bool:
+    """Whether one of an attribute's values is what a filter wants (RFC 6690, 4.1); of `href` the value is the target."""
+    if name == "href":
+        values = [form for value in values for form in (value, unquote(value))]
+    elif name in LIST_ATTRIBUTES:
+        values = [word for value in values for word in value.split()]
     if wanted.endswith("*"):
         return any(value.startswith(wanted[:-1]) for value in values)
     return wanted in values

@@ -1,46 +1,46 @@
-"""The group advertisement: what a device is told about a fan-out set, and what its answer means (spec section 3). Pure."""
+"""The group advertisement: what a device is told about a fan-out set, and what its answer means (spec section 3). Pure.
+
+In which words a device is told, and how many requests that takes, is in `dialogue`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from m2mapp.formats.documents import CBOR, dump_cbor
-from m2mapp.formats.uris import MAX_PART_BYTES, Uri, parse_uri
+from m2mapp.formats.uris import parse_uri
 from m2mapp.groups.group import Join, multicast_address
+from m2mapp.groups.naming import fitting
 from m2mapp.model.identifiers import path_text
-from m2mapp.model.messages import Answer, Method, Outgoing
-from m2mapp.tree.registrations import Device
+from m2mapp.model.messages import Answer
 from m2mapp.tree.unit import Document, Resource
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+LONGEST_LEAVE_PAUSE_S = 600.0
+"""A device that does not say that it has left is told again all the same, but less often: nobody waits for it."""
+SPREAD = 0.25
+"""A pause is up to this part longer, at random: devices that were away together are not all told at one instant."""
 FAILED_AFTER = 5
 """After so many attempts without an answer a member is shown as failed; it is told again all the same."""
-TIMEOUT_S = 20.0
-_DOES_NOT_KNOW = frozenset({"4.04", "4.05", "5.01"})
-_IS_GONE = "4.04"
+_DOES_NOT_KNOW = frozenset({"4.04", "4.05", "5.01", "404", "405", "501"})
+_IS_GONE = frozenset({"4.04", "404", "410"})
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What comes of one attempt: the new state of the join (None: as before), and after what pause to try again (None: done)."""
+    """What comes of one attempt: the new state of the join (None: as before), and after what pause to try again (None: done).
+
+    `why` is the reason of a failure, for people.
+    """
 
     join: Join | None
     pause_s: float | None
+    why: str = ""
 
 
 def mc_group_name(node_name: str, group: str, set_name: str) -> str:
-    """The name of the `mcGroup` on the device: it bears the node's name, so that two group servers do not collide.
-
-    One that would be longer than a path segment can be is cut, and ends with a digest of the whole.
-    """
-    name = f"{node_name}-{group}-{set_name}"
-    whole = name.encode()
-    if len(whole) <= MAX_PART_BYTES:
-        return name
-    digest = hashlib.sha256(whole).hexdigest()[:32]
-    return f"{whole[: MAX_PART_BYTES - len(digest) - 1].decode(errors='ignore')}-{digest}"
+    """The name of the `mcGroup` on the device: it bears the node's name, so that two group servers do not collide."""
+    return fitting(f"{node_name}-{group}-{set_name}")
 
 
 def mc_group(resource: Resource, uris: Iterable[str]) -> Document | None:
@@ -59,41 +59,33 @@ def mc_group(resource: Resource, uris: Iterable[str]) -> Document | None:
     }
 
 
-def join_request(device: Device, name: str, document: Document) -> Outgoing:
-    """The request that tells a device to join: PUT of the `mcGroup`. The device has an address."""
-    return Outgoing(Method.PUT, _uri(device, name), dump_cbor(document), CBOR, timeout_s=TIMEOUT_S)
-
-
-def leave_request(device: Device, name: str) -> Outgoing:
-    """The request that tells a device to leave."""
-    return Outgoing(Method.DELETE, _uri(device, name), timeout_s=TIMEOUT_S)
-
-
 def after_join(answer: Answer | None, attempts: int) -> Told:
-    """What the answer to the join request means; None: there was none. `attempts` counts this one."""
+    """What the answer to the request to join means; None: there was none. `attempts` counts this one."""
     if answer is not None and answer.ok:
         return Told(Join.JOINED, None)
     if answer is not None and answer.code in _DOES_NOT_KNOW:
         return Told(Join.UNSUPPORTED, None)
     failed = Join.FAILED if answer is not None or attempts >= FAILED_AFTER else None
-    return Told(failed, pause_s(attempts))
+    return Told(failed, pause_s(attempts), _reason(answer))
 
 
 def after_leave(answer: Answer | None, attempts: int) -> Told:
-    """What the answer to the leave request means: done where the group is gone; else again, until it was tried often enough."""
-    return Told(None, None if is_left(answer) or attempts >= FAILED_AFTER else pause_s(attempts))
+    """What the answer to the request to leave means: done where the group is gone, else again, for as long as the device is registered."""
+    return Told(None, None) if is_left(answer) else Told(None, pause_s(attempts, LONGEST_LEAVE_PAUSE_S), _reason(answer))
 
 
 def is_left(answer: Answer | None) -> bool:
-    """Whether the answer to the leave request says that the device has left."""
-    return answer is not None and (answer.ok or answer.code == _IS_GONE)
+    """Whether the answer to the request to leave says that the device has left, or was never in."""
+    return answer is not None and (answer.ok or answer.code in _IS_GONE)
 
 
-def pause_s(attempts: int) -> float:
-    """Seconds until the next attempt: growing, at most a minute."""
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 16))
+def pause_s(attempts: int, longest_s: float = LONGEST_PAUSE_S) -> float:
+    """Seconds until the next attempt: growing, up to the longest."""
+    return min(longest_s, FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 16))
 
 
-def _uri(device: Device, name: str) -> str:
-    path = tuple(segment for segment in device.mc_groups.split("/") if segment)
-    return Uri("coap", device.addresses[0], device.port, (*path, name)).text()
+def _reason(answer: Answer | None) -> str:
+    if answer is None:
+        return "no answer"
+    said = answer.payload[:200].decode(errors="replace")
+    return f"answered {answer.code}: {said}" if said.isprintable() and said else f"answered {answer.code}"

@@ -12,11 +12,25 @@ from m2mapp.formats.documents import MERGE_PATCH, bare, load_document, load_json
 from m2mapp.formats.merge_patch import merge_patch
 from m2mapp.formats.shapes import Field, Shape
 from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri
-from m2mapp.groups.group import FANOUT_SET, GROUP, GROUPS, MAX_MEMBERS, SETS, check_group, check_members, expected_sets, members_of
+from m2mapp.groups.group import (
+    DYNAMIC,
+    FANOUT_SET,
+    GROUP,
+    GROUPS,
+    MAX_MEMBERS,
+    SETS,
+    check_group,
+    check_members,
+    expected_sets,
+    expires_ms,
+    members_of,
+)
+from m2mapp.groups.leaves import owed
 from m2mapp.groups.plan import Member, Policy, TakeAddress, plan
+from m2mapp.groups.query import members_now, with_members
 from m2mapp.groups.settings import GroupSettings
-from m2mapp.model.errors import Malformed, NoSuchResource, NotSupported, UnsupportedMediaType
-from m2mapp.model.identifiers import path_text
+from m2mapp.model.errors import Malformed, MethodNotAllowed, NoSuchResource, NotSupported, UnsupportedMediaType
+from m2mapp.model.identifiers import new_trace, path_text
 from m2mapp.model.messages import Method, Request, Response, Status
 from m2mapp.tree.paths import check_segment
 from m2mapp.tree.registrations import Device, Registrations
@@ -51,14 +65,14 @@ def new_name(around: Surroundings, request: Request) -> str:
 
 def created(around: Surroundings, name: str, request: Request, take: TakeAddress) -> Decision:
     """POST /groups: a new group of that name. Raises `Malformed`, `Conflict`..."""
-    document = load_document(request.payload, request.content_type)
-    return _described(around, name, check_group(name, document), request, take, Requirement((*GROUPS, name), exists=False))
+    kept = _checked(around, name, load_document(request.payload, request.content_type))
+    return _described(around, name, kept, request, take, Requirement((*GROUPS, name), exists=False))
 
 
 def put(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
     """PUT /groups/<name>: what the group is from now on."""
     name = check_segment(request.path[1])
-    kept = check_group(name, named_as(name, load_document(request.payload, request.content_type)))
+    kept = _checked(around, name, named_as(name, load_document(request.payload, request.content_type)))
     return _described(around, name, kept, request, take, Requirement(request.path, request.conditions))
 
 
@@ -70,20 +84,33 @@ def patched(around: Surroundings, request: Request, take: TakeAddress) -> Decisi
     whole = merge_patch(_group(around.tree, name), load_json(request.payload))
     if not isinstance(whole, dict):
         raise Malformed("body", whole, "an object with named members")
-    kept = check_group(name, named_as(name, whole))
+    kept = _checked(around, name, named_as(name, whole))
     return _described(around, name, kept, request, take, Requirement(request.path, request.conditions, exists=True))
 
 
 def removed(around: Surroundings, request: Request) -> Decision:
     """DELETE /groups/<name>."""
     requires = (Requirement(request.path, request.conditions, exists=True),)
-    return Decision(Unit((Remove(request.path),), requires=requires, trace=request.trace), lambda _: Response(Status.DELETED))
+    unit = Unit(_end(around, request.path[1]), requires=requires, trace=request.trace)
+    return Decision(unit, lambda _: Response(Status.DELETED))
+
+
+def ended(around: Surroundings, name: str, now_ms: int) -> Unit | None:
+    """The end of a temporary group; None: it is none (any more), or its time has not come."""
+    resource = around.tree.expected((*GROUPS, name))
+    at_ms = expires_ms(resource) if resource is not None else None
+    if at_ms is None or at_ms > now_ms:
+        return None
+    return Unit(_end(around, name), requires=(Requirement((*GROUPS, name), exists=True),), trace=new_trace())
 
 
 def members_changed(around: Surroundings, request: Request, take: TakeAddress) -> Decision:
     """PUT, POST or DELETE of /groups/<name>/members: exactly these, these too, not this one (`?uri=`)."""
     name = request.path[1]
     group = _group(around.tree, name)
+    if group["type"] == DYNAMIC:
+        # Its members follow from its query: that is what can be changed.
+        raise MethodNotAllowed(request.method.value, path_text(request.path), ("GET",))
     old = group["members"]
     members = list(old) if isinstance(old, list) else []
     if request.method is Method.DELETE:
@@ -104,17 +131,39 @@ def members_changed(around: Surroundings, request: Request, take: TakeAddress) -
     return Decision(decision.unit, lambda _: Response(status))
 
 
-def planned_again(around: Surroundings, name: str, take: TakeAddress) -> Unit | None:
-    """What has to change in a group's sets because its members' devices changed; None: nothing, or there is no such group."""
+def planned_again(around: Surroundings, name: str, take: TakeAddress, members: Sequence[str] | None = None) -> Unit | None:
+    """What has to change in a group because its members' devices changed; None: nothing, or there is no such group.
+
+    `members` are those that a dynamic group's query gives now.
+    """
     resource = around.tree.expected((*GROUPS, name))
     if resource is None:
         return None
-    changes = _set_changes(around, name, resource.attributes, take)
+    kept = resource.attributes
+    if members is not None and kept["type"] == DYNAMIC:
+        kept = with_members(kept, members)
+    changes: list[Write | Remove] = [Write(resource.path, GROUP, kept)] if kept != resource.attributes else []
+    changes += _set_changes(around, name, kept, take)
     return Unit(tuple(changes), requires=(Requirement(resource.path, exists=True),)) if changes else None
+
+
+def _checked(around: Surroundings, name: str, given: Document) -> Document:
+    """A group's document as it is kept. The members that a dynamic group is shown with may be written back; they follow from its query."""
+    there = around.tree.expected((*GROUPS, name))
+    if given.get("type") == DYNAMIC and there is not None and given.get("members") == there.attributes["members"]:
+        given = {key: value for key, value in given.items() if key != "members"}
+    return check_group(name, given)
+
+
+def _end(around: Surroundings, name: str) -> tuple[Write | Remove, ...]:
+    """A group goes; what its devices have to leave is owed."""
+    return Remove((*GROUPS, name)), *owed(around.tree, around.registrations, name, expected_sets(around.tree, name))
 
 
 def _described(around: Surroundings, name: str, kept: Document, request: Request, take: TakeAddress, requirement: Requirement) -> Decision:
     path = (*GROUPS, name)
+    if kept["type"] == DYNAMIC:
+        kept = with_members(kept, members_now(around.tree, str(kept["query"])))
     changes: list[Write | Remove] = [Write(path, GROUP, kept)]
     changes += _set_changes(around, name, kept, take)
     answer: Callable[[tuple[Change, ...]], Response] = written(path)
@@ -129,6 +178,7 @@ def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddr
         address_per_set=settings.address_per_set,
         reliable=kept["reliable"] is True,
         leisure_s=leisure if isinstance(leisure, float) else None,
+        kind=str(kept["type"]),
     )
     members = kept["members"]
     uris: Sequence[object] = members if isinstance(members, list) else ()
@@ -140,7 +190,7 @@ def _set_changes(around: Surroundings, name: str, kept: Document, take: TakeAddr
     ]
     wanted = {one.name for one in after}
     changes += [Remove((*GROUPS, name, SETS, old)) for old in known if old not in wanted]
-    return changes
+    return changes + owed(around.tree, around.registrations, name, before, after)
 
 
 def _member(around: Surroundings, index: int, text: str) -> Member:

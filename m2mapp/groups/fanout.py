@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from m2mapp.formats.uris import address_key
-from m2mapp.groups.results import MemberResult
+from m2mapp.groups.pace import LEAST_S, Pace
+from m2mapp.groups.results import MemberResult, parts_of
 from m2mapp.model.errors import Fault, Overloaded, PeerFailed
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Answer, Method
 
-REPAIR_AFTER_S = 0.5
-"""How long after the leisure time an answer may still be under way before its member is asked again."""
+QUIET_PART, QUIET_UNTIL_S = 0.2, 2.0
+"""While answers still come, the silent are not asked again: until none came for this part of the patience, so long after the leisure time
+at most. On a busy machine answers wait to be read."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 """The pause before a member that could not be reached is asked once more; it doubles each time."""
 
@@ -109,7 +111,8 @@ class Ask:
 class FanOut:
     """One group request under way. Times are monotonic seconds.
 
-    Asking a member again does no harm for GET, PUT and DELETE; POST is asked once and never repaired (spec section 4).
+    Asking a member again does no harm for GET, PUT and DELETE. A POST is repeated only for `keepers`, the members that keep request
+    identifiers and so do it once; of another that is silent it is not known whether it acted (spec section 4).
     """
 
     method: Method
@@ -117,11 +120,15 @@ class FanOut:
     alone: tuple[str, ...]
     started: float
     deadline: float
+    keepers: frozenset[str] = frozenset()
+    pace: Pace = field(default_factory=Pace)
     results: dict[str, MemberResult] = field(default_factory=dict)
     lost: dict[str, Fault] = field(default_factory=dict)
     phase: Phase = Phase.WAITING
     received: int = 0
     extra: int = 0
+    first_s: float | None = None
+    _last_at: float = 0.0
     _expected: dict[str, None] = field(default_factory=dict)
     _by_multicast: dict[str, None] = field(default_factory=dict)
 
@@ -144,12 +151,27 @@ class FanOut:
         return [Ask(target.uri, "unicast") for target in leg.targets]
 
     @property
-    def repair_at(self) -> float | None:
-        """When those silent are asked again; None where nobody is, or it would be too late."""
-        if not self.legs or self.method is Method.POST:
+    def first_look_at(self) -> float | None:
+        """When to look first whether those silent are to be asked again; None where nobody ever is."""
+        if not any(self._may_repeat(uri) for uri in self._by_multicast) or self._leisure_over_at >= self.deadline:
             return None
-        at = self.started + max(leg.leisure_s for leg in self.legs) + REPAIR_AFTER_S
-        return at if at < self.deadline else None
+        return min(self._leisure_over_at + LEAST_S, self.deadline)
+
+    @property
+    def repair_at(self) -> float:
+        """When they are asked again, by what has come so far: half of what time is left after the leisure time, at the latest."""
+        over, patience_s = self._leisure_over_at, self.pace.patience_s(self.first_s)
+        at = max(over + patience_s, min(self._last_at + QUIET_PART * patience_s, over + QUIET_UNTIL_S))
+        return min(at, (over + self.deadline) / 2)
+
+    def look_again_s(self, now: float) -> float:
+        """After how many seconds to look again; 0: those silent are asked now. The first answer may show that there is no need to wait."""
+        left_s = self.repair_at - now
+        return max(0.0, left_s if self.first_s is not None else min(left_s, LEAST_S))
+
+    @property
+    def _leisure_over_at(self) -> float:
+        return self.started + max((leg.leisure_s for leg in self.legs), default=0.0)
 
     @property
     def done(self) -> bool:
@@ -171,21 +193,25 @@ class FanOut:
 
     def multicast_answer(self, leg: MulticastLeg, answer: Answer, now: float) -> list[str]:
         """An answer to a multicast request: whose it is, which is nobody's for a stranger and for a repeated one."""
-        new = [uri for uri in leg.uris_at(answer) if uri not in self.results]
+        uris = leg.uris_at(answer)
+        new = [uri for uri in uris if uri not in self.results]
         if self.done or not new:
             self._count_extra()
             return []
         self.received += 1
-        self._take(new, answer, "multicast", now)
-        return new
+        self._last_at = now
+        if self.first_s is None:
+            self.first_s = now - self.started
+        return self._take(parts_of(answer, new) if len(uris) > 1 else [(new[0], answer)], "multicast", now)
 
-    def unicast_answer(self, ask: Ask, answer: Answer, now: float) -> None:
-        """An answer of a member that was asked by unicast; the first one counts."""
+    def unicast_answer(self, ask: Ask, answer: Answer, now: float) -> bool:
+        """An answer of a member that was asked by unicast: whether it counts, which the first one does."""
         if self.done or ask.uri in self.results:
             self._count_extra()
-            return
+            return False
         self.received += 1
-        self._take([ask.uri], answer, ask.via, now)
+        self._take([(ask.uri, answer)], ask.via, now)
+        return True
 
     def unicast_failed(self, ask: Ask, fault: Fault, now: float) -> tuple[Ask, float] | None:
         """A member that was asked by unicast gave no answer: what to ask after how many seconds, or None."""
@@ -193,7 +219,7 @@ class FanOut:
             return None
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(ask.attempt - 1, 16))
         if isinstance(fault, PeerFailed | Overloaded):
-            if self.method is not Method.POST:
+            if self._may_repeat(ask.uri):
                 return (Ask(ask.uri, ask.via, ask.attempt + 1), pause_s) if now + pause_s < self.deadline else None
         elif now >= self.deadline:
             return None
@@ -204,18 +230,25 @@ class FanOut:
     def leisure_over(self) -> list[Ask]:
         """The leisure time is over: those who are silent and were asked by multicast are asked one by one."""
         self._step(Event.LEISURE_OVER)
-        return [Ask(uri, "repair") for uri in self._by_multicast if uri not in self.results]
+        return [Ask(uri, "repair") for uri in self._by_multicast if uri not in self.results and self._may_repeat(uri)]
 
     def deadline_passed(self) -> None:
         """The deadline is there: what is not answered stays silent."""
         self._step(Event.DEADLINE)
 
-    def _take(self, uris: Iterable[str], answer: Answer, via: str, now: float) -> None:
+    def _may_repeat(self, uri: str) -> bool:
+        return self.method is not Method.POST or uri in self.keepers
+
+    def _take(self, parts: Iterable[tuple[str, Answer]], via: str, now: float) -> list[str]:
+        """Take what members answered; which these are."""
         ms = (now - self.started) * 1000
-        for uri in uris:
-            self.results[uri] = MemberResult(answer.code, answer.payload, answer.content_type, via, ms)
+        taken = []
+        for uri, answer in parts:
+            self.results[uri] = MemberResult(answer.code, answer.payload, answer.content_type, via, ms, answer.max_age_s)
             self.lost.pop(uri, None)
+            taken.append(uri)
         self._step(Event.LAST_SETTLED if self._all_settled() else Event.SETTLED)
+        return taken
 
     def _all_settled(self) -> bool:
         return len(self.results) + len(self.lost) == len(self._expected)
@@ -225,4 +258,6 @@ class FanOut:
         self._step(Event.EXTRA)
 
     def _step(self, event: Event) -> None:
-        self.phase = FANOUT[self.phase, event]
+        before, self.phase = self.phase, FANOUT[self.phase, event]
+        if self.done and before is not Phase.DONE and self.legs and self.first_s is not None:
+            self.pace.saw(self._last_at - self._leisure_over_at)

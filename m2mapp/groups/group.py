@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from m2mapp.formats.documents import parse_rfc3339, rfc3339
 from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, list_of, number
-from m2mapp.formats.uris import parse_uri
-from m2mapp.model.errors import Fault, Malformed, MethodNotAllowed, NotSupported
+from m2mapp.formats.uris import parse_query, parse_uri
+from m2mapp.model.errors import Fault, Malformed, MethodNotAllowed
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.messages import Method
 from m2mapp.tree.tree import Tree
@@ -18,7 +19,12 @@ from m2mapp.tree.unit import Document, Resource
 GROUPS: Path = ("groups",)
 GROUP, FANOUT_SET = "group", "fanoutSet"
 SETS, MEMBERS, MEMBERS_CONTENT = "fanoutSets", "members", "membersContent"
+STATIC, DYNAMIC, TEMPORARY = "static", "dynamic", "temporary"
 MAX_MEMBERS = 10_000
+MAX_PAIRS = 16
+"""So many pairs a query has at most."""
+FAILURES = "failures"
+"""The volatile attribute of a fan-out set that says whose join failed, why, and when it is tried next."""
 
 
 class AddressType(Enum):
@@ -136,27 +142,66 @@ def _member(value: object) -> str:
         raise Wrong(value, fault.expected if isinstance(fault, Malformed) else fault.detail) from fault
 
 
+def _expires(value: object) -> str:
+    try:
+        return rfc3339(parse_rfc3339(value, "expires"))
+    except Malformed as fault:
+        raise Wrong(value, fault.expected) from fault
+
+
+def _query(value: object) -> str:
+    expected = f"1 to {MAX_PAIRS} pairs such as rt=temperature&d=floor1"
+    try:
+        pairs = parse_query(value if isinstance(value, str) else "", "query")
+    except Fault as fault:
+        raise Wrong(value, fault.expected if isinstance(fault, Malformed) else fault.detail) from fault
+    if not 1 <= len(pairs) <= MAX_PAIRS or not all(name and wanted for name, wanted in pairs):
+        raise Wrong(value, expected)
+    if any(name in ("page", "count") for name, _ in pairs):
+        raise Wrong(value, f"{expected}; without page and count, since every match is a member")
+    return str(value)
+
+
 check_members = list_of(_member, least=1, most=MAX_MEMBERS)
 
 _SHAPE = Shape(
     {
-        "type": Field(choice("static", "dynamic", "temporary"), "static"),
+        "type": Field(choice(STATIC, DYNAMIC, TEMPORARY), STATIC),
         "reliable": Field(boolean, False),
-        "members": Field(check_members),
+        "members": Field(check_members, None),
+        "query": Field(_query, None),
+        "expires": Field(_expires, None),
         "leisure": Field(number(0.0, 3600.0), None),
+        "advertise": Field(choice("unicast", "multicast", "broadcast"), None),
     }
 )
-_READ_ONLY = ("uri", "state", "fanoutSets", "created", "modified")
+_READ_ONLY = ("uri", "state", "fanoutSets", "leftOut", "created", "modified")
+_WHAT = {"members": "the members' URIs", "query": "the query that finds the members", "expires": "when it ends"}
+_NEEDS = {STATIC: ("members",), DYNAMIC: ("query",), TEMPORARY: ("members", "expires")}
+"""What a group of each type is described by; what the others need besides, it does not have."""
 
 
 def check_group(name: str, given: Document) -> Document:
-    """A group's document as it is kept: URIs in one form, each member once. Raises `Malformed` or `NotSupported`."""
+    """A group's document as it is kept: URIs in one form, each member once. Raises `Malformed`.
+
+    A dynamic group has a query in place of members: who its members are is found by the caller.
+    """
     values = _SHAPE.check({key: value for key, value in given.items() if key not in (*_READ_ONLY, "name")})
-    if values["type"] != "static":
-        raise NotSupported(f"type: groups of the type {values['type']} are not made by this version; static is")
+    kind = str(values["type"])
+    for key in ("members", "query", "expires"):
+        if key in _NEEDS[kind] and values[key] is None:
+            raise Malformed(key, "nothing", f"given: {_WHAT[key]} of a {kind} group")
+        if key not in _NEEDS[kind] and values[key] is not None:
+            raise Malformed(key, values[key], f"left out: a {kind} group has {' and '.join(_NEEDS[kind])}")
     members = values["members"]
     values["members"] = list(dict.fromkeys(members)) if isinstance(members, list) else []
     return {key: value for key, value in values.items() if value is not None}
+
+
+def expires_ms(resource: Resource) -> int | None:
+    """When a group ends, in milliseconds of the wall clock; None for one that does not end by itself, and for what is no group."""
+    expires = resource.attributes.get("expires") if resource.type == GROUP else None
+    return parse_rfc3339(expires, "expires") if expires is not None else None
 
 
 def _refuse(name: str, given: Document) -> Document:
@@ -164,7 +209,13 @@ def _refuse(name: str, given: Document) -> Document:
 
 
 def _describe_set(resource: Resource, tree: Tree) -> Document:
-    return {"name": resource.path[-1], **attributes_only(resource, tree)}
+    shown: dict[str, object] = {"name": resource.path[-1], **attributes_only(resource, tree)}
+    failures, joins = shown.pop(FAILURES, None), raw_joins(resource)
+    if isinstance(failures, Mapping):
+        # Those that are no members any more are not shown; nor are those that have joined by another way meanwhile.
+        waiting = (Join.PENDING.value, Join.FAILED.value)
+        shown[FAILURES] = {uri: failure for uri, failure in failures.items() if joins.get(uri) in waiting}
+    return shown
 
 
 def group_types(group_uri: Callable[[str], str]) -> tuple[ResourceType, ...]:

@@ -1,7 +1,7 @@
 """The planner: from a group's members and what is known of their devices to fan-out sets (US 9,450,772, figures 2-A and 2-C).
 
 Pure. Each member gets into exactly one set, and its reason stands in the set's `why`. What a later version adds (virtual URIs, global
-addresses, groups at other servers, dynamic and temporary groups) is not planned here yet: those members are asked one by one.
+addresses, groups at other servers) is not planned here yet: those members are asked one by one.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Policy:
     address_per_set: bool = False
     reliable: bool = False
     leisure_s: float | None = None
+    kind: str = "static"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _sort(members: Iterable[Member], policy: Policy) -> tuple[dict[_Access, list
     together: defaultdict[_Access, list[Member]] = defaultdict(list)
     alone: list[tuple[Member, str]] = []
     for member in members:
-        reason = "every member of a reliable group is asked one by one" if policy.reliable else _why_alone(member)
+        reason = _one_by_one(policy) or _why_alone(member)
         if reason or member.device is None:
             alone.append((member, reason))
         else:
@@ -133,6 +134,13 @@ def _sort(members: Iterable[Member], policy: Policy) -> tuple[dict[_Access, list
             reason = f"fewer than {policy.multicast_threshold} devices share {path_text(access.path)} over IPv{access.version}"
             alone.extend((member, reason) for member in together.pop(access))
     return dict(together), alone
+
+
+def _one_by_one(policy: Policy) -> str:
+    """Why nobody is asked by multicast; empty: some may be."""
+    if policy.reliable:
+        return "every member of a reliable group is asked one by one"
+    return "" if policy.kind == "static" else f"every member of a {policy.kind} group is asked one by one"
 
 
 def _why_alone(member: Member) -> str:

@@ -20,10 +20,14 @@ MOST_KEPT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The multicast requests that reach members of a group, and the members that are asked one by one."""
+    """The multicast requests that reach members of a group, and the members that are asked one by one.
+
+    `keepers`: the members whose devices keep request identifiers (spec section 6), as devices do that have taken an `mcGroup`.
+    """
 
     legs: tuple[MulticastLeg, ...]
     alone: tuple[str, ...]
+    keepers: frozenset[str] = frozenset()
 
     @property
     def everybody(self) -> tuple[str, ...]:
@@ -40,15 +44,17 @@ def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
     """How the members of a group are reached. One that is the only one of its set to have joined is asked alone."""
     legs: list[MulticastLeg] = []
     alone: list[str] = []
+    keepers: list[str] = []
     for one in sets_of(tree, group):
         joined = [uri for uri in one.members if one.joins.get(uri) in REACHED]
+        keepers += [uri for uri in joined if _took_mc_group(registrations, uri)]
         if len(joined) > 1:
             targets = tuple(_target(registrations, uri) for uri in joined)
             legs.append(MulticastLeg(one.address, one.port, one.path, targets, one.leisure_s))
             alone += [uri for uri in one.members if one.joins.get(uri) not in REACHED]
         else:
             alone += one.members
-    return Reach(tuple(legs), tuple(alone))
+    return Reach(tuple(legs), tuple(alone), frozenset(keepers))
 
 
 class Reaches:
@@ -77,6 +83,13 @@ class Reaches:
         gone = self._kept.pop(group, None)
         if gone is not None:
             self._size -= gone.size
+
+
+def _took_mc_group(registrations: Registrations, uri: str) -> bool:
+    """Whether the device of a member that has joined did so by an `mcGroup`; one with groups of its own listens to these as it is."""
+    parsed = parse_uri(uri)
+    device = registrations.at_host(parsed.host, parsed.port)
+    return device is not None and not device.fixed_groups
 
 
 def _target(registrations: Registrations, uri: str) -> Target:

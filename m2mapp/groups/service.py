@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
+from random import Random
 from typing import TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from m2mapp.formats.documents import choose
+from m2mapp.formats.documents import parse_rfc3339, rfc3339
 from m2mapp.groups import edit
-from m2mapp.groups.drivers.advertise import Advertiser
-from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
+from m2mapp.groups.deafness import Deafness
+from m2mapp.groups.drivers.advertise import Advertiser, Teller
+from m2mapp.groups.drivers.announce import Announcer
+from m2mapp.groups.drivers.ending import Ender
 from m2mapp.groups.drivers.joins import JoinBook
+from m2mapp.groups.drivers.leaving import LeaveBook
 from m2mapp.groups.drivers.replan import Replanner
+from m2mapp.groups.drivers.requests import GroupRequests, Means
+from m2mapp.groups.drivers.sweep import Sweeper
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
-from m2mapp.groups.fanout import FanOut
 from m2mapp.groups.group import (
     FANOUT_SET,
     GROUP,
@@ -33,32 +38,27 @@ from m2mapp.groups.group import (
     members_of,
     multicast_address,
     raw_joins,
+    sets_of,
 )
 from m2mapp.groups.index import MemberIndex, hosts_of
+from m2mapp.groups.leaves import LEAVE, LEAVES
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.pool import Network
+from m2mapp.groups.query import Followers
 from m2mapp.groups.reach import Reaches
-from m2mapp.groups.results import OFFERED, GroupResults
-from m2mapp.groups.seen import SeenRequests
-from m2mapp.model.errors import DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, NotSupported, Overloaded
-from m2mapp.model.identifiers import Path, new_request_id, path_text
-from m2mapp.model.interfaces import ICommit, IGroupSender, IHandle, IRequester
+from m2mapp.groups.state import STATE, state_response
+from m2mapp.model.errors import Malformed, MethodNotAllowed
+from m2mapp.model.identifiers import path_text
+from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IJournals, IRequester
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.representation import document_response
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
-from m2mapp.tree.unit import Append, Change, Unit
-
-MAX_UNDER_WAY = 64
-"""So many group requests may be under way at once."""
-ONE_DATAGRAM_BYTES = 1024
-"""A larger payload does not go by multicast, which has no Block1 (spec section 4)."""
+from m2mapp.tree.unit import Change, Resource, Write
 
 _Done = TypeVar("_Done")
-
-_log = Logger(namespace="m2mapp.groups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,11 @@ class GroupNode:
     pool: Callable[[], tuple[Network, ...]]
     rules: ResourceRules
     committer: ICommit
+    journals: IJournals
+    clock: IClock
     requester: IRequester
     group_sender: IGroupSender
+    random: Random
 
 
 @implementer(IHandle)
@@ -83,18 +86,23 @@ class GroupService(Service):
     def __init__(self, reactor: IReactorTime, node: GroupNode, metrics: Metrics) -> None:
         self._reactor, self._node, self._around, self._tree = reactor, node, node.around, node.around.tree
         self._book = JoinBook(reactor, self._tree, node.committer)
-        self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, self._book, node.name)
+        self._leaves = LeaveBook(reactor, self._tree, node.committer)
+        announcer = Announcer(reactor, node.group_sender, self._tree, self._around.settings)
+        teller = Teller(node.name, self._is_of_pool, node.clock, node.random, announcer)
+        self._advertiser = Advertiser(reactor, node.requester, self._tree, self._around.registrations, (self._book, self._leaves), teller)
         self._turns = Turns()
         self._ledger = AddressLedger(node.pool)
         self._members = MemberIndex()
         self._reaches = Reaches(self._tree, self._around.registrations)
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
-        self._seen = SeenRequests()
-        self._running: dict[RunningFanOut, None] = {}
-        self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
-        self._silent = metrics.counter("m2mapp_group_silent_members_total", "Members that did not answer a group request.")
-        self._latency = metrics.histogram("m2mapp_group_request_seconds", "Time from a group request to its joined answer.")
-        metrics.gauge("m2mapp_group_requests_under_way", "Group requests under way.", lambda: len(self._running))
+        self._sweeper = Sweeper(reactor, self._tree, self._advertiser, self._leaves)
+        self._followers = Followers(self._tree)
+        self._ender = Ender(reactor, node.clock, self._tree, self._end)
+        senders = (node.group_sender, node.requester)
+        means = Means(node.name, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
+        self._requests = GroupRequests(reactor, means, self._on_proven, metrics)
+        deaf = Deafness()
+        self._requests.on_results = lambda results: self._advertiser.members_are_deaf(deaf.heard(results, reactor.seconds()))
         metrics.gauge("m2mapp_group_advertisements_waiting", "Advertisements not confirmed.", lambda: self._advertiser.depth)
         metrics.gauge("m2mapp_group_replans_waiting", "Groups that wait to be planned again.", lambda: self._replanner.depth)
         metrics.gauge("m2mapp_group_edits_under_way", "Groups that are being changed.", lambda: len(self._turns))
@@ -104,17 +112,25 @@ class GroupService(Service):
         """Tell the devices what they were not told before the last stop."""
         super().startService()
         self._book.start()
+        self._leaves.start()
         self._advertiser.start()
         self._replanner.start()
+        self._sweeper.start()
+        self._ender.start()
+        self._followers.clear()
+        for group in self._tree.children(GROUPS):
+            self._follow(group.path[-1], group)
 
     def stopService(self) -> None:
         """End what is under way: callers get what came so far."""
         super().stopService()
+        self._ender.stop()
+        self._sweeper.stop()
         self._replanner.stop()
-        for running in list(self._running):
-            running.stop()
+        self._requests.stop()
         self._advertiser.stop()
         self._book.stop()
+        self._leaves.stop()
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """Answer a request at `/groups` or below; raises, or fails with, a `Fault`."""
@@ -125,7 +141,7 @@ class GroupService(Service):
             return self._handle_members(request)
         self._tree.get(path[:2])
         if path[2] == MEMBERS_CONTENT:
-            return self._fan_out(request, path[1], path[3:])
+            return self._requests.ask(request, path[1], path[3:], lambda: self._reaches.of(path[1]))
         return execute(self._node.committer, self._node.rules.decide(request))
 
     def groups_of(self, device: str) -> list[str]:
@@ -152,16 +168,23 @@ class GroupService(Service):
     def _handle_members(self, request: Request) -> Response | Deferred[Response]:
         if request.method is Method.GET:
             group = self._tree.get(request.path[:2])
+            if request.query_value(STATE) is not None:
+                return self._requests.restore(group.path[1]).addCallback(lambda _: self._members_state(group, request))
             return document_response({"members": list(members_of(group))}, request.accept, self._tree.version(group))
         if request.method is Method.PATCH:
             raise MethodNotAllowed("PATCH", path_text(request.path), ("DELETE", "GET", "POST", "PUT"))
         return self._edit(request.path[1], lambda take: edit.members_changed(self._around, request, take))
 
+    def _members_state(self, group: Resource, request: Request) -> Response:
+        return state_response(group, sets_of(self._tree, group.path[1]), self._requests.latest, request, self._reactor.seconds())
+
     def _edit(self, name: str, decide: Callable[[Taking], Decision]) -> Deferred[Response]:
         """Decide and commit, when the edits of this group that came before are done."""
 
         def act(taking: Taking) -> Deferred[Response]:
-            answered = execute(self._node.committer, decide(taking))
+            decision = decide(taking)
+            self._check_end(decision)
+            answered = execute(self._node.committer, decision)
             return answered if isinstance(answered, Deferred) else succeed(answered)
 
         return self._in_turn(name, act)
@@ -170,10 +193,30 @@ class GroupService(Service):
         """Plan the sets of a group for its members' devices as they are now."""
 
         def act(taking: Taking) -> Deferred[None]:
-            unit = edit.planned_again(self._around, name, taking)
+            unit = edit.planned_again(self._around, name, taking, self._followers.members(name))
             return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
 
         return self._in_turn(name, act)
+
+    def _end(self, name: str) -> Deferred[None]:
+        """End a temporary group whose time has come."""
+
+        def act(_: Taking) -> Deferred[None]:
+            unit = edit.ended(self._around, name, self._node.clock.now_ms())
+            return succeed(None) if unit is None else self._node.committer.commit(unit).addCallback(lambda _: None)
+
+        return self._in_turn(name, act)
+
+    def _check_end(self, decision: Decision) -> None:
+        """A group is not made that is over already. Raises `Malformed`."""
+        for change in decision.unit.changes:
+            expires = change.attributes.get("expires") if isinstance(change, Write) and change.type == GROUP else None
+            if expires is not None and parse_rfc3339(expires, "expires") <= self._node.clock.now_ms():
+                raise Malformed("expires", expires, f"a time to come; it is {rfc3339(self._node.clock.now_ms())}")
+
+    def _follow(self, name: str, after: Resource | None) -> None:
+        if self._followers.group_changed(name, after):
+            self._replanner.plan_soon((name,))
 
     def _in_turn(self, name: str, act: Callable[[Taking], Deferred[_Done]]) -> Deferred[_Done]:
         """Act on a group when its turn comes; the addresses that were taken for what is not done are given back."""
@@ -195,6 +238,10 @@ class GroupService(Service):
             self._members.changed(None, group)
             for one in self._tree.children((*group.path, SETS)):
                 self._ledger.entered(one)
+        for leave in self._tree.children(LEAVES):
+            if leave.type == LEAVE:
+                self._ledger.entered(leave)
+        self._tree.watch(LEAVES, self._on_leave, subtree=True)
         self._tree.watch(GROUPS, self._on_change, subtree=True)
         self._tree.watch(SCLS, self._on_registration, subtree=True)
 
@@ -203,6 +250,8 @@ class GroupService(Service):
         either = after or before
         if either is not None and either.type == GROUP:
             self._members.changed(before, after)
+            if self.running:
+                self._follow(either.path[-1], after)
         elif either is not None and either.type == FANOUT_SET:
             self._reaches.void(either.path[1])
             if after is not None:
@@ -210,50 +259,26 @@ class GroupService(Service):
             if before is not None:
                 self._ledger.left(before)
 
+    def _on_leave(self, change: Change) -> None:
+        """An address that a device has still to leave is in use."""
+        if change.after is not None and change.after.type == LEAVE:
+            self._ledger.entered(change.after)
+        if change.before is not None and change.before.type == LEAVE:
+            self._ledger.left(change.before)
+
+    def _is_of_pool(self, address: str) -> bool:
+        parsed = ip_address(address)
+        return any(parsed in network for network in self._node.pool() if network.version == parsed.version)
+
     def _on_registration(self, change: Change) -> None:
         devices = [device_of(resource) for resource in (change.before, change.after) if resource is not None and resource.type == SCL]
         if len(devices) < 2 or devices[0] != devices[1]:  # noqa: PLR2004 - before and after
             for name in self._members.groups_at(host for device in devices for host in hosts_of(device)):
                 self._reaches.void(name)
+        if self.running and devices:
+            self._replanner.plan_soon(self._followers.registration_changed(change.path[-1], change.after))
 
-    # Fan-out.
-
-    def _fan_out(self, request: Request, group: str, suffix: Path) -> Deferred[Response]:
-        if request.method is Method.PATCH:
-            raise MethodNotAllowed("PATCH", path_text(request.path), ("GET", "PUT", "POST", "DELETE"))
-        if request.query_value("aggregate") is not None:
-            raise NotSupported("aggregate: aggregates of group answers are not made by this version")
-        choose(request.accept, OFFERED)
-        if len(self._running) >= MAX_UNDER_WAY:
-            raise Overloaded(f"{MAX_UNDER_WAY} group requests are under way")
-        now = self._reactor.seconds()
-        request_id = request.request_id or new_request_id(self._node.name)
-        if not self._seen.first_time(request_id, request.method, request.path, now):
-            raise LoopDetected(f"the request {request_id.hex()} was here before")
-        deadline = now + self._around.settings.deadline_s
-        if request.deadline is not None:
-            deadline = min(deadline, request.deadline)
-        if deadline <= now:
-            raise DeadlinePassed("no time is left for the group's members")
-        machine = self._machine(request, group, now, deadline)
-        running = RunningFanOut(
-            self._reactor,
-            (self._node.group_sender, self._node.requester),
-            Operation(group, request, suffix, request_id),
-            machine,
-            lambda uris: self._on_proven(group, uris),
-        )
-        self._requests.add()
-        self._running[running] = None
-        done = running.start()
-        done.addBoth(self._ended, running, now)
-        return done.addCallback(self._answer, request)
-
-    def _machine(self, request: Request, group: str, now: float, deadline: float) -> FanOut:
-        reach = self._reaches.of(group)
-        if len(request.payload) > ONE_DATAGRAM_BYTES:
-            return FanOut(request.method, (), reach.everybody, now, deadline)
-        return FanOut(request.method, reach.legs, reach.alone, now, deadline)
+    # What members answered.
 
     def _on_proven(self, group: str, uris: list[str]) -> None:
         for one in self._tree.children((*GROUPS, group, SETS)):
@@ -262,33 +287,6 @@ class GroupService(Service):
             news = [uri for uri in uris if joins.get(uri) == Join.JOINED.value]
             if news and address is not None:
                 self._book.note((group, one.path[-1], address), news, Join.PROVEN)
-
-    def _ended(self, result: GroupResults | Failure, running: RunningFanOut, started: float) -> GroupResults | Failure:
-        self._running.pop(running, None)
-        self._latency.observe(self._reactor.seconds() - started)
-        return result
-
-    def _answer(self, results: GroupResults, request: Request) -> Response:
-        self._silent.add(len(results.silent))
-        body = {
-            "who": request.principal.name,
-            "method": request.method.value,
-            "path": path_text(request.path),
-            "requestId": results.request_id.hex(),
-            "trace": request.trace,
-            "ms": round(results.ms, 1),
-            "silent": list(results.silent),
-            "statuses": {uri: result.status for uri, result in results.members.items()},
-            "datagrams": {"sent": results.sent, "received": results.received},
-        }
-        done: Deferred[object] = self._node.committer.commit(Unit(appends=(Append(f"groups/{results.group}", body),)))
-        done.addErrback(self._not_recorded, request.trace)
-        return results.response(request.method, request.accept)
-
-    @staticmethod
-    def _not_recorded(failure: Failure, trace: str) -> None:
-        reason = failure.value.detail if isinstance(failure.value, Fault) else failure.getErrorMessage()
-        _log.warn("{trace} the record of a group request could not be kept: {reason}", trace=trace, reason=reason)
 
 
 def _drop(failure: Failure, taking: Taking) -> Failure:

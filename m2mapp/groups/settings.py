@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, integer, list_of, number
+from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, integer, list_of, number, text
 from m2mapp.model.errors import Malformed
 
 Network = IPv4Network | IPv6Network
@@ -14,12 +14,18 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """How groups are planned and asked. `local_pool` empty: derived from the interface's prefix (`pool.derived_pool`)."""
+    """How groups are planned and asked. `local_pool` empty: derived from the interface's prefix (`pool.derived_pool`).
+
+    `advertise` says how devices are told of their groups (`announcement.MODES`); `advertise_group` names the group that those joined
+    beforehand who are told by multicast.
+    """
 
     local_pool: tuple[Network, ...] = ()
     multicast_threshold: int = 2
     address_per_set: bool = False
     deadline_s: float = 30.0
+    advertise: str = "unicast"
+    advertise_group: str = ""
 
 
 def _pool(value: object) -> Network:
@@ -38,6 +44,8 @@ _SHAPE = Shape(
         "multicast_threshold": Field(integer(1, 10_000), 2),
         "address_per_set": Field(boolean, False),
         "deadline_s": Field(number(0.1, 3600), 30.0),
+        "advertise": Field(choice("unicast", "multicast", "broadcast"), "unicast"),
+        "advertise_group": Field(text, ""),
     }
 )
 
@@ -47,6 +55,10 @@ def read(table: Mapping[str, object], where: str) -> tuple[GroupSettings, list[M
     values, faults = _SHAPE.read(table, where)
     if faults:
         return GroupSettings(), faults
+    if values["advertise"] == "multicast" and not values["advertise_group"]:
+        return GroupSettings(), [
+            Malformed(f"{where}advertise_group", "", "the name of the group that devices joined beforehand (advertise)")
+        ]
     pool = values.pop("local_pool")
     networks = tuple(network for network in pool if isinstance(network, IPv4Network | IPv6Network)) if isinstance(pool, list) else ()
     return GroupSettings(local_pool=networks, **values), []  # type: ignore[arg-type]  # the shape has checked each value's type

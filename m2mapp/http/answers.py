@@ -1,6 +1,6 @@
 """Answers as bytes: the head and body of one HTTP/1.1 response (RFC 9110, RFC 9112), made whole so that it is written at once.
 
-Pure. Not responsible for streams, whose length is not known (`events`).
+Pure. Of answers whose length is not known only the head is made here (`streaming` and `events` send them).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WITH_PAYLOAD = {Status.CREATED: 201, Status.CHANGED: 200, Status.DELETED: 200, 
 
 def code_of(response: Response) -> int:
     """The HTTP status of an answer that went well."""
-    return (_WITH_PAYLOAD if response.payload else _WITHOUT_PAYLOAD)[response.status]
+    return (_WITH_PAYLOAD if response.payload or response.stream is not None else _WITHOUT_PAYLOAD)[response.status]
 
 
 def render(response: Response, code: int, path: Path, *, head_only: bool) -> bytes:
@@ -72,6 +72,14 @@ def render_plain(media_type: str, body: bytes, *, head_only: bool = False) -> by
     """The header fields and the body of an answer that is of this moment only, after `start`."""
     head = b"Cache-Control: no-store\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (media_type.encode(), len(body))
     return head if head_only else head + body
+
+
+def render_stream(media_type: str, *, chunked: bool) -> bytes:
+    """The header fields of an answer whose length is not known yet, after `start`; not chunked, it ends with the connection."""
+    framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+    # A proxy that gathers the chunks would undo what the client asked for.
+    head = b"%sVary: Accept\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nContent-Type: %s\r\n%s\r\n"
+    return head % (_GUARD, _field_value(media_type), framing)
 
 
 def start(code: int, trace: str, date: bytes, *, close: bool) -> bytes:

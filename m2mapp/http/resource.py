@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from m2mapp.formats.documents import OCTETS
 from m2mapp.http import answers, headers
 from m2mapp.http.book import Connections
 from m2mapp.http.connection import WireRequest
@@ -24,6 +25,7 @@ from m2mapp.http.lines import LinePages
 from m2mapp.http.metrics import Page, Plain
 from m2mapp.http.outlet import EVENT_STREAM
 from m2mapp.http.problems import allow_field, problem
+from m2mapp.http.streaming import Streamed
 from m2mapp.http.tokens import Tokens
 from m2mapp.model.errors import (
     DeadlinePassed,
@@ -171,6 +173,7 @@ class Edge:
             deadline=None if seconds is None else self._reactor.seconds() + seconds,
             request_id=headers.parse_request_id(get(b"M2m-Request-Id")),
             cause=headers.parse_cause(get(b"M2m-Cause")),
+            takes_stream=wire.method != b"HEAD",
         )
 
     # Through the node.
@@ -217,6 +220,13 @@ class Edge:
 
     def _answer(self, response: Response, wire: WireRequest, request: Request, reading: Conditions) -> None:
         code = answers.code_of(response)
+        if response.stream is not None:
+            if wire.gone:
+                response.stream.close()
+                return
+            self._count(wire, code)
+            Streamed(wire, response.stream, self._connections, self._reactor).start(code, response.content_type or OCTETS)
+            return
         if reading is not UNCONDITIONAL and response.status is Status.CONTENT:
             code = _checked_read(reading, response, request.path)
         self._send(wire, code, answers.render(response, code, request.path, head_only=wire.method == b"HEAD"))

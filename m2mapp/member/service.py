@@ -13,9 +13,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from m2mapp.formats.documents import RESULTS_CBOR, content_value, dump_cbor
+from m2mapp.formats.documents import CBOR, LINK_FORMAT, RESULTS_CBOR, content_value, dump_cbor
+from m2mapp.formats.uris import Uri
+from m2mapp.member.announcement import announced
+from m2mapp.member.listing import listing
 from m2mapp.member.mc_group import MC_GROUP, MC_GROUPS, Local, McGroup, mapped, mc_group_of
 from m2mapp.model.errors import Fault, InternalError, Overloaded, PeerFailed, TooLarge
+from m2mapp.model.identifiers import path_text
 from m2mapp.model.interfaces import ICommit, IHandle, IMembership, IRequester
 from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
 from m2mapp.model.metrics import Metrics
@@ -44,7 +48,8 @@ _log = Logger(namespace="m2mapp.member")
 class MemberService(Service):
     """The groups that this node is a member of.
 
-    `answer_here` answers a request to one of the node's own paths (the dispatcher's `handle_unicast`).
+    `answer_here` answers a request to one of the node's own paths (the dispatcher's `handle_unicast`). `code_of_fault`: the code of a
+    fault's kind, for the members of a joined answer; it may be set later.
     """
 
     def __init__(
@@ -60,13 +65,20 @@ class MemberService(Service):
         self._watch: Watch | None = None
         self._answer_here: Callable[[Request], Response | Deferred[Response]] | None = None
         self._requester: IRequester | None = None
+        self._is_own: Callable[[Uri], bool] = lambda _: False
+        self.code_of_fault: Callable[[str], str] = lambda _: "5.00"
         self._answered = metrics.counter("m2mapp_member_requests_total", "Group requests that concerned this node.")
         self._ignored = metrics.counter("m2mapp_member_ignored_total", "Requests to a group address that no mcGroup is for.")
         metrics.gauge("m2mapp_member_groups", "Multicast addresses joined for groups.", lambda: len(self._joined))
 
-    def connect(self, answer_here: Callable[[Request], Response | Deferred[Response]], requester: IRequester) -> None:
-        """Say who answers for the node's own paths, and who asks elsewhere. Called once, before the start."""
-        self._answer_here, self._requester = answer_here, requester
+    def connect(
+        self,
+        answer_here: Callable[[Request], Response | Deferred[Response]],
+        requester: IRequester,
+        is_own: Callable[[Uri], bool] = lambda _: False,
+    ) -> None:
+        """Say who answers for the node's own paths, who asks elsewhere, and which URIs are this node's. Called once, before the start."""
+        self._answer_here, self._requester, self._is_own = answer_here, requester, is_own
 
     def startService(self) -> None:
         """Join what the tree says."""
@@ -93,6 +105,8 @@ class MemberService(Service):
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """A request at `/mcGroups` or below. An address is joined before the write is committed and confirmed."""
+        if request.method is Method.GET and request.path == MC_GROUPS and request.accept[:1] != (LINK_FORMAT,):
+            return listing(self._tree, request)
         decision = self._rules.decide(request)
         if isinstance(decision, Response):
             return decision
@@ -104,6 +118,8 @@ class MemberService(Service):
 
     def handle_multicast(self, request: Request) -> Response | Deferred[Response] | None:
         """A request that came to a multicast address; None: silence (figure 3-A)."""
+        if request.path == MC_GROUPS and request.method is Method.POST:
+            return self._advertised(request)
         groups = self._by_address.get(request.multicast.group) if request.multicast is not None else None
         found = mapped(groups.values(), request.path) if groups else None
         if found is None:
@@ -115,6 +131,26 @@ class MemberService(Service):
             return self._leisurely(request, locals_[0], group.leisure_s)
         asked = gatherResults([self._outcome(request, local) for local in locals_])
         return asked.addCallback(self._joined_answer, request, locals_, group.leisure_s)
+
+    def _advertised(self, request: Request) -> Response | Deferred[Response] | None:
+        """An advertisement to many: done as if it had come to this node alone, where this node is named; None: silence."""
+        try:
+            check_access(request.principal, request.method, request.path)
+            told = announced(request.payload, request.content_type, self._is_own)
+        except Fault as fault:
+            self._ignored.add()
+            _log.info(
+                "{trace} an advertisement of {source}: {fault}", trace=request.trace, source=request.principal.name, fault=fault.detail
+            )
+            return None
+        if told is None:
+            self._ignored.add()
+            return None
+        path = (*MC_GROUPS, told.name)
+        write = request._replace(method=Method.DELETE, path=path, payload=b"", content_type=None, multicast=None)
+        if told.document is not None:
+            write = write._replace(method=Method.PUT, payload=dump_cbor(told.document), content_type=CBOR)
+        return self._leisurely(write, Local(path_text(path), path), told.leisure_s)
 
     def _leisurely(self, request: Request, local: Local, leisure_s: float) -> Response | Deferred[Response]:
         """What one member answers, be it a fault, with the group's leisure time."""
@@ -237,12 +273,12 @@ class MemberService(Service):
             return succeed(answered)
         return answered.addErrback(_as_fault)
 
-    @staticmethod
-    def _joined_answer(outcomes: list[Response | Fault], request: Request, locals_: list[Local], leisure_s: float) -> Response:
+    def _joined_answer(self, outcomes: list[Response | Fault], request: Request, locals_: list[Local], leisure_s: float) -> Response:
         document: dict[str, object] = {}
         for local, outcome in zip(locals_, outcomes, strict=True):
             if isinstance(outcome, Fault):
-                document[local.member] = {"error": outcome.kind, "detail": outcome.detail}
+                code = self.code_of_fault(outcome.kind)
+                document[local.member] = {"status": code, "contentType": "text/plain", "content": outcome.detail}
             else:
                 entry: dict[str, object] = {"status": _CODES[outcome.status]}
                 if outcome.payload or outcome.content_type:

@@ -116,9 +116,9 @@ class NotAcceptable(Fault):
     kind = "not-acceptable"
     title = "No acceptable representation"
 
-    def __init__(self, offered: tuple[str, ...]) -> None:
+    def __init__(self, offered: tuple[str, ...], why: str = "") -> None:
         self.offered = offered
-        super().__init__(f"offered: {', '.join(offered)}")
+        super().__init__(f"{why}; offered: {', '.join(offered)}" if why else f"offered: {', '.join(offered)}")
 
     def extensions(self) -> dict[str, object]:
         """The media types that are offered."""

@@ -7,11 +7,12 @@ Values that cross them are in `messages`; units and changes are in `tree.unit`. 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
-from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing, Request
+if TYPE_CHECKING:
+    from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing, Request
 
 
 class IHandle(Interface):
@@ -79,3 +80,16 @@ class IMembership(Interface):
 
     def leave(group: str) -> None:
         """Leave it. An address that was not joined is no error."""
+
+
+class IStream(Interface):
+    """A payload that is made while it is sent. Its reader takes it at its own pace; nothing is made for one that does not read."""
+
+    def open(wake: Callable[[], None]) -> None:
+        """Begin; `wake` is called when there is more to read, which may be at once. Called once, before `read`."""
+
+    def read() -> bytes | None:
+        """What comes next; empty where nothing is there yet; None at the end."""
+
+    def close() -> None:
+        """The reader reads no more, be it at the end or before it. Calling it again does nothing."""

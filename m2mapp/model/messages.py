@@ -13,6 +13,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from m2mapp.model.identifiers import Path
+from m2mapp.model.interfaces import IStream
 from m2mapp.model.principal import NOBODY, Principal
 
 
@@ -69,6 +70,9 @@ class Request(NamedTuple):
     first; empty means any. `source` is the address (with its zone) and the port that a CoAP request came from. `deadline` is in
     seconds of the node's monotonic clock. `cause` lists the operations passed through (spec section 6). `trace` is in every log
     line, event and record that comes of this request.
+
+    `takes_stream`: whoever asks can be answered with a `Response.stream`. `later_block`: a block of an answer is asked for that is kept no
+    longer (RFC 7959); what cannot be made twice alike refuses it.
     """
 
     method: Method
@@ -85,6 +89,8 @@ class Request(NamedTuple):
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
     multicast: Multicast | None = None
+    takes_stream: bool = False
+    later_block: bool = False
 
     def query_value(self, key: str) -> str | None:
         """The first value of a query key, or None."""
@@ -98,6 +104,7 @@ class Response(NamedTuple):
     """The answer to a `Request` that went well. `next_query` is the query of the next page, where there is one.
 
     `leisure_s`: set by the member role on answers to multicast requests: the edge waits a random part of it (RFC 7252, 8.2).
+    `stream`: the payload as it comes, in place of `payload`; only for a request that takes one.
     """
 
     status: Status
@@ -109,13 +116,16 @@ class Response(NamedTuple):
     next_query: tuple[tuple[str, str], ...] | None = None
     modified_ms: int | None = None
     leisure_s: float | None = None
+    stream: IStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One request from this node to a URI. `timeout_s` is the time after which the caller no longer waits.
 
-    `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count.
+    `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count. `certificate` (DER) is the one that
+    the server of a `coaps` URI has to show, byte for byte, in place of one that names the URI's host. `rtt_s`: the round-trip time to
+    reckon with where none is known of the peer; `again`: an earlier copy was lost, so that this one is repeated sooner.
     """
 
     method: Method
@@ -128,6 +138,9 @@ class Outgoing:
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
     principal: Principal = NOBODY
+    certificate: bytes | None = None
+    rtt_s: float | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +168,8 @@ class GroupOutgoing:
 class Answer(NamedTuple):
     """What came back from elsewhere. `code` is the sender's own: "2.05" of CoAP, "200" of HTTP.
 
-    `source` is the address that answered (with its zone, where it has one), `port` its port; `elapsed_s` counts from sending.
+    `source` is the address that answered (with its zone, where it has one), `port` its port; `elapsed_s` counts from sending;
+    `max_age_s`: for how long the sender says that it is fresh (Max-Age, Cache-Control), None where it says nothing.
     """
 
     code: str
@@ -166,6 +180,7 @@ class Answer(NamedTuple):
     elapsed_s: float = 0.0
     location: str | None = None
     etag: bytes | None = None
+    max_age_s: int | None = None
 
     @property
     def ok(self) -> bool:

@@ -19,6 +19,9 @@ from m2mapp.clients.http import HttpClient
 from m2mapp.clients.names import Names, OwnUris
 from m2mapp.clients.requester import Requester, Send
 from m2mapp.coap.access import Principals
+from m2mapp.coap.dtls.settings import about
+from m2mapp.coap.faults import CODES
+from m2mapp.coap.numbers import code_text
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
@@ -32,6 +35,7 @@ from m2mapp.formats.link_format import Link
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.group import GROUPS, group_types
+from m2mapp.groups.leaves import LEAVE_TYPE
 from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.service import GroupNode, GroupService
 from m2mapp.groups.settings import GroupSettings
@@ -127,7 +131,7 @@ class _Builder:
         self._uri = node_uri(settings)
         types: list[ResourceType] = [SCL_TYPE]
         if settings.groups is not None:
-            types += group_types(lambda name: f"{self._uri}/groups/{name}")
+            types += [*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE]
         if settings.member:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
@@ -156,7 +160,7 @@ class _Builder:
         requester = self._requester(own, coap)
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
-        member = self._member(requester, coap) if settings.member and coap is not None else None
+        member = self._member(requester, coap, own) if settings.member and coap is not None else None
         page = self._describe()
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
@@ -176,6 +180,8 @@ class _Builder:
         own = OwnUris((settings.node.name, *settings.node.aliases), addresses.own)
         for host, port in settings.coap.listen if settings.coap is not None else ():
             own.listens("coap", host, port)
+        for host, port in settings.coap.coaps.listen if settings.coap is not None else ():
+            own.listens("coaps", host, port)
         for host, port in settings.http.addresses() if settings.http is not None else ():
             own.listens("http", host, port)
         return own
@@ -199,10 +205,11 @@ class _Builder:
         settings = self._settings.coap
         if settings is None:
             raise LookupError("[coap]")
-        context = make_context(self._world.reactor, self._metrics, self._rng)
+        context = make_context(self._world.reactor, self._metrics, self._rng, limits=settings.limits)
         principals = Principals(settings.access, addresses.contains, lambda _: False, context.names)
         self._parts.append(_Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
         coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)
+        coap.secure(settings.coaps)
         coap.observe(Observed(self._tree, self._types))
         coap.setName("coap")
         coap.register_gauges(self._metrics)
@@ -217,7 +224,7 @@ class _Builder:
         self._parts.append(_Between("http client", lambda: None, http.close))
         schemes: dict[str, Send] = {"http": http.request}
         if coap is not None:
-            schemes["coap"] = coap_sender(coap.client, self._datagrams.interface_index)
+            schemes["coap"] = schemes["coaps"] = coap_sender(coap.client, self._datagrams.interface_index)
         requester = Requester(reactor, own, Names(self._registrations, peers, self._world.resolve), schemes)
         requester.connect(self._door.handle_unicast)
         return requester
@@ -229,16 +236,20 @@ class _Builder:
             pool=lambda: settings.local_pool or derived_pool(self._settings.node.name, self._prefix()),
             rules=self._rules,
             committer=self._committer,
+            journals=self._committer,
+            clock=self._world.clock,
             requester=requester,
             group_sender=coap,
+            random=self._rng,
         )
         groups = GroupService(self._world.reactor, node, self._metrics)
         registry.groups_of = groups.groups_of
         self._routes[GROUPS] = groups
 
-    def _member(self, requester: Requester, coap: CoapService) -> Callable[[Request], Answered]:
+    def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)
-        member.connect(self._door.handle_unicast, requester)
+        member.connect(self._door.handle_unicast, requester, own)
+        member.code_of_fault = lambda kind: code_text(CODES[kind])
         self._routes[MC_GROUPS] = member
         return member.handle_multicast
 
@@ -314,6 +325,7 @@ class _Builder:
             "uri": self._uri,
             "version": __version__,
             "roles": sorted([*roles, *(["member"] if settings.member else []), *(settings.dhcpv6.roles if settings.dhcpv6 else ())]),
+            **(about(settings.coap.coaps, settings.node.name) if settings.coap is not None else {}),
         }
 
     def _prefix(self) -> IPv6Interface | None:

@@ -81,7 +81,11 @@ class Node(Service):
 
     def _cannot_start(self, part: Service, error: Exception) -> CannotStart:
         coap = self.settings.coap if isinstance(part, CoapService) else None
-        hosts = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in coap.listen] if coap is not None else []
+        hosts = (
+            [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in (*coap.listen, *coap.coaps.listen)]
+            if coap is not None
+            else []
+        )
         where = f"cannot listen on {', '.join(hosts)}: " if hosts else ""
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         return CannotStart(f"{self.settings.node.name}: [{part.name}] {where}{reason}")

@@ -5,7 +5,8 @@ Pure: from the query, the payload and the source of a request to the document th
 Query parameters: `ep` (needed), `d`, `lt` (seconds), `base`; `host` (a name of the device; may stand several times) and `multicast`
 (`1`: it takes multicast requests), which are additions of this program; any other is kept as an attribute of the endpoint (`et`, and
 `lwm2m` and `b` of an LwM2M registration). The payload is in link format or empty. Some links say more: `rt="m2m.mcgroups"` where the
-device takes group advertisements, `rt="m2m.groups"` that it is itself a group server.
+device takes group advertisements (a path, or a URI of its own), `rt="core.gp"` that it has the interface of RFC 7390 for them,
+`rt="m2m.groups"` that it is itself a group server.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from m2mapp.model.errors import Malformed, TooLarge, UnsupportedMediaType
 from m2mapp.model.messages import Request
 from m2mapp.registry.scl import DEFAULT_LIFETIME_S, DEFAULT_MC_GROUPS, MAX_LIFETIME_S, address, check, name_of
 from m2mapp.tree.paths import check_segment
+from m2mapp.tree.registrations import MC_GROUPS_KIND
 from m2mapp.tree.unit import Document
 
 MAX_NAME_BYTES = 63
 """The longest `ep` and `d` (RFC 9176, section 5)."""
 MAX_LINKS_BYTES = 8192
 """The longest payload: what a registration may cost in memory follows from it."""
-MC_GROUPS_LINK, GROUPS_LINK = "m2m.mcgroups", "m2m.groups"
+GROUPS_LINK = "m2m.groups"
 
 _ONCE = ("ep", "d", "lt", "base", "multicast")
 _TRUE, _FALSE = ("1", "true", ""), ("0", "false")
@@ -238,7 +240,7 @@ def _linked(request: Request) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise Malformed("body", request.payload[:16].hex(), "link format in UTF-8 (RFC 6690)") from error
     kinds = {word: link for link in reversed(links) for word in link.words("rt")}
-    advertised = kinds.get(MC_GROUPS_LINK)
+    advertised = kinds.get(MC_GROUPS_KIND)
     return {
         "links": [_kept(link) for link in links],
         "mcGroups": DEFAULT_MC_GROUPS if advertised is None else _target_path(advertised.target),
@@ -253,10 +255,12 @@ def _kept(link: Link) -> dict[str, object]:
 
 
 def _target_path(target: str) -> str:
+    if "://" in target and not target.startswith("/"):
+        return parse_uri(target, "body").text()
     try:
         path = unquote(target, errors="strict")
     except UnicodeDecodeError as error:
         raise Malformed("body", target, "percent-encoded UTF-8") from error
     if not path.startswith("/"):
-        raise Malformed("body", target, f"a path such as {DEFAULT_MC_GROUPS}, where rt is {MC_GROUPS_LINK}")
+        raise Malformed("body", target, f"a path such as {DEFAULT_MC_GROUPS}, or a URI of the device, where rt is {MC_GROUPS_KIND}")
     return path

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 from m2mapp.formats.documents import rfc3339
 from m2mapp.formats.link_format import MAX_LINKS
 from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, host, integer, list_of
-from m2mapp.formats.uris import DEFAULT_PORTS, MAX_PORT
+from m2mapp.formats.uris import DEFAULT_PORTS, MAX_PORT, parse_uri
 from m2mapp.model.errors import Malformed, TooLarge
 from m2mapp.tree.paths import parse_path
 from m2mapp.tree.registrations import SCL, SCLS
@@ -67,11 +67,14 @@ def _group_address(value: object) -> str:
     return str(parsed)
 
 
-def _path(value: object) -> str:
+def _mc_groups(value: object) -> str:
+    """A path, or a URI; whose that is `check` looks at."""
     try:
+        if isinstance(value, str) and "://" in value and not value.startswith("/"):
+            return parse_uri(value).text()
         parse_path(value if isinstance(value, str) else "")
     except (Malformed, TooLarge) as error:
-        raise Wrong(value, f"a path such as {DEFAULT_MC_GROUPS} ({error})") from error
+        raise Wrong(value, f"a path such as {DEFAULT_MC_GROUPS}, or a URI of the device ({error})") from error
     return str(value)
 
 
@@ -117,7 +120,7 @@ _SHAPE = Shape(
         "scheme": Field(choice(*DEFAULT_PORTS), "coap"),
         "multicastEnabled": Field(boolean, False),
         "groupServer": Field(boolean, False),
-        "mcGroups": Field(_path, DEFAULT_MC_GROUPS),
+        "mcGroups": Field(_mc_groups, DEFAULT_MC_GROUPS),
         "fixedGroups": Field(list_of(_group_address, most=MAX_FIXED_GROUPS), ()),
         "lifetime": Field(integer(1, MAX_LIFETIME_S), DEFAULT_LIFETIME_S),
         "links": Field(list_of(_link, most=MAX_LINKS), ()),
@@ -138,9 +141,20 @@ def check(name: str, given: Document) -> Document:
     for key in ("hosts", "addresses", "fixedGroups"):
         items = kept[key]
         kept[key] = list(dict.fromkeys(items)) if isinstance(items, list) else []
+    _check_own(str(kept["mcGroups"]), {name, *_texts(kept["hosts"]), *_texts(kept["addresses"])})
     kept["links"] = kept["links"] or []
     kept["attributes"] = kept["attributes"] or {}
     return kept
+
+
+def _check_own(mc_groups: str, own: set[str]) -> None:
+    """A device takes its advertisements itself: nobody is told of groups because another says so. Raises `Malformed`."""
+    if not mc_groups.startswith("/") and parse_uri(mc_groups).host not in own:
+        raise Malformed("mcGroups", mc_groups, "a path, or a URI whose host is one of the device's own hosts and addresses")
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def describe(resource: Resource, tree: Tree) -> Document:

@@ -234,6 +234,8 @@ class RegistryService(Service):
                 {"type": SCL, "modified": rfc3339(each.modified_ms), **self._document(each)} for each in found if each is not None
             ],
         }
+        if more:
+            document["next"] = wanted[page.limit - 1]
         response = document_response(document, request.accept, self._tree.latest(SCLS))
         if not more:
             return response

@@ -12,7 +12,7 @@ MAX_PATH_BYTES = 1024
 
 RESERVED = frozenset(
     [
-        *("admin", "bs", "coap-group", "devices", "gateways", "groups", "healthz", "leases", "mcAddrPool", "mcGroups", "metrics"),
+        *("admin", "bs", "coap-group", "devices", "gateways", "groups", "healthz", "leases", "leaves", "mcAddrPool", "mcGroups", "metrics"),
         *("node", "prefixes", "rd", "readyz", "scls", "timers", ".well-known"),
     ]
 )

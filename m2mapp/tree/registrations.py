@@ -16,11 +16,17 @@ from m2mapp.tree.unit import Change, Document, Resource
 
 SCLS: Path = ("scls",)
 SCL = "scl"
+MC_GROUPS_KIND, COAP_GROUP_KIND = "m2m.mcgroups", "core.gp"
+"""The resource types of the links by which a device says where it takes group advertisements (the second: RFC 7390, section 2.6)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A registered device, as its registration says. `port` and `scheme` are how its resources are reached."""
+    """A registered device, as its registration says. `port` and `scheme` are how its resources are reached.
+
+    `mc_groups` is where it takes group advertisements: a path, or a URI of its own. `coap_group` is the path of its interface of
+    RFC 7390 (`rt="core.gp"`), where it has that one only; else empty.
+    """
 
     name: str
     hosts: tuple[str, ...]
@@ -31,6 +37,7 @@ class Device:
     group_server: bool
     mc_groups: str
     fixed_groups: tuple[str, ...]
+    coap_group: str = ""
 
 
 def device_of(resource: Resource) -> Device:
@@ -46,6 +53,7 @@ def device_of(resource: Resource) -> Device:
         group_server=document["groupServer"] is True,
         mc_groups=str(document["mcGroups"]),
         fixed_groups=_texts(document, "fixedGroups"),
+        coap_group=_coap_group(document),
     )
 
 
@@ -103,6 +111,19 @@ class Registrations:
             self._by_host.remove(host.lower(), device.name)
         for address in device.addresses:
             self._by_address.remove(address, device.name)
+
+
+def _coap_group(document: Document) -> str:
+    """The path of the link with `rt="core.gp"`; empty where there is none, or one says that the device takes `mcGroup`s."""
+    links = document.get("links")
+    found = ""
+    for link in links if isinstance(links, list | tuple) else ():
+        kinds = str(link.get("rt", "")).split()
+        if MC_GROUPS_KIND in kinds:
+            return ""
+        if COAP_GROUP_KIND in kinds and str(link["href"]).startswith("/"):
+            found = str(link["href"])
+    return found
 
 
 def _texts(document: Document, name: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from m2mapp.formats.documents import (
     CBOR,
@@ -98,7 +99,11 @@ def _render_collection(resource: Resource, tree: Tree, request: Request) -> Resp
     following = (("limit", str(page.limit)), ("after", children[-1].path[-1])) if more else None
     media_type = choose(request.accept, (JSON, CBOR, LINK_FORMAT))
     if media_type == LINK_FORMAT:
-        text = format_links(Link(target_of(child.path)) for child in children)
+        links = [Link(target_of(child.path)) for child in children]
+        if following is not None:  # CoAP has no header for it: here, and as `next` in a document, every reader finds it
+            query = "&".join(f"{key}={quote(value, safe='')}" for key, value in following)
+            links.append(Link(f"{target_of(resource.path)}?{query}", (("rel", "next"),)))
+        text = format_links(links)
         return Response(Status.CONTENT, text.encode(), LINK_FORMAT, etag(LINKS_TAG, version), next_query=following)
     document: dict[str, object] = {
         "path": path_text(resource.path),

@@ -27,13 +27,24 @@ class CoapReply:
         return self.payload.decode()
 
 
-def coap_client(host: Host, method: str, uri: str, *arguments: str, payload: bytes | str = b"", wait_s: int = 20) -> CoapReply:
-    """Run libcoap's client. A payload of any size goes block-wise as the program does it. No answer is an `AssertionError`."""
+def coap_client(
+    host: Host,
+    method: str,
+    uri: str,
+    *arguments: str,
+    payload: bytes | str = b"",
+    wait_s: int = 20,
+    program: str = "coap-client-notls",
+) -> CoapReply:
+    """Run libcoap's client (`program`: one of its builds with DTLS). A payload of any size goes block-wise as the program does it.
+
+    No answer is an `AssertionError`.
+    """
     with tempfile.TemporaryDirectory(prefix="m2m-") as folder:
         given, got = Path(folder, "given"), Path(folder, "got")
         given.write_bytes(payload.encode() if isinstance(payload, str) else payload)
         sent = ["-f", str(given)] if payload else []
-        command = ["coap-client-notls", "-v", "7", "-B", str(wait_s), "-m", method, "-o", str(got), *sent, *arguments, uri]
+        command = [program, "-v", "7", "-B", str(wait_s), "-m", method, "-o", str(got), *sent, *arguments, uri]
         done = host.run(command, timeout_s=wait_s + 30)
         answers = re.findall(r"^v:1 t:\w+ c:([245]\.\d\d) i:\w+ \{\w*\} \[ (.*?) ?\](?: ::.*)?$", done.stdout, re.MULTILINE)
         assert answers, f"no answer: {' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -26,6 +26,7 @@ from m2mapp.net.udp import SystemDatagrams
 from tests.system.own_calls import Nobody
 
 if TYPE_CHECKING:
+    from m2mapp.coap.dtls.observing import SessionObservation
     from m2mapp.coap.observation import Observation
 
 _COUNT_S = 0.5
@@ -39,7 +40,7 @@ def say(**what: object) -> None:
 class _Line(Protocol):
     """Cancels the observation at a line on standard input."""
 
-    def __init__(self, observation: Observation) -> None:
+    def __init__(self, observation: Observation | SessionObservation) -> None:
         self._observation = observation
 
     def dataReceived(self, data: bytes) -> None:

@@ -72,6 +72,9 @@ class Nobody:
     def principal(self, _source: Sockaddr, _interface: int) -> Principal:
         return NOBODY
 
+    def near(self, _source: Sockaddr, _interface: int) -> bool:
+        return True
+
 
 class _Calls:
     """Makes the calls, one after another."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.coap.parameters import Limits
 from m2mapp.coap.settings import AccessSettings, CoapSettings
 from m2mapp.config import EXIT_CONFIG, BadConfiguration, Peer, Settings, clashes, load, read
 from m2mapp.groups.settings import GroupSettings
@@ -109,7 +110,10 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(found.node.name, "g1.example.org")
         shown = tomllib.loads(file.read_text())
         self.assertEqual(sorted(shown["groups"]), sorted(field.name for field in fields(GroupSettings)))
-        self.assertEqual(sorted({*shown["coap"]} - {"access"}), ["interfaces", "listen"])
+        keys = ["coaps", "interfaces", "listen", "source_bytes_per_s", "source_requests_per_s", "unproven"]
+        self.assertEqual(sorted({*shown["coap"]} - {"access"}), keys)
+        self.assertEqual(found.coap.limits if found.coap is not None else None, Limits())
+        self.assertEqual(sorted(shown["coap"]["coaps"]), ["certificate", "client_ca", "key", "listen", "server_ca"])
         self.assertEqual(sorted(shown["coap"]["access"]), sorted(field.name for field in fields(AccessSettings)))
         self.assertEqual(sorted(shown["node"]), sorted(field.name for field in fields(type(found.node))))
         self.assertEqual(found.groups, GroupSettings())
@@ -128,7 +132,7 @@ class FaultTests(SynchronousTestCase):
             [coap]
             listen = ["5683", "[::]:99999"]
             interfaces = "eth1"
-            coaps = {}
+            coaps = { colour = "red" }
             [coap.access]
             write = ["everybody"]
             [http]
@@ -152,7 +156,7 @@ class FaultTests(SynchronousTestCase):
             places,
             {
                 *("[node] name", "[node] state_dir", "[node] colour"),
-                *("[coap] listen[0]", "[coap] listen[1]", "[coap] interfaces", "[coap] coaps", "[coap] access.write[0]"),
+                *("[coap] listen[0]", "[coap] listen[1]", "[coap] interfaces", "[coap] coaps.colour", "[coap] access.write[0]"),
                 *(
                     "[http] listen[0]",
                     "[groups] local_pool[0]",
@@ -170,7 +174,15 @@ class FaultTests(SynchronousTestCase):
             ("[groups]\nmulticast_threshold = 0", "[groups] multicast_threshold: 0 is not a whole number from 1 to 10000"),
             ("[groups]\nmulticast_threshold = true", "[groups] multicast_threshold: True is not a whole number from 1 to 10000"),
             ("[groups]\ndeadline_s = 0", "[groups] deadline_s: 0 is not a number from 0.1 to 3600"),
+            ("unproven = 'ask'", "[coap] unproven: ask is not one of 'echo', 'blocks', 'trust'"),
+            ("source_requests_per_s = 0", "[coap] source_requests_per_s: 0 is not a whole number from 1 to 1000000"),
+            ("source_bytes_per_s = 10", "[coap] source_bytes_per_s: 10 is not a whole number from 1000 to 1000000000"),
             ("[groups]\naddress_per_set = 1", "[groups] address_per_set: 1 is not true or false"),
+            ('[groups]\nadvertise = "all"', "[groups] advertise: all is not one of 'unicast', 'multicast', 'broadcast'"),
+            (
+                '[groups]\nadvertise = "multicast"',
+                "[groups] advertise_group:  is not the name of the group that devices joined beforehand (advertise)",
+            ),
             ('[groups]\nlocal_pool = "ff35::/112"', "[groups] local_pool: ff35::/112 is not a list of 0 to 16"),
         ):
             self.assertEqual(faults(LEAST + text), [expected])

@@ -1,86 +1,106 @@
 """Tells the devices which multicast groups to join and to leave, until each has answered.
 
-Follows the fan-out sets in the tree: what a device has to be told is read from there when it is told, so that the newest state wins.
+Follows the fan-out sets and the leaves in the tree: what a device has to be told is read from there when it is told, so that the newest
+state wins. In what words it is told is in `dialogue`; what it holds is compared in `checking`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from m2mapp.formats.documents import rfc3339
 from m2mapp.formats.uris import parse_uri
-from m2mapp.groups.advertisement import after_join, after_leave, is_left, join_request, leave_request, mc_group, mc_group_name
+from m2mapp.groups.advertisement import LONGEST_PAUSE_S, SPREAD, Told, after_join, after_leave
+from m2mapp.groups.announcement import UNICAST, Addressee
+from m2mapp.groups.checking import check
+from m2mapp.groups.dialogue import Place, Said, say
+from m2mapp.groups.drivers.announce import Announcer
 from m2mapp.groups.drivers.joins import JoinBook
-from m2mapp.groups.group import FANOUT_SET, GROUPS, SETS, Join, multicast_address, raw_joins
-from m2mapp.groups.index import hosts_of
-from m2mapp.model.errors import Fault
-from m2mapp.model.interfaces import IRequester
-from m2mapp.model.messages import Answer
+from m2mapp.groups.drivers.leaving import LeaveBook
+from m2mapp.groups.drivers.talk import talk
+from m2mapp.groups.group import FAILURES, FANOUT_SET, GROUPS, REACHED, SETS, Join, raw_joins
+from m2mapp.groups.leaves import LEAVE, LEAVES, SetKey
+from m2mapp.groups.memberships import Memberships, Slot, set_path
+from m2mapp.model.interfaces import IClock, IRequester
+from m2mapp.model.messages import Answer, Outgoing
 from m2mapp.tree.registrations import Device, Registrations
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Document, Resource
 from m2mapp.tree.watch import Watch
 
 AT_ONCE = 32
-MOST_OWED = 10_000
-"""So many hosts that were away when they had to leave a group are remembered, to be told when they are back."""
-_TO_TELL = frozenset({Join.PENDING.value, Join.FAILED.value})
-"""Members in these states are told when the program starts. Later it is only a plan that makes one pending."""
-SetName = tuple[str, str]
-"""A fan-out set: the group's name and the set's."""
-Task = tuple[str, str, str]
-"""What is to be told: the device's name, the group's, the set's."""
+_NOT_REACHED = frozenset(join.value for join in Join if join not in REACHED)
+
+Attempt = tuple[Generator[Outgoing, Answer | None, Any], Callable[[Any], None]]
+"""What is said to a device, and what is done with that which comes of it."""
 
 _log = Logger(namespace="m2mapp.groups.advertise")
 
 
-class _Owed:
-    """What hosts that were away have to be told when they are back, bounded in number."""
+class Task(NamedTuple):
+    """Whom to tell of which set; without one: compare what the device holds with what it shall hold."""
 
-    def __init__(self) -> None:
-        self._sets_at: dict[str, dict[SetName, None]] = {}
-        self._count = 0
+    device: str
+    slot: Slot | None = None
 
-    def add(self, host: str, name: SetName) -> None:
-        """The host has not heard that it shall leave. Past the bound this is forgotten: its answers count for nothing anyway."""
-        if self._count < MOST_OWED and name not in self._sets_at.get(host, ()):
-            self._sets_at.setdefault(host, {})[name] = None
-            self._count += 1
 
-    def take(self, host: str) -> tuple[SetName, ...]:
-        """All that the host has to be told; it is not owed any more."""
-        names = tuple(self._sets_at.pop(host, ()))
-        self._count -= len(names)
-        return names
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Who tells: the node's name, whether a multicast address is of its pool, its clock, the chance that spreads the pauses.
 
-    def clear(self) -> None:
-        """Nobody is owed anything."""
-        self._sets_at.clear()
-        self._count = 0
+    `announcer` tells many at once.
+    """
+
+    name: str
+    has_address: Callable[[str], bool]
+    clock: IClock
+    random: Random
+    announcer: Announcer
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What one attempt tells: the set with the members that the device has in it now (none: it leaves), and the leaves that are owed."""
+
+    task: Task
+    key: SetKey
+    uris: list[str]
+    owed: dict[SetKey, dict[str, int]]
 
 
 class Advertiser:
     """The advertisements of one node that are not confirmed yet."""
 
     def __init__(
-        self, reactor: IReactorTime, requester: IRequester, tree: Tree, registrations: Registrations, book: JoinBook, node_name: str
+        self,
+        reactor: IReactorTime,
+        requester: IRequester,
+        tree: Tree,
+        registrations: Registrations,
+        books: tuple[JoinBook, LeaveBook],
+        teller: Teller,
     ) -> None:
-        self._reactor, self._requester, self._tree, self._book = reactor, requester, tree, book
-        self._registrations, self._node_name = registrations, node_name
+        self._reactor, self._requester, self._tree = reactor, requester, tree
+        self._joins, self._leaves = books
+        self._registrations, self._teller = registrations, teller
+        self._announced: dict[Task, _News] = {}
+        self.memberships = Memberships(tree, registrations, teller.name)
         self._queue: deque[Task] = deque()
         self._attempts: dict[Task, int] = {}
         self._again: set[Task] = set()
         self._pauses: dict[Task, IDelayedCall] = {}
-        self._under_way: dict[Task, Deferred[Answer]] = {}
-        # By host: the members there of each multicast set. What one device is told costs no look at the others.
-        self._members_at: dict[str, dict[SetName, list[str]]] = {}
-        self._owed = _Owed()
-        self._watch: Watch | None = None
+        self._under_way: dict[Task, Deferred[Any]] = {}
+        self._watches: list[Watch] = []
         self._working = False
 
     @property
@@ -92,15 +112,17 @@ class Advertiser:
         """Go on where the last run of the program ended."""
         for group in self._tree.children(GROUPS):
             for resource in self._tree.children((*group.path, SETS)):
-                self._compare(None, resource)
-        self._watch = self._tree.watch(GROUPS, self._on_change, subtree=True)
+                self._set_changed(None, resource)
+        for resource in self._tree.children(LEAVES):
+            self._leave_changed(None, resource)
+        self._watches = [self._tree.watch(place, self._on_change, subtree=True) for place in (GROUPS, LEAVES)]
         self._work()
 
     def stop(self) -> None:
         """Tell nobody anything further."""
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
+        for watch in self._watches:
+            watch.stop()
+        self._watches.clear()
         for pause in self._pauses.values():
             pause.cancel()
         under_way, self._under_way = self._under_way, {}
@@ -108,78 +130,94 @@ class Advertiser:
         self._queue.clear()
         self._attempts.clear()
         self._again.clear()
-        self._members_at.clear()
-        self._owed.clear()
-        for answered in under_way.values():
-            answered.cancel()
+        self._announced.clear()
+        self._teller.announcer.stop()
+        self.memberships.clear()
+        for told in under_way.values():
+            told.cancel()
 
     def device_is_back(self, device: Device) -> None:
-        """A device registered: tell it all that concerns it."""
-        for host in hosts_of(device):
-            for group, name in self._owed.take(host):
-                self._add((device.name, group, name))
-            for group, name in self._members_at.get(host, ()) if not device.fixed_groups else ():
-                self._add((device.name, group, name))
-        self._work()
-
-    # Following the fan-out sets.
-
-    def _on_change(self, change: Change) -> None:
-        before = change.before if change.before is not None and change.before.type == FANOUT_SET else None
-        after = change.after if change.after is not None and change.after.type == FANOUT_SET else None
-        if before is not None or after is not None:
-            self._compare(before, after)
+        """A device registered, or is suspected to have lost a group: it is asked what it holds, and told what it does not."""
+        if device.fixed_groups:
+            # It cannot change its groups: there is nothing that it could be told to leave.
+            for key, members in self.memberships.owed(device).items():
+                self._leaves.note(key, members)
+        elif device.addresses and (device.multicast_enabled or self.memberships.owed(device)):
+            self._add(Task(device.name))
             self._work()
 
-    def _compare(self, before: Resource | None, after: Resource | None) -> None:
-        """Find what devices have to be told. Costs no more than a comparison for each member that is as before."""
-        either = after or before
-        if either is None:
-            return
-        name = (either.path[1], either.path[-1])
-        old_address = multicast_address(before) if before is not None else None
-        new_address = multicast_address(after) if after is not None else None
-        old = raw_joins(before) if before is not None and old_address is not None else {}
-        new = raw_joins(after) if after is not None and new_address is not None else {}
-        for uri, join in new.items():
-            if uri not in old or new_address != old_address:
-                self._enter(name, uri, tell=join in _TO_TELL)
-            elif join != old[uri] and join == Join.PENDING.value:
-                self._enter(name, uri, tell=True)
-        for uri in old:
-            if uri not in new:
-                self._leave(name, uri)
+    def members_are_deaf(self, uris: Iterable[str]) -> None:
+        """These members do not hear their group: their devices may have lost it."""
+        for uri in uris:
+            device = self._device_of(uri)
+            if device is not None:
+                self.device_is_back(device)
 
-    def _enter(self, name: SetName, uri: str, *, tell: bool) -> None:
-        parsed = parse_uri(uri)
-        uris = self._members_at.setdefault(parsed.host, {}).setdefault(name, [])
-        if uri not in uris:
-            uris.append(uri)
-        device = self._registrations.at_host(parsed.host, parsed.port) if tell else None
-        if device is not None and not device.fixed_groups:
-            self._add((device.name, *name))
+    def is_registered(self, uri: str) -> bool:
+        """Whether the device of a member is registered here."""
+        return self._device_of(uri) is not None
 
-    def _leave(self, name: SetName, uri: str) -> None:
+    # Following the tree.
+
+    def _on_change(self, change: Change) -> None:
+        self._set_changed(_of_type(change.before, FANOUT_SET), _of_type(change.after, FANOUT_SET))
+        self._leave_changed(_of_type(change.before, LEAVE), _of_type(change.after, LEAVE))
+        self._work()
+
+    def _set_changed(self, before: Resource | None, after: Resource | None) -> None:
+        self._add_all(self.memberships.set_changed(before, after))
+
+    def _leave_changed(self, before: Resource | None, after: Resource | None) -> None:
+        self._add_all(self.memberships.leave_changed(before, after))
+
+    def _add_all(self, news: Iterable[tuple[SetKey, str]]) -> None:
+        """Those whose device is not registered are told when it is."""
+        slots: dict[Slot, dict[str, Device]] = {}
+        for key, uri in news:
+            device = self._device_of(uri)
+            if device is not None and not device.fixed_groups:
+                slots.setdefault(key[:2], {})[device.name] = device
+        for slot, devices in slots.items():
+            for name in devices if self._teller.announcer.mode(slot[0]) == UNICAST else self._announce(slot, devices):
+                self._add(Task(name, slot))
+
+    def _announce(self, slot: Slot, devices: dict[str, Device]) -> Iterable[str]:
+        """Tell many at once, those to join and those to leave; the names of those who have to be told one by one."""
+        parts: dict[tuple[SetKey, bool], list[Addressee]] = {}
+        alone = []
+        for device in devices.values():
+            news, document = self._news(Task(device.name, slot), slot, device)
+            if news.task in self._attempts or news.task in self._announced or (document is None and len(news.owed) != 1):
+                alone.append(device.name)
+                continue
+            key, uris = (news.key, news.uris) if document is not None else next((key, list(owed)) for key, owed in news.owed.items())
+            parts.setdefault((key, document is None), []).append(Addressee(device, tuple(uris), document))
+            self._announced[news.task] = news
+        for (key, _), addressees in parts.items():
+            for one in self._teller.announcer.announce(slot[0], self.memberships.place(key), addressees, partial(self._heard, slot)):
+                del self._announced[Task(one.device.name, slot)]
+                alone.append(one.device.name)
+        return alone
+
+    def _heard(self, slot: Slot, one: Addressee, confirmed: bool) -> None:
+        """A device has confirmed an advertisement to many, or it has to be told alone."""
+        news = self._announced.pop(Task(one.device.name, slot))
+        if confirmed:
+            self._attempts[news.task] = 1
+            self._said(news, Said(Answer("2.04"), frozenset(key[2] for key in news.owed)))
+        else:
+            self._again.discard(news.task)
+            self._add(news.task)
+            self._work()
+
+    def _device_of(self, uri: str) -> Device | None:
         parsed = parse_uri(uri)
-        host = parsed.host
-        sets = self._members_at.get(host, {})
-        uris = sets.get(name, [])
-        if uri in uris:
-            uris.remove(uri)
-        if not uris:
-            sets.pop(name, None)
-        if not sets:
-            self._members_at.pop(host, None)
-        device = self._registrations.at_host(host, parsed.port)
-        if device is None:
-            self._owed.add(host, name)
-        elif not device.fixed_groups:
-            self._add((device.name, *name))
+        return self._registrations.at_host(parsed.host, parsed.port)
 
     # Telling.
 
     def _add(self, task: Task) -> None:
-        if task in self._under_way:
+        if task in self._under_way or task in self._announced:
             self._again.add(task)
             return
         pause = self._pauses.pop(task, None)
@@ -201,71 +239,143 @@ class Advertiser:
         self._working = False
 
     def _tell(self, task: Task) -> None:
-        device = self._registrations.named(task[0])
+        device = self._registrations.named(task.device)
         if device is None or not device.addresses:
             # It is told when it registers again.
             self._attempts.pop(task, None)
             return
         self._attempts[task] += 1
-        name = mc_group_name(self._node_name, task[1], task[2])
-        found = (uri for host in hosts_of(device) for uri in self._members_at.get(host, {}).get((task[1], task[2]), ()))
-        uris = [uri for uri in found if self._is_at(device, uri)]
-        document = self._document(task, uris)
-        outgoing = leave_request(device, name) if document is None else join_request(device, name, document)
-        answered: Deferred[Answer] = maybeDeferred(self._requester.send, outgoing)
-        self._under_way[task] = answered
-        told = answered.addErrback(self._no_answer)
-        if document is None:
-            told.addCallback(self._told_to_leave, task, hosts_of(device))
-        else:
-            told.addCallback(self._told_to_join, task, str(document["mcAddress"]), uris)
-        told.addErrback(lambda failure: _log.failure("telling {device}", failure, device=task[0]))
+        attempt = self._check(task, device) if task.slot is None else self._say(task, task.slot, device)
+        if attempt is None:
+            del self._attempts[task]
+            return
+        dialogue, then = attempt
+        talking = talk(self._requester, dialogue)
+        self._under_way[task] = talking
+        talking.addCallback(then).addErrback(self._failed, task)
 
-    def _is_at(self, device: Device, uri: str) -> bool:
-        """Whether it is this device that has the member: of several with one address it is the one at the port."""
-        parsed = parse_uri(uri)
-        found = self._registrations.at_host(parsed.host, parsed.port)
-        return found is not None and found.name == device.name
+    # One attempt: what is told, and what comes of it.
 
-    def _document(self, task: Task, uris: list[str]) -> Document | None:
-        """What the device has to hold of the set; None: nothing."""
-        resource = self._tree.find((*GROUPS, task[1], SETS, task[2]))
-        return mc_group(resource, uris) if resource is not None and uris else None
+    def _say(self, task: Task, slot: Slot, device: Device) -> Attempt | None:
+        """Tell a device to hold the set as it is now, and to hold it no longer as it was; None: there is nothing to say."""
+        news, document = self._news(task, slot, device)
+        owed = news.owed
+        if device.coap_group:
+            # Several sets of a group may have one address: a device is in it for all of them.
+            elsewhere = {one[2] for one in self.memberships.wanted(device)}
+            for one in [one for one in owed if one[2] in elsewhere]:
+                self._leaves.note(one, owed.pop(one))
+        if document is None and not owed:
+            return None
+        place = self.memberships.place
+        spoken = say(device, (place(news.key), document) if document is not None else None, [place(one) for one in owed])
+        return spoken, partial(self._said, news)
 
-    @staticmethod
-    def _no_answer(failure: Failure) -> None:
-        if failure.check(Fault, CancelledError) is None:
-            _log.failure("an advertisement failed", failure)
+    def _news(self, task: Task, slot: Slot, device: Device) -> tuple[_News, Document | None]:
+        """What there is to tell a device of a set, and what it has to hold of it; None: nothing."""
+        key, document = self.memberships.told(device, slot)
+        owed = {one: members for one, members in self.memberships.owed(device).items() if one[:2] == slot}
+        return _News(task, key, self.memberships.members(device, key) if document is not None else [], owed), document
 
-    def _told_to_join(self, answer: Answer | None, task: Task, address: str, uris: Iterable[str]) -> None:
-        if task in self._attempts:
-            told = after_join(answer, self._attempts[task])
-            if told.join is not None:
-                self._book.note((task[1], task[2], address), uris, told.join)
-            self._ended(task, told.pause_s)
+    def _said(self, news: _News, said: Said) -> None:
+        task, attempts = news.task, self._attempts.get(news.task)
+        if attempts is None:
+            return  # It was stopped meanwhile.
+        told = after_join(said.answer, attempts) if news.uris else after_leave(said.answer, attempts)
+        if told.join is not None:
+            self._joins.note(news.key, news.uris, told.join)
+        left = [one for one in news.owed if one[2] in said.left or told.join is Join.UNSUPPORTED]
+        for one in left:
+            self._leaves.note(one, news.owed[one])
+        if told.pause_s is None and len(left) < len(news.owed):
+            told = after_leave(None, attempts)
+        pause_s = self._ended(task, told.pause_s)
+        if news.uris:
+            self._show(news.key, news.uris, told, pause_s)
 
-    def _told_to_leave(self, answer: Answer | None, task: Task, hosts: Iterable[str]) -> None:
-        if task in self._attempts:
-            told = after_leave(answer, self._attempts[task])
-            if told.pause_s is None and not is_left(answer):
-                for host in hosts:
-                    self._owed.add(host, (task[1], task[2]))
-            self._ended(task, told.pause_s)
+    def _check(self, task: Task, device: Device) -> Attempt:
+        wanted: dict[Place, Document] = {}
+        for key in self.memberships.wanted(device):
+            _, document = self.memberships.told(device, key[:2])
+            if document is not None:
+                wanted[self.memberships.place(key)] = document
+        owed = [self.memberships.place(key) for key in self.memberships.owed(device)]
+        return check(device, wanted, owed, self._is_ours), partial(self._compared, task, device)
 
-    def _ended(self, task: Task, pause_s: float | None) -> None:
-        """One attempt is over: it is made again at once where there is news, after a pause, or not (None)."""
+    def _compared(self, task: Task, device: Device, held: frozenset[Place] | None) -> None:
+        if task not in self._attempts:
+            return  # It was stopped meanwhile.
+        for key in self.memberships.wanted(device):
+            if held is None or self.memberships.place(key) not in held:
+                self._add(Task(device.name, key[:2]))
+            else:
+                self._holds(device, key)
+        for key in self.memberships.owed(device):
+            self._add(Task(device.name, key[:2]))
+        self._ended(task, None)
+
+    def _holds(self, device: Device, key: SetKey) -> None:
+        """The device shows that it is in the group as it shall be: those of its members that were not known to be are."""
+        resource = self._tree.find(set_path(key))
+        known = raw_joins(resource) if resource is not None else {}
+        uris = [uri for uri in self.memberships.members(device, key) if known.get(uri) in _NOT_REACHED]
+        if uris:
+            self._joins.note(key, uris, Join.JOINED)
+        task = Task(device.name, key[:2])
+        if task in self._pauses:
+            self._pauses.pop(task).cancel()
+            del self._attempts[task]
+
+    def _ended(self, task: Task, pause_s: float | None) -> float | None:
+        """One attempt is over: it is made again at once where there is news, after a pause (given back), or not (None)."""
         self._under_way.pop(task, None)
         if task in self._again:
             self._again.discard(task)
             self._attempts[task] = 0
             self._queue.append(task)
+            pause_s = 0.0
         elif pause_s is None:
-            del self._attempts[task]
+            self._attempts.pop(task, None)
         else:
+            pause_s *= 1 + SPREAD * self._teller.random.random()
             self._pauses[task] = self._reactor.callLater(pause_s, self._pause_over, task)
         self._work()
+        return pause_s
+
+    def _failed(self, failure: Failure, task: Task) -> None:
+        """The end of this program, or a mistake of it, which does not keep the others from being told."""
+        if failure.check(CancelledError) is None:
+            _log.failure("telling {device}", failure, device=task.device)
+            if task in self._attempts:
+                self._ended(task, LONGEST_PAUSE_S)
 
     def _pause_over(self, task: Task) -> None:
         del self._pauses[task]
         self._queue.append(task)
         self._work()
+
+    # What is told of a set, and shown of it.
+
+    def _is_ours(self, name: str, address: str) -> bool:
+        return self._teller.has_address(address) and (not name or name.startswith(f"{self._teller.name}-"))
+
+    def _show(self, key: SetKey, uris: Iterable[str], told: Told, pause_s: float | None) -> None:
+        """Say of a set, outside its ETag, whose join failed, why, and when it is tried next."""
+        path = set_path(key)
+        if self._tree.find(path) is None:
+            return
+        volatile = self._tree.volatile(path)
+        kept = volatile.get(FAILURES)
+        failures = kept if isinstance(kept, dict) else {}
+        for uri in uris:
+            failures.pop(uri, None)
+            if told.why and pause_s is not None:
+                failures[uri] = {"why": told.why, "next": rfc3339(self._teller.clock.now_ms() + int(pause_s * 1000))}
+        if failures:
+            volatile[FAILURES] = failures
+        else:
+            volatile.pop(FAILURES, None)
+
+
+def _of_type(resource: Resource | None, kind: str) -> Resource | None:
+    return resource if resource is not None and resource.type == kind else None

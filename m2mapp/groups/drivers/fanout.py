@@ -15,12 +15,12 @@ from twisted.python.failure import Failure
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.fanout import Ask, FanOut, MulticastLeg
 from m2mapp.groups.results import GroupResults
-from m2mapp.model.errors import DeadlinePassed, Fault, InternalError
-from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.errors import Fault, InternalError
+from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IGathering, IGroupSender, IRequester
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request
 
-UNICAST_AT_ONCE = 64
+UNICAST_AT_ONCE = 128
 """How many members are asked by unicast at the same time: more would only queue in the network."""
 YOUNG_S = 0.5
 """A question older than this is not counted among them: members that are switched off do not keep the others from being asked."""
@@ -30,16 +30,21 @@ _log = Logger(namespace="m2mapp.groups.fanout")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What is asked of every member: the caller's request, the suffix after `membersContent`, the identifier."""
+    """What is asked of every member: the caller's request, the suffix after `membersContent`, the query for them, the identifier."""
 
     group: str
     request: Request
     suffix: Path
+    query: tuple[tuple[str, str], ...]
     request_id: bytes
 
 
 class RunningFanOut:
-    """One fan-out under way. `on_proven` is told the URIs of members that answered a multicast request."""
+    """One fan-out under way.
+
+    `on_proven` is told, at the end, the URIs of members that answered a multicast request. `on_answered`, where it is set, is told of each
+    member whose answer has come, when it is there.
+    """
 
     def __init__(
         self,
@@ -60,15 +65,16 @@ class RunningFanOut:
         self._room: IDelayedCall | None = None
         self._proven: list[str] = []
         self._asking = self._finished = False
+        self.on_answered: Callable[[str], None] | None = None
         self._done: Deferred[GroupResults] = Deferred(lambda _: self.stop())
 
     def start(self) -> Deferred[GroupResults]:
-        """Send; a Deferred of the results, which fails with `DeadlinePassed` where nobody answered."""
+        """Send; a Deferred of the results, also where nobody answered. Cancelling it is `stop`."""
         machine = self._machine
         self._later(machine.deadline - self._reactor.seconds(), self._on_deadline)
         asks = [ask for leg in machine.legs for ask in self._send_multicast(leg)]
-        if machine.repair_at is not None:
-            self._later(machine.repair_at - self._reactor.seconds(), self._on_leisure_over)
+        if machine.first_look_at is not None:
+            self._later(machine.first_look_at - self._reactor.seconds(), self._on_leisure_over)
         self._ask([*machine.start(), *asks])
         return self._done
 
@@ -77,6 +83,23 @@ class RunningFanOut:
         if not self._finished:
             self._machine.deadline_passed()
             self._finish()
+
+    def so_far(self) -> GroupResults:
+        """The results as they are now."""
+        machine, operation = self._machine, self._operation
+        silent = machine.silent
+        return GroupResults(
+            group=operation.group,
+            request_id=operation.request_id,
+            trace=operation.request.trace,
+            members=machine.results if self._finished else dict(machine.results),
+            silent=silent,
+            sent=self._sent + sum(gathering.sent for gathering in self._gatherings),
+            received=machine.received + machine.extra,
+            ms=(self._reactor.seconds() - machine.started) * 1000,
+            unknown=silent if operation.request.method is Method.POST else (),
+            refused=machine.refused,
+        )
 
     # Sending.
 
@@ -88,7 +111,7 @@ class RunningFanOut:
             address=leg.address,
             port=leg.port,
             path=(*leg.path, *operation.suffix),
-            query=request.query,
+            query=operation.query,
             payload=request.payload,
             content_type=request.content_type,
             lifetime_s=self._machine.deadline - self._machine.started,
@@ -129,7 +152,7 @@ class RunningFanOut:
         uri = parse_uri(ask.uri)
         outgoing = Outgoing(
             method=request.method,
-            uri=Uri(uri.scheme, uri.host, uri.port, (*uri.path, *operation.suffix), (*uri.query, *request.query)).text(),
+            uri=Uri(uri.scheme, uri.host, uri.port, (*uri.path, *operation.suffix), (*uri.query, *operation.query)).text(),
             payload=request.payload,
             content_type=request.content_type,
             timeout_s=max(0.0, self._machine.deadline - self._reactor.seconds()),
@@ -137,6 +160,8 @@ class RunningFanOut:
             request_id=operation.request_id,
             cause=request.cause,
             principal=request.principal,
+            rtt_s=self._machine.first_s,
+            again=ask.via == "repair",
         )
         self._sent += 1
         answered: Deferred[Answer] = maybeDeferred(self._requester.send, outgoing)
@@ -157,11 +182,16 @@ class RunningFanOut:
     # What comes.
 
     def _on_multicast_answer(self, leg: MulticastLeg, answer: Answer) -> None:
-        self._proven.extend(self._machine.multicast_answer(leg, answer, self._reactor.seconds()))
+        answered = self._machine.multicast_answer(leg, answer, self._reactor.seconds())
+        self._proven.extend(answered)
+        if self.on_answered is not None:
+            for uri in answered:
+                self.on_answered(uri)
         self._check_done()
 
     def _on_unicast_answer(self, answer: Answer, ask: Ask) -> None:
-        self._machine.unicast_answer(ask, answer, self._reactor.seconds())
+        if self._machine.unicast_answer(ask, answer, self._reactor.seconds()) and self.on_answered is not None:
+            self.on_answered(ask.uri)
 
     def _on_unicast_failure(self, failure: Failure, ask: Ask) -> None:
         fault = failure.value
@@ -185,7 +215,11 @@ class RunningFanOut:
         self._ask([])
 
     def _on_leisure_over(self) -> None:
-        self._ask(self._machine.leisure_over())
+        look_again_s = self._machine.look_again_s(self._reactor.seconds())
+        if look_again_s > 0:
+            self._later(look_again_s, self._on_leisure_over)
+        else:
+            self._ask(self._machine.leisure_over())
 
     def _on_deadline(self) -> None:
         self._machine.deadline_passed()
@@ -202,7 +236,6 @@ class RunningFanOut:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        sent = self._sent + sum(gathering.sent for gathering in self._gatherings)
         for gathering in self._gatherings:
             gathering.close()
         self._queue.clear()
@@ -211,25 +244,4 @@ class RunningFanOut:
         if self._proven:
             self._on_proven(self._proven)
         if not self._done.called:
-            self._fire(sent)
-
-    def _fire(self, sent: int) -> None:
-        machine, operation = self._machine, self._operation
-        if not machine.results:
-            nobody = f"nobody of {path_text(('groups', operation.group))} answered within {machine.deadline - machine.started:.3g} s"
-            self._done.errback(machine.refused or DeadlinePassed(nobody))
-            return
-        silent = machine.silent
-        self._done.callback(
-            GroupResults(
-                group=operation.group,
-                request_id=operation.request_id,
-                trace=operation.request.trace,
-                members=machine.results,
-                silent=silent,
-                sent=sent,
-                received=machine.received + machine.extra,
-                ms=(self._reactor.seconds() - machine.started) * 1000,
-                unknown=silent if operation.request.method is Method.POST else (),
-            )
-        )
+            self._done.callback(self.so_far())

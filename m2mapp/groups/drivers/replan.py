@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -58,6 +58,10 @@ class Replanner:
     def start(self) -> None:
         """Follow the registrations from now on."""
         self._watch = self._tree.watch(SCLS, self._on_change, subtree=True)
+
+    def plan_soon(self, names: Iterable[str]) -> None:
+        """Plan these groups again, with what else comes in a moment."""
+        self._add(list(names), AFTER_S)
 
     def stop(self) -> None:
         """Follow no more; what waits is not planned."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.clients.coap import FASTEST_S, SLOWEST_S, coap_sender, repeats
+from m2mapp.clients.coap import AGAIN_ROUND_TRIPS, FASTEST_S, SLOWEST_S, STEADY, coap_sender, repeats
 from m2mapp.coap.client import CoapClient
 from m2mapp.coap.transmission import Repeats
 from m2mapp.formats.uris import parse_uri
@@ -63,11 +65,20 @@ class SendTests(SynchronousTestCase):
             found += [how for _, how in client.sent]
         self.assertEqual(found, [None, None, Repeats(0.4, 6), None])
 
+    def test_hints(self) -> None:
+        """Who asks says what round trip to reckon with where none is known, and whether a copy was lost: then it is repeated sooner."""
+        client = FakeClient()
+        given = Outgoing(Method.GET, "coap://d1/t", request_id=b"12345678", rtt_s=0.1)
+        for outgoing in (given, replace(given, again=True)):
+            coap_sender(client, index_of)(outgoing, parse_uri("coap://d1/t"), "fd00::1", 5683)
+        first_s = AGAIN_ROUND_TRIPS * 0.1
+        self.assertEqual([how for _, how in client.sent], [Repeats(0.4, 6), Repeats(first_s, STEADY + 9, STEADY)])
+
     def test_repeats(self) -> None:
         """Never faster than a fifth of a second, never slower than the RFC, and as often as there is time."""
         self.assertEqual([repeats(rtt, 30.0)[0] for rtt in (0.0, 0.1, 9.0)], [FASTEST_S, 0.4, SLOWEST_S])
         for rtt in (0.001, 0.2, 5.0):
             for timeout_s in (0.0, 0.1, 1.0, 30.0, 3600.0):
-                first_s, count = repeats(rtt, timeout_s)
+                first_s, count, _ = repeats(rtt, timeout_s)
                 self.assertLessEqual(first_s * (2**count - 1), timeout_s)
                 self.assertGreater(first_s * (2 ** (count + 1) - 1), timeout_s)

@@ -127,6 +127,15 @@ class RequestTests(HttpCase):
         for name in (b"content-type", b"m2m-request-id", b"traceparent", b"accept", b"m2m-cause"):
             self.assertNotIn(name, script.received.lower())
 
+    async def test_max_age(self) -> None:
+        """For how long an answer is fresh, where its sender says so."""
+        client, script, port = await self.build()
+        found = []
+        for said in (b"max-age=5", b"private, Max-Age=60 ,x", b"s-maxage=5", b"max-age=x", b"no-cache"):
+            script.reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nCache-Control: " + said + b"\r\n\r\n"
+            found.append((await self.send(client, port, Outgoing(Method.GET, f"http://127.0.0.1:{port}/"))).max_age_s)
+        self.assertEqual(found, [5, 60, None, None, None])
+
     async def test_tokens(self) -> None:
         """A peer gets its token, read when it is needed, and nobody else does; a token file that cannot be read fails the request."""
         file = Path(self.mktemp())

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -28,6 +29,7 @@ VECTORS = Path(__file__).parent / "vectors"
 HERE = "fd00::1"
 PEER: Sockaddr = ("fd00::d1", 5683, 0, 0)
 OTHER: Sockaddr = ("fd00::bad", 5683, 0, 0)
+_T = TypeVar("_T")
 GROUP = "ff35:30:3ffe:ffff:1::1234"
 CONTENT = Response(Status.CONTENT, b"21.5", "text/plain", b"\x01\x02")
 
@@ -115,6 +117,7 @@ class FakeHandler:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.answer: object = CONTENT
+        self.principals = FakePrincipals()
 
     def handle(self, request: Request) -> object:
         self.requests.append(request)
@@ -124,10 +127,14 @@ class FakeHandler:
 
 
 class FakePrincipals:
-    """Everybody may read (`rights`), and is called by the address."""
+    """Everybody may read (`rights`), is near but for those in `far`, and is called by the address."""
 
     def __init__(self) -> None:
         self.rights = frozenset({Right.READ})
+        self.far: set[str] = set()
+
+    def near(self, source: Sockaddr, interface: int) -> bool:
+        return source[0] not in self.far
 
     def principal(self, source: Sockaddr, interface: int) -> Principal:
         return Principal(f"coap:{source[0]}", self.rights, source=source[0])
@@ -234,7 +241,7 @@ def in_order(options: Iterable[tuple[int, bytes]]) -> Options:
     return tuple(sorted(options, key=lambda option: option[0]))
 
 
-def collect(deferred: Deferred[object]) -> list[object]:
+def collect(deferred: Deferred[_T]) -> list[object]:
     """A list that gets the result or failure."""
     results: list[object] = []
     deferred.addBoth(results.append)

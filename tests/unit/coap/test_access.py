@@ -5,8 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.coap.access import Principals
+from m2mapp.coap.dtls.address import session_address
 from m2mapp.coap.settings import AccessSettings
-from m2mapp.model.principal import Right
+from m2mapp.model.principal import Principal, Right
 from m2mapp.net.interfaces import Sockaddr
 
 
@@ -64,9 +65,27 @@ class AccessTests(SynchronousTestCase):
         principals.forget()
         self.assertEqual(principals.principal(("fd00::2", 5683, 0, 0), 1).rights, frozenset())
 
+    def test_certificates(self) -> None:
+        """A session whose client showed a certificate has the rights of any of its names, of every certificate, and of its address."""
+        access = AccessSettings(read=("cert:*",), register=("fd00::/64",), advertise=("cert:urn:one", "cert:x"), write=("cert:other",))
+        principals = self._principals(access)
+        plain: Sockaddr = ("fd00::7", 5684, 0, 0)
+        known, unknown = session_address(plain, self, ("dev-one", "urn:one")), session_address(plain, self)
+        rights = {Right.DISCOVER, Right.READ, Right.REGISTER, Right.ADVERTISE}
+        self.assertEqual(principals.principal(known, 1), Principal("cert:dev-one", frozenset(rights), source="fd00::7"))
+        for source in (plain, unknown):
+            self.assertEqual(principals.principal(source, 1), Principal("coap:fd00::7", frozenset({Right.REGISTER}), source="fd00::7"))
+
     def test_memory_is_bounded(self) -> None:
         """Sources that are made up do not fill the memory."""
         principals = self._principals(AccessSettings())
         for index in range(10_000):
             principals.principal((f"2001:db8::{index:x}", 5683, 0, 0), 1)
         self.assertEqual(len(principals), 4096)
+
+    def test_near(self) -> None:
+        """An address is its owner's own on the link, as a lease, and in a session, whose cookie has shown it; elsewhere it is a claim."""
+        principals = self._principals(AccessSettings())
+        far: Sockaddr = ("2001:db8::9", 5684, 0, 0)
+        sources: list[Sockaddr] = [("fe80::1", 5683, 0, 3), ("fd00::2", 5683, 0, 0), session_address(far, self), far]
+        self.assertEqual([principals.near(source, 3) for source in sources], [True, True, True, False])

@@ -19,7 +19,7 @@ from tests.unit.coap.fakes import CONTENT, OTHER, Node, get, request, vectors
 
 class KeptTests(SynchronousTestCase):
     def _keep(self, kept: KeptAnswers, source: int, path: bytes, size: int = 100, now_s: float = 0.0) -> Key:
-        key: Key = ((f"fd00::{source}", 5683, 0, 0), things.GET, ((things.URI_PATH, path),))
+        key: Key = ((f"fd00:0:0:{source}::1", 5683, 0, 0), things.GET, ((things.URI_PATH, path),))
         kept.keep(key, Response(Status.CONTENT, b"x" * size), now_s)
         return key
 
@@ -127,6 +127,14 @@ class Block2Tests(ServerCase):
         answer = self.ask(get())
         self.assertEqual((answer.first(things.BLOCK2), len(answer.payload)), (Block(0, True, 6).build(), 1024))
 
+    def test_size_asked_for(self) -> None:
+        """Who asks for the size by Size2 is told it, of a whole answer and of any block (RFC 7959, section 4)."""
+        for mid, number, size in ((1, None, 4), (2, 0, 5000), (3, 2, 5000)):
+            self.node.handler.answer = CONTENT if number is None else Response(Status.CONTENT, self.payload, "text/plain")
+            block = [] if number is None else [(things.BLOCK2, Block(number, False, 6).build())]
+            answer = self.ask(get(mid=mid, options=[*block, (things.SIZE2, b"")]))
+            self.assertEqual(answer.first(things.SIZE2), uint(size))
+
     def test_small_answer(self) -> None:
         """Who asks for blocks of a small answer is told that it is whole (RFC 7959, section 2.2)."""
         self.node.handler.answer = CONTENT
@@ -142,9 +150,11 @@ class Block2Tests(ServerCase):
         self.assertEqual((answer.code, len(self.node.handler.requests)), (things.REQUEST_ENTITY_INCOMPLETE, 1))
 
     def test_any_block(self) -> None:
-        """A GET may begin anywhere: the handler is asked then."""
+        """A GET may begin anywhere: the handler is asked then, and told that it is not the first block."""
         whole, _ = self._fetch(6, first=3)
-        self.assertEqual(whole, self.payload[3072:])
+        self.assertEqual((whole, self.asked().later_block), (self.payload[3072:], True))
+        self._fetch(6)
+        self.assertIs(self.asked().later_block, False)
 
     def test_changed_meanwhile(self) -> None:
         """Blocks are of the answer that was begun, though the resource has changed."""
@@ -216,6 +226,25 @@ class Block1Tests(ServerCase):
         for mid, tag in enumerate((b"a", b"b"), 10):
             self._put(1, False, b"!", mid, options=[(numbers.REQUEST_TAG, tag)])
         self.assertEqual([asked.payload for asked in self.node.handler.requests], [b"a" * 64 + b"!", b"b" * 64 + b"!"])
+
+    def test_lists_of_tags(self) -> None:
+        """No Request-Tag, an empty one, one and two are four different lists (RFC 9175, section 3.4)."""
+        lists = [[], [b""], [b"a"], [b"a", b"b"]]
+        for mid, tags in enumerate(lists):
+            self._put(0, True, bytes([65 + mid]) * 64, mid, options=[(numbers.REQUEST_TAG, tag) for tag in tags])
+        for mid, tags in enumerate(lists, 10):
+            self._put(1, False, b"!", mid, options=[(numbers.REQUEST_TAG, tag) for tag in tags])
+        self.assertEqual([asked.payload[:1] for asked in self.node.handler.requests], [b"A", b"B", b"C", b"D"])
+
+    def test_smaller_blocks_from_now_on(self) -> None:
+        """A client that goes on in smaller blocks is followed (RFC 7959, section 2.3), one that goes back is told 4.08."""
+        options = [(things.BLOCK1, Block(0, True, 3).build())]
+        self.assertEqual(self.ask(request(things.PUT, mid=1, options=options, payload=b"x" * 128)).code, things.CONTINUE)
+        for number, more in ((4, True), (5, False)):
+            options = [(things.BLOCK1, Block(number, more, 1).build())]
+            answer = self.ask(request(things.PUT, mid=10 + number, options=options, payload=b"y" * 32))
+        self.assertEqual((answer.code, self.asked().payload), (things.CHANGED, b"x" * 128 + b"y" * 64))
+        self.assertEqual(self.ask(request(things.PUT, mid=20, options=options, payload=b"y" * 32)).code, things.REQUEST_ENTITY_INCOMPLETE)
 
     def test_left(self) -> None:
         """An upload that is not gone on with is forgotten after a minute, also if nothing comes any more."""

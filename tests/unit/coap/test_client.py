@@ -21,7 +21,7 @@ from m2mapp.net.interfaces import IDatagramReceiver, Sockaddr
 from m2mapp.net.medium import Quality
 from m2mapp.net.memory import MemoryDatagrams
 from tests.simulation import Simulation, seeded
-from tests.unit.coap.fakes import CONTENT, FakeHandler, FakePrincipals, collect
+from tests.unit.coap.fakes import CONTENT, FakeHandler, collect
 
 SERVER: Sockaddr = ("fd00::d1", 5683, 0, 0)
 URI = "coap://[fd00::d1]/temperature"
@@ -32,7 +32,7 @@ def start(
 ) -> CoapService:
     """A running CoAP service on a node of the network."""
     context = make_context(simulation.scheduler, Metrics(), random.Random(seed), limits=limits)
-    service = CoapService(((host, 5683),), ("lan",), datagrams, handler, FakePrincipals(), context)
+    service = CoapService(((host, 5683),), ("lan",), datagrams, handler, handler.principals, context)
     service.startService()
     return service
 
@@ -136,7 +136,7 @@ class AnswerTests(ClientCase):
         """A response that comes after the acknowledgement is taken and acknowledged; the server repeats nothing."""
         result: Deferred[Response] = Deferred()
         self.serve(result)
-        answer = collect(self.client.request(Outgoing(Method.GET, URI)))  # type: ignore[arg-type]
+        answer = collect(self.client.request(Outgoing(Method.GET, URI)))
         self.scheduler.advance(10)
         result.callback(CONTENT)
         self.scheduler.advance(1)
@@ -210,7 +210,7 @@ class FailureTests(ClientCase):
         scripted.answers = [[Message(things.ACK, 0, 0)]]
         stranger = self.other.open_port("fd00::bad", 5683, scripted)
         other_port = self.device.open_port("fd00::d1", 5684, scripted)
-        answer = collect(self.client.request(Outgoing(Method.GET, URI)))  # type: ignore[arg-type]
+        answer = collect(self.client.request(Outgoing(Method.GET, URI)))
         self.scheduler.advance(0.1)
         forged = build(Message(things.NON, things.CONTENT, 9, scripted.received[0].token, (), b"forged"))
         for port in (stranger, other_port):
@@ -379,8 +379,7 @@ class LossTests(SynchronousTestCase):
         repeats = Repeats(0.05, 11)  # the RFC's four would leave one in 170 unanswered; these one in 200,000
         handler = case.serve(lambda asked: Response(Status.CHANGED, asked.payload, "text/plain"))
         answers = [
-            collect(case.client.request(Outgoing(Method.POST, URI, b"%d" % index, timeout_s=3600), repeats=repeats))  # type: ignore[arg-type]
-            for index in range(40)
+            collect(case.client.request(Outgoing(Method.POST, URI, b"%d" % index, timeout_s=3600), repeats=repeats)) for index in range(40)
         ]
         simulation.scheduler.advance(3600)
         self.assertEqual([found[0].payload for found in answers if isinstance(found[0], Answer)], [b"%d" % index for index in range(40)])

@@ -142,6 +142,26 @@ class ConfirmableTests(SynchronousTestCase):
         self.assertEqual(sender.told, [Outcome.GIVEN_UP, Outcome.GIVEN_UP])
         self.assertRaises(ValueError, Repeats, 0, 1)
 
+    def test_steady_repeats(self) -> None:
+        """Where copies are lost the first repeats may keep their pace: here two after 1/8 s each, then after twice the time."""
+        sender = Sender()
+        sender.send(repeats=Repeats(0.125, 4, 2))
+        self.assertEqual(sender.times(3.0), [0.0, 0.125, 0.25, 0.375, 0.625])
+        self.assertRaises(ValueError, Repeats, 1.0, 1, -1)
+
+    def test_a_round_trip_that_has_grown(self) -> None:
+        """What is repeated before it can be answered tells nothing of the round trip, unless that has grown threefold."""
+        sender = Sender()
+        peer = sender.send(repeats=Repeats(8.0, 0)).peer
+        sender.times(0.125)
+        sender.node.receive(empty(things.ACK, next(iter(peer.sending))))
+        self.assertEqual(peer.rtt_s, 0.125)
+        for took_s, rtt_s in ((0.375, 0.125), (1.125, 0.125 + (1.125 / 2 - 0.125) / 8)):
+            sender.send(repeats=Repeats(0.125, 9, 9))
+            sender.times(took_s)
+            sender.node.receive(empty(things.ACK, next(iter(peer.sending))))
+            self.assertEqual(peer.rtt_s, rtt_s)
+
     def test_forgotten(self) -> None:
         """What is forgotten is not repeated, and nobody is told."""
         sender = Sender()

@@ -59,7 +59,7 @@ class GatherCase(SynchronousTestCase):
         handler = FakeHandler()
         handler.answer = answer
         context = make_context(self.scheduler, Metrics(), random.Random(index))
-        service = CoapService(((f"{prefix}::d{index}", 5683),), (link,), datagrams, handler, FakePrincipals(), context)
+        service = CoapService(((f"{prefix}::d{index}", 5683),), (link,), datagrams, handler, handler.principals, context)
         service.startService()
         service.join(GROUP)
         return handler

@@ -120,7 +120,7 @@ class MulticastTests(SynchronousTestCase):
     def ask_from(self, index: int) -> None:
         """One group request of a source of its own."""
         self.node.port.receiver.datagram_received(
-            b"\x50\x01" + index.to_bytes(2, "big") + b"\xb1x", (f"fd00::{index:x}", 5683, 0, 0), GROUP, 1
+            b"\x50\x01" + index.to_bytes(2, "big") + b"\xb1x", (f"fd00:{index:x}::1", 5683, 0, 0), GROUP, 1
         )
 
     def test_late_handler(self) -> None:

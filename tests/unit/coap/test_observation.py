@@ -56,6 +56,7 @@ class ObservationCase(SynchronousTestCase):
         """Observe, and take the registration off what was sent."""
         found = self.node.service.client.observe(WISH, None, lambda answer: self.told.append(answer.payload), self.ends.append)
         self.registration = self.node.port.take()[0]
+        assert isinstance(found, Observation)
         return found
 
     def receive(self, mtype: int, number: int | None, payload: bytes = b"", code: int = things.CONTENT, more: object = ()) -> list[Message]:

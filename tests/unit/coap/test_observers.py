@@ -512,10 +512,10 @@ class EndingTests(ObserveCase):
 
 
 class LimitTests(ObserveCase):
-    limits = Limits(observers=4, observers_per_host=3, observers_per_resource=2)
+    limits = Limits(observers=5, observers_per_host=3, observers_per_resource=2)
 
     def test_limits(self) -> None:
-        """Beyond the limits in all, of one host and of one resource a GET is answered without Observe; who leaves makes room."""
+        """Beyond the limits of a host, a resource, a network and in all a GET is answered without Observe; who leaves makes room."""
         told = [number(self.ask(b"%d" % index, path="abc"[index // 2])) for index in range(4)]
         self.assertEqual([value is not None for value in told], [True, True, True, False])
         self.assertIsNone(number(self.ask(source=OTHER, path="a")))
@@ -524,6 +524,8 @@ class LimitTests(ObserveCase):
         self.assertEqual((self.observers, self.node.count("observers_refused")), (4, 3))
         self.assertIsNone(number(self.ask(b"0", options=[DEREGISTER], path="a")))
         self.assertIsNotNone(number(self.ask(source=("fd00::3", 1, 0, 0), path="d")))
+        self.assertIsNotNone(number(self.ask(source=("fd01::1", 1, 0, 0), path="e")))
+        self.assertIsNone(number(self.ask(source=("fd02::1", 1, 0, 0), path="f")))
 
     def test_replacing_at_the_limit(self) -> None:
         """Who observes already may register again where all is taken."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.coap import things
 from m2mapp.coap.message import Message, empty, number_in, uint
 from m2mapp.coap.parameters import Limits
+from m2mapp.formats.link_format import parse_links
+from m2mapp.formats.uris import parse_uri
 from m2mapp.groups.group import group_types
 from m2mapp.model.messages import Method
 from m2mapp.model.principal import Right
@@ -54,6 +58,23 @@ class TreeTests(SynchronousTestCase):
                 sent += self.node.receive(empty(things.ACK, sent[acknowledged].mid), PEER)
                 acknowledged += 1
         return sent
+
+    def test_pages(self) -> None:
+        """A collection is read page by page over CoAP: a document has `next`, a list of links one with rel=next, whose target is a URI."""
+        for number in range(7):
+            self.write(f"/room/lamp{number}", b"off")
+        found: list[str] = []
+        query = [(things.URI_QUERY, b"limit=3")]
+        while query:
+            self.mid += 1
+            (answer,) = self.node.receive(get("room", self.mid, [*query, (things.ACCEPT, uint(40))]))
+            links = parse_links(answer.payload.decode())
+            found += [link.target for link in links if link.get("rel") is None]
+            further = [parse_uri("coap://gw" + link.target) for link in links if link.get("rel") == "next"]
+            query = [(things.URI_QUERY, f"{key}={value}".encode()) for uri in further for key, value in uri.query]
+        self.assertEqual(found, [f"/room/lamp{number}" for number in range(7)])
+        (answer,) = self.node.receive(get("room", 99, [(things.URI_QUERY, b"limit=3")]))
+        self.assertEqual(json.loads(answer.payload)["next"], "lamp2")
 
     def test_content(self) -> None:
         """A content resource: each write is told, with the number of the change and the ETag that a GET shows; its end is 4.04."""

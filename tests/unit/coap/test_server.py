@@ -300,7 +300,7 @@ class LimitTests(ServerCase):
         self.node = Node(limits=Limits(requests=2))
         self.node.handler.answer = lambda _request: Deferred()
         for index in range(2):
-            self.assertEqual(self.node.receive(get(), (f"fd00::{index}", 5683, 0, 0)), [])
+            self.assertEqual(self.node.receive(get(), (f"fd00:{index}::1", 5683, 0, 0)), [])
         refused = self.ask(get())
         self.assertEqual((refused.code, refused.first(things.MAX_AGE)), (things.SERVICE_UNAVAILABLE, b"\x01"))
         self.assertEqual(self.node.count("refused"), 1)

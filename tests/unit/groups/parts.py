@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from random import Random
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -16,6 +17,7 @@ from m2mapp.formats.documents import load_cbor
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.group import AddressType, FanoutSet, Join, group_types, sets_of
+from m2mapp.groups.leaves import LEAVE_TYPE
 from m2mapp.groups.plan import Member
 from m2mapp.groups.pool import Network
 from m2mapp.groups.service import GroupNode, GroupService
@@ -31,6 +33,34 @@ from m2mapp.tree.unit import Remove, Unit, Write
 from tests.unit.fakes import Built, RecordingGroupSender, RecordingRequester, build_tree
 
 T = TypeVar("T")
+
+
+class AtOnce(Random):
+    """No chance: what is spread at random is not."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+class DeviceRequester(RecordingRequester):
+    """Records what is sent, but for the questions what devices hold: these have their answer at once (`shows`), and stand in `checked`.
+
+    At first no device shows what it holds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checked: list[str] = []
+        self.shows: Callable[[Outgoing], Answer | Fault] = lambda _: Answer("4.05")
+
+    def send(self, outgoing: Outgoing) -> Deferred[Answer]:
+        """As said."""
+        if outgoing.method is not Method.GET or not outgoing.uri.endswith("/mcGroups?limit=1000"):
+            return super().send(outgoing)
+        self.checked.append(outgoing.uri)
+        shown = self.shows(outgoing)
+        return fail(shown) if isinstance(shown, Fault) else succeed(shown)
+
 
 NODE_NAME = "g1.example.org"
 POOL: tuple[Network, ...] = (ip_network("ff35:30:3ffe:ffff:1::8000:0/120"), ip_network("239.255.1.0/24"))
@@ -83,7 +113,7 @@ def build_set(members: Iterable[str], **more: object) -> FanoutSet:
 
 def answer(code: str = "2.05", payload: bytes = b"21.5", source: str = "fd00::d1", port: int = 5683, **more: object) -> Answer:
     """A device's answer."""
-    return Answer(code, payload, "text/plain", source, port, **more)  # type: ignore[arg-type]
+    return Answer(code, payload, **{"content_type": "text/plain", "source": source, "port": port, **more})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -92,7 +122,7 @@ class Groups:
 
     built: Built
     clock: Clock
-    requester: RecordingRequester
+    requester: DeviceRequester
     sender: RecordingGroupSender
     service: GroupService
     own: set[str] = field(default_factory=set)
@@ -144,14 +174,16 @@ def build_request(method: Method, path: str, document: object = None, **more: ob
 def build_groups(devices: int = 0, settings: GroupSettings | None = None, pool: tuple[Network, ...] = POOL) -> Groups:
     """A group service that runs, with so many devices registered."""
     own: set[str] = {NODE_NAME}
-    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}")))
-    clock, requester, sender = Clock(), RecordingRequester(), RecordingGroupSender()
+    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}"), LEAVE_TYPE))
+    clock, requester, sender = Clock(), DeviceRequester(), RecordingGroupSender()
 
     def is_own(uri: Uri) -> bool:
         return uri.host in own
 
     around = Surroundings(built.tree, Registrations(built.tree), is_own, settings or GroupSettings())
-    node = GroupNode(NODE_NAME, around, lambda: pool, built.rules, built.committer, requester, sender)
+    node = GroupNode(
+        NODE_NAME, around, lambda: pool, built.rules, built.committer, built.committer, built.clock, requester, sender, AtOnce()
+    )
     groups = Groups(built, clock, requester, sender, GroupService(clock, node, Metrics()), own)
     groups.service.startService()
     for number in range(1, devices + 1):

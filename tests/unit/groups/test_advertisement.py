@@ -11,21 +11,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.formats.documents import CBOR, load_cbor
 from m2mapp.groups.advertisement import (
     FAILED_AFTER,
+    LONGEST_LEAVE_PAUSE_S,
     LONGEST_PAUSE_S,
     Told,
     after_join,
     after_leave,
     is_left,
-    join_request,
-    leave_request,
     mc_group,
     mc_group_name,
     pause_s,
 )
+from m2mapp.groups.dialogue import Place, join, leave
 from m2mapp.groups.group import FANOUT_SET, AddressType, FanoutSet, Join
 from m2mapp.model.messages import Answer, Method
 from m2mapp.tree.unit import Resource
 from tests.unit.groups.parts import FIRST_ADDRESS, build_device, build_set, uri_at
+
+PLACE = Place("g1-grp-1", FIRST_ADDRESS, 5683, "/xx/aa")
 
 
 def kept(one: FanoutSet) -> Resource:
@@ -39,7 +41,7 @@ class RequestTests(SynchronousTestCase):
         one = kept(build_set([uri_at(1), uri_at(2)], path=("xx", "aa"), leisure_s=0.25))
         document = mc_group(one, [uri_at(1, "/xx/aa")])
         assert document is not None
-        outgoing = join_request(build_device(1, mc_groups="/my/groups", port=61616), "g1-grp-1", document)
+        outgoing = next(join(build_device(1, mc_groups="/my/groups", port=61616), PLACE, document))
         self.assertEqual((outgoing.method, outgoing.content_type), (Method.PUT, CBOR))
         self.assertEqual(outgoing.uri, "coap://[fd00::d1]:61616/my/groups/g1-grp-1")
         self.assertEqual(
@@ -57,7 +59,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_leave(self) -> None:
         """DELETE of the same name; a link-local address keeps its zone."""
-        outgoing = leave_request(build_device(1, addresses=("fe80::1%eth1",)), "g1-grp-1")
+        outgoing = next(leave(build_device(1, addresses=("fe80::1%eth1",)), PLACE))
         self.assertEqual((outgoing.method, outgoing.uri), (Method.DELETE, "coap://[fe80::1%25eth1]/mcGroups/g1-grp-1"))
 
     def test_the_name(self) -> None:
@@ -83,17 +85,17 @@ class AnswerTests(SynchronousTestCase):
         for code in ("4.04", "4.05", "5.01"):
             self.assertEqual(after_join(Answer(code), 1), Told(Join.UNSUPPORTED, None))
         for code in ("4.00", "4.03", "5.00", "5.03"):
-            self.assertEqual(after_join(Answer(code), 1), Told(Join.FAILED, 1.0))
-        self.assertEqual(after_join(None, 1), Told(None, 1.0))
-        self.assertEqual(after_join(None, FAILED_AFTER), Told(Join.FAILED, 16.0))
+            self.assertEqual(after_join(Answer(code, b"why"), 1), Told(Join.FAILED, 1.0, f"answered {code}: why"))
+        self.assertEqual(after_join(None, 1), Told(None, 1.0, "no answer"))
+        self.assertEqual(after_join(None, FAILED_AFTER), Told(Join.FAILED, 16.0, "no answer"))
 
     def test_after_a_leave(self) -> None:
-        """Left: 2.xx, or nothing there to leave. Anything else is tried again, five times in all."""
-        for code in ("2.02", "4.04"):
+        """Left: 2.xx, or nothing there to leave. Anything else is tried again, after pauses of up to ten minutes."""
+        for code in ("2.02", "4.04", "204", "404"):
             self.assertEqual((after_leave(Answer(code), 1), is_left(Answer(code))), (Told(None, None), True))
         for found in (None, Answer("5.00"), Answer("4.03")):
-            self.assertEqual((after_leave(found, 1), is_left(found)), (Told(None, 1.0), False))
-            self.assertEqual(after_leave(found, FAILED_AFTER), Told(None, None))
+            self.assertEqual((after_leave(found, 1).pause_s, is_left(found)), (1.0, False))
+            self.assertEqual(after_leave(found, 100).pause_s, LONGEST_LEAVE_PAUSE_S)
 
     def test_pauses(self) -> None:
         """Pauses double up to a minute, however many attempts there were."""

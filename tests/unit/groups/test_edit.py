@@ -22,7 +22,7 @@ from m2mapp.model.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from m2mapp.model.messages import ANY_ETAG, Conditions, Method, Response, Status
+from m2mapp.model.messages import ANY_ETAG, Answer, Conditions, Method, Response, Status
 from m2mapp.tree.unit import Remove, Unit
 from tests.unit.groups.parts import FIRST_ADDRESS, NODE_NAME, SECOND_ADDRESS, GroupCase, Groups, build_request, uri_at
 
@@ -105,12 +105,26 @@ class CreateTests(EditCase):
             ({"name": "..", "members": [uri_at(1)]}, "name"),
             ({"name": "a/b", "members": [uri_at(1)]}, "name"),
             ([uri_at(1)], "body"),
+            ({"name": "g", "type": "loose", "members": [uri_at(1)]}, "type"),
+            ({"name": "g", "query": "rt=t", "members": [uri_at(1)]}, "query"),
+            ({"name": "g", "expires": "2100-01-01T00:00:00Z", "members": [uri_at(1)]}, "expires"),
+            ({"name": "g", "type": "dynamic"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": ""}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=%ff"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t&count=10"}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "&".join(["rt=t"] * 17)}, "query"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t", "members": [uri_at(1)]}, "members"),
+            ({"name": "g", "type": "dynamic", "query": "rt=t", "expires": "2100-01-01T00:00:00Z"}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)]}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)], "expires": "soon"}, "expires"),
+            ({"name": "g", "type": "temporary", "members": [uri_at(1)], "expires": "2001-01-01T00:00:00Z"}, "expires"),
+            ({"name": "g", "type": "temporary", "expires": "2100-01-01T00:00:00Z"}, "members"),
         ):
             self.assertEqual(self.refused(groups.send(Method.POST, "/groups", document), Malformed).extensions()["field"], field, document)
         self.refused(groups.send(Method.POST, "/groups", b"{", content_type="application/json"), Malformed)
         self.refused(groups.send(Method.POST, "/groups", b"x", content_type="text/plain"), UnsupportedMediaType)
         self.refused(groups.send(Method.POST, "/groups", {"name": "n" * 256, "members": [uri_at(1)]}), TooLarge)
-        self.refused(groups.make([uri_at(1)], type="dynamic"), NotSupported)
         self.assertEqual((len(groups.built.tree), groups.built.committer.units[before:]), (before, []))
 
     def test_a_group_in_a_group(self) -> None:
@@ -264,7 +278,21 @@ class ConcurrentTests(EditCase):
         self.assertEqual([one.is_multicast for one in groups.sets("e")], [False, False])
         groups.send(Method.DELETE, "/groups/c")
         self.successResultOf(groups.make([uri_at(1), uri_at(2)], name="f"))
-        self.assertEqual([one.is_multicast for one in groups.sets("f")], [True])
+        self.assertEqual([one.is_multicast for one in groups.sets("f")], [False, False])
+
+    def test_an_address_is_free_when_all_have_left_it(self) -> None:
+        """The address of a deleted group is not given to another before its devices have confirmed that they left."""
+        groups = self.build(2, pool=(ip_network("ff35::/128"),))
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.send(Method.DELETE, "/groups/g")
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.clock.advance(1.0)
+        groups.make([uri_at(1), uri_at(2)], name="h")
+        self.assertEqual([one.is_multicast for one in groups.sets("h")], [False, False])
+        groups.join_all()
+        groups.make([uri_at(1), uri_at(2)], name="i")
+        self.assertEqual([one.is_multicast for one in groups.sets("i")], [True])
 
     def test_a_refused_creation_gives_its_address_back(self) -> None:
         """So does one whose name is taken."""

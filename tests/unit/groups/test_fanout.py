@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.groups.fanout import FANOUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, REPAIR_AFTER_S, Ask, Event, FanOut, MulticastLeg, Phase, Target
+from m2mapp.formats.documents import RESULTS_CBOR, dump_cbor
+from m2mapp.groups.fanout import FANOUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, QUIET_UNTIL_S, Ask, Event, FanOut, MulticastLeg, Phase, Target
+from m2mapp.groups.pace import LEAST_S, MOST_S, Pace
 from m2mapp.model.errors import DeadlinePassed, NotSupported, Overloaded, PeerFailed
 from m2mapp.model.messages import Method
 from tests.unit.groups.parts import answer, uri_at
@@ -96,6 +98,25 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(machine.multicast_answer(machine.legs[0], answer(), 100.1), [uri_at(1), "coap://alias/t"])
         self.assertEqual((machine.done, machine.received), (True, 1))
 
+    def test_several_members_of_one_device(self) -> None:
+        """A device with several members answers once: each has its own part; one that the document does not have has not answered."""
+        uris = [uri_at(1, path) for path in ("/a", "/b", "/c")]
+        machine = build_machine(*(Target(uri, ("fd00::d1",), 5683) for uri in uris))
+        parts = {"/a": {"status": "2.05", "contentType": "text/plain", "content": "1"}, "/b": {"status": "4.04"}, "/x": {}}
+        joined = answer(payload=dump_cbor({"members": parts}), content_type=RESULTS_CBOR)
+        self.assertEqual(machine.multicast_answer(machine.legs[0], joined, 100.1), uris[:2])
+        found = {uri: (result.status, result.content, result.content_type) for uri, result in machine.results.items()}
+        self.assertEqual(found, {uris[0]: ("2.05", b"1", "text/plain"), uris[1]: ("4.04", b"", None)})
+        self.assertEqual((machine.received, machine.leisure_over()), (1, [Ask(uris[2], "repair")]))
+
+    def test_a_broken_joined_answer(self) -> None:
+        """What is called a document of several members and is none is each member's answer as it is; one without them is nobody's."""
+        two = (target(1), Target(uri_at(1, "/u"), ("fd00::d1",), 5683))
+        for payload, answered in ((b"\xff", 2), (dump_cbor({}), 0), (dump_cbor({"members": {"/t": {"status": 5}, "/u": []}}), 0)):
+            machine = build_machine(*two)
+            machine.multicast_answer(machine.legs[0], answer(payload=payload, content_type=RESULTS_CBOR), 100.1)
+            self.assertEqual((len(machine.results), machine.received), (answered, 1))
+
     def test_zones(self) -> None:
         """A link-local device is known by its zone, where it is registered with one; without one it may be in any."""
         machine = build_machine(target(1, "fe80::1%eth0"), target(2, "fe80::2"))
@@ -106,9 +127,9 @@ class AnswerTests(SynchronousTestCase):
 
 class RepairTests(SynchronousTestCase):
     def test_the_silent_are_asked_again(self) -> None:
-        """Half a second after the longest leisure those are asked one by one that were asked by multicast and are silent."""
+        """Some time after the longest leisure those are asked one by one that were asked by multicast and are silent."""
         machine = build_machine(target(1), target(2), alone=(uri_at(3),), leisure_s=2.0)
-        self.assertEqual(machine.repair_at, 102.0 + REPAIR_AFTER_S)
+        self.assertEqual((machine.first_look_at, machine.repair_at), (102.0 + LEAST_S, 102.0 + MOST_S))
         machine.multicast_answer(machine.legs[0], answer(), 100.1)
         self.assertEqual(machine.leisure_over(), [Ask(uri_at(2), "repair")])
         machine.unicast_answer(Ask(uri_at(2), "repair"), answer(), 103.0)
@@ -123,9 +144,9 @@ class RepairTests(SynchronousTestCase):
         self.assertEqual((machine.results[uri_at(1)].via, machine.extra), ("multicast", 1))
 
     def test_post_is_not_repaired(self) -> None:
-        """POST is asked once: there is no repair time, and a failed question ends it for that member."""
+        """POST is asked once of members that keep no identifiers: no repair, and a failed question ends it for that member."""
         machine = build_machine(target(1), alone=(uri_at(2),), method=Method.POST)
-        self.assertIsNone(machine.repair_at)
+        self.assertIsNone(machine.first_look_at)
         self.assertIsNone(machine.unicast_failed(Ask(uri_at(2), "unicast"), PeerFailed("reset"), 101.0))
         self.assertFalse(machine.done)
         machine.multicast_answer(machine.legs[0], answer(), 101.0)
@@ -134,8 +155,42 @@ class RepairTests(SynchronousTestCase):
 
     def test_no_time_for_repair(self) -> None:
         """Where the deadline comes before the end of the leisure time there is no repair; nor where nobody was asked by multicast."""
-        self.assertIsNone(build_machine(target(1), leisure_s=40.0).repair_at)
-        self.assertIsNone(build_machine(alone=(uri_at(1),)).repair_at)
+        self.assertIsNone(build_machine(target(1), leisure_s=40.0).first_look_at)
+        self.assertIsNone(build_machine(alone=(uri_at(1),)).first_look_at)
+
+    def test_little_time_for_repair(self) -> None:
+        """Where the deadline comes soon after the leisure time, half of the time between is left for the repair."""
+        machine = build_machine(target(1), leisure_s=29.8)
+        self.assertAlmostEqual(machine.repair_at, 129.9)
+
+    def test_a_post_is_repeated_for_those_who_keep_identifiers(self) -> None:
+        """Members that do a request once, however often it comes, are asked again for a POST too; the others are not."""
+        machine = FanOut(Method.POST, (leg(target(1), target(2)),), (uri_at(3),), 100.0, 130.0, frozenset({uri_at(1), uri_at(3)}))
+        self.assertEqual(machine.first_look_at, 100.1 + LEAST_S)
+        self.assertEqual(machine.leisure_over(), [Ask(uri_at(1), "repair")])
+        self.assertEqual(machine.unicast_failed(Ask(uri_at(3), "unicast"), PeerFailed("reset"), 101.0), (Ask(uri_at(3), "unicast", 2), 0.5))
+
+    def test_follows_the_round_trip(self) -> None:
+        """A group whose last answers came 10 ms late is not waited for half a second next time; nor less than the first answer takes."""
+        machine = build_machine(target(1), target(2), target(3))
+        machine.pace = pace = Pace(0.01)
+        self.assertEqual(machine.look_again_s(100.1), LEAST_S)
+        machine.multicast_answer(machine.legs[0], answer(), 100.02)
+        self.assertAlmostEqual(machine.repair_at, 100.1 + 0.022)
+        machine.multicast_answer(machine.legs[0], answer(source="fd00::d2"), 100.12)
+        self.assertAlmostEqual(machine.look_again_s(100.122), 0.0024)
+        self.assertEqual(machine.look_again_s(100.13), 0.0)
+        machine.leisure_over()
+        machine.unicast_answer(Ask(uri_at(3), "repair"), answer(), 100.2)
+        self.assertAlmostEqual(pace.late_s or 0.0, 0.01 + 0.01 / 8)
+
+    def test_while_answers_come(self) -> None:
+        """Answers that are read late, on a busy machine, put the repair off; at most for two seconds."""
+        machine = build_machine(*(target(number) for number in range(1, 9)))
+        for number in range(1, 8):
+            machine.multicast_answer(machine.legs[0], answer(source=f"fd00::d{number}"), 100.05 + number / 2)
+            self.assertLessEqual(machine.repair_at, 100.1 + QUIET_UNTIL_S + 0.5)
+        self.assertGreaterEqual(machine.repair_at, 100.1 + QUIET_UNTIL_S)
 
     def test_not_sent(self) -> None:
         """Members whose multicast request could not leave are asked one by one at once, POST too; nothing is left to repair."""

@@ -19,7 +19,7 @@ from m2mapp.groups.group import (
     set_of,
     sets_of,
 )
-from m2mapp.model.errors import Malformed, MethodNotAllowed, NotSupported
+from m2mapp.model.errors import Malformed, MethodNotAllowed
 from m2mapp.tree.unit import Resource, Unit, Write
 from tests.unit.fakes import build_tree
 from tests.unit.groups.parts import FIRST_ADDRESS, build_set, uri_at
@@ -64,10 +64,13 @@ class CheckTests(SynchronousTestCase):
             fault = self.assertRaises(Malformed, check_group, "g", {"members": [uri_at(1)], name: value})
             self.assertEqual(fault.field, name)
 
-    def test_types_of_later_versions(self) -> None:
-        """Dynamic and temporary groups are known and not made yet."""
-        for kind in ("dynamic", "temporary"):
-            self.assertRaises(NotSupported, check_group, "g", {"members": [uri_at(1)], "type": kind})
+    def test_types(self) -> None:
+        """A group of each type has what it needs and nothing else; the time is kept in one form."""
+        kept = check_group("g", {"type": "temporary", "members": [uri_at(1)], "expires": "2030-01-01T01:00:00+01:00"})
+        self.assertEqual(kept["expires"], "2030-01-01T00:00:00.000Z")
+        self.assertEqual(check_group("g", {"type": "dynamic", "query": "rt=t", "leftOut": 3})["members"], [])
+        for document in ({"query": "rt=t"}, {"type": "dynamic", "query": "rt=t", "members": [uri_at(1)]}, {"type": "temporary"}):
+            self.assertRaises(Malformed, check_group, "g", document)
 
 
 class SetTests(SynchronousTestCase):

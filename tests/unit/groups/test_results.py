@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.formats.documents import RESULTS_CBOR, RESULTS_JSON, load_cbor
 from m2mapp.groups.results import GroupResults, MemberResult
-from m2mapp.model.errors import NotAcceptable
-from m2mapp.model.messages import Method, Status
 
 RESULTS = GroupResults(
     group="grp7",
@@ -57,25 +52,9 @@ DOCUMENT = {
 
 
 class ResultsTests(SynchronousTestCase):
-    def test_json_and_cbor(self) -> None:
-        """The document of spec section 12, the same in JSON and CBOR, by what is accepted; it is not to be cached."""
-        for accept, media_type, load in (
-            ((), RESULTS_JSON, json.loads),
-            ((RESULTS_CBOR,), RESULTS_CBOR, load_cbor),
-            (("application/cbor",), "application/cbor", load_cbor),
-            (("application/json",), "application/json", json.loads),
-        ):
-            response = RESULTS.response(Method.GET, accept)
-            self.assertEqual((response.status, response.content_type, response.max_age_s), (Status.CONTENT, media_type, 0))
-            self.assertEqual(load(response.payload), DOCUMENT)
-
-    def test_a_write(self) -> None:
-        """A write's joined answer is 2.04 with the same document."""
-        self.assertEqual(RESULTS.response(Method.PUT, ()).status, Status.CHANGED)
-
-    def test_not_acceptable(self) -> None:
-        """What is not offered is refused."""
-        self.assertRaises(NotAcceptable, RESULTS.response, Method.GET, ("text/html",))
+    def test_the_document(self) -> None:
+        """The document of spec section 12."""
+        self.assertEqual(RESULTS.document(), DOCUMENT)
 
     def test_complete(self) -> None:
         """It is complete where nobody is silent."""
@@ -86,3 +65,14 @@ class ResultsTests(SynchronousTestCase):
         """A member that may have acted without its answer having come is `unknown` and silent."""
         found = GroupResults("g", b"12345678", "", {}, ("coap://d1/",), 1, 0, 1.0, unknown=("coap://d1/",)).document()
         self.assertEqual((found["members"], found["silent"]), ({"coap://d1/": {"status": "unknown"}}, ["coap://d1/"]))
+
+    def test_no_media_type(self) -> None:
+        """A content of which its sender says no media type is text where it can be read as such, else bytes; null says that it did not."""
+        for content, shown in (
+            (b"21.5\n", "21.5\n"),
+            ("9 \u00b0C".encode(), "9 \u00b0C"),
+            (b"\x00\x01", {"base64": "AAE="}),
+            (b"\xff", {"base64": "/w=="}),
+        ):
+            entry = MemberResult("2.05", content, None, "multicast", 1.0).entry()
+            self.assertEqual((entry["contentType"], entry["content"]), (None, shown))

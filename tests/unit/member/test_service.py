@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from m2mapp.formats.documents import RESULTS_CBOR, load_cbor
+from m2mapp.formats.documents import CBOR, RESULTS_CBOR, load_cbor
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
 from m2mapp.member.service import JOIN_AGAIN_S, MAX_MC_GROUPS, MemberService
 from m2mapp.model.errors import (
@@ -310,6 +310,7 @@ class AnswerTests(MemberCase):
     def test_several_members(self) -> None:
         """Several members here are done each, and answered once, keyed by their entries; a fault of one is its own."""
         member = self.build()
+        member.service.code_of_fault = {"not-found": "4.04"}.__getitem__
         member.join("g", members=["/a", "/b", "/none"])
         response = self.successResultOf(member.hear())
         assert response is not None
@@ -320,7 +321,7 @@ class AnswerTests(MemberCase):
                 "members": {
                     "/a": {"status": "2.05", "contentType": "text/plain", "content": "1"},
                     "/b": {"status": "2.05", "contentType": "text/plain", "content": "2"},
-                    "/none": {"error": "not-found", "detail": "there is no resource at /none"},
+                    "/none": {"status": "4.04", "contentType": "text/plain", "content": "there is no resource at /none"},
                 }
             },
         )
@@ -334,7 +335,7 @@ class AnswerTests(MemberCase):
         found = load_cbor(response.payload)
         assert isinstance(found, dict)
         self.assertEqual(found["members"]["/a"], {"status": "2.04"})
-        self.assertIn("error", found["members"]["/node"])
+        self.assertEqual(found["members"]["/node"]["status"], "5.00")
         self.assertEqual([member.built.tree.get((path,)).content for path in "ab"], [b"9", b"9"])
         self.assertEqual(response.status, Status.CHANGED)
 
@@ -356,7 +357,7 @@ class AnswerTests(MemberCase):
         assert response is not None
         found = load_cbor(response.payload)
         assert isinstance(found, dict)
-        self.assertEqual((found["members"]["/a"]["error"], found["members"]["/b"]["content"]), ("internal", "2"))
+        self.assertEqual((found["members"]["/a"]["status"], found["members"]["/b"]["content"]), ("5.00", "2"))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 
@@ -405,3 +406,63 @@ class ElsewhereTests(MemberCase):
         found = load_cbor(response.payload)
         assert isinstance(found, dict)
         self.assertEqual({name: entry["content"] for name, entry in found["members"].items()}, {"/a": "1", "http://n1.example.com/t": "3"})
+
+
+class AdvertisedTests(MemberCase):
+    """Advertisements that come to a multicast address."""
+
+    NODE = "coap://d1.example.org"
+    ADVERTISER = Principal("coap:fd00::3", frozenset({Right.READ, Right.ADVERTISE}))
+
+    def advertise(self, member: Member, document: object, principal: Principal | None = None) -> Deferred[Response | None]:
+        """An advertisement to All CoAP Nodes."""
+        member.service.connect(member.built.dispatcher.handle_unicast, member.requester, lambda uri: uri.host == "d1.example.org")
+        payload = json.dumps(document).encode()
+        more: dict[str, object] = {"payload": payload, "content_type": "application/json", "principal": principal or self.ADVERTISER}
+        return member.hear("/mcGroups", Method.POST, "ff02::fd", **more)
+
+    def test_named(self) -> None:
+        """Who is named joins, answers within the group's leisure time, and leaves when it is named again for that."""
+        member = self.build()
+        document = {"name": "g", "mcAddress": ONE, "fanoutURI": "/v", "leisure": 0.25, "members": [f"{self.NODE}/a", "coap://other/a"]}
+        answer = self.successResultOf(self.advertise(member, document))
+        self.assertEqual((answer and answer.status, answer and answer.leisure_s), (Status.CREATED, 0.25))
+        self.assertEqual(member.built.tree.get((*MC_GROUPS, "g")).attributes["memberList"], ["/a"])
+        self.assertEqual(member.membership.joined, {ONE})
+        self.successResultOf(self.advertise(member, {"name": "g", "leave": [f"{self.NODE}/a"]}))
+        self.assertEqual((member.built.tree.find((*MC_GROUPS, "g")), member.membership.joined), (None, set()))
+
+    def test_silence(self) -> None:
+        """Who is not named, whom an unknown source tells, and who does not understand is silent; nothing changes."""
+        member = self.build()
+        good = {"name": "g", "mcAddress": ONE, "members": [f"{self.NODE}/a"]}
+        for document, principal in (
+            ({**good, "members": ["coap://other/a"]}, None),
+            (good, READER),
+            ({"members": [f"{self.NODE}/a"]}, None),
+            ([], None),
+        ):
+            self.assertIsNone(self.successResultOf(self.advertise(member, document, principal)))
+        self.assertEqual((member.built.tree.children(MC_GROUPS), member.membership.calls), ([], []))
+
+    def test_bad_ones(self) -> None:
+        """An address outside multicast, and a part that no mcGroup has, are refused by who is named."""
+        member = self.build()
+        for more in ({"mcAddress": "fd00::1"}, {"mcAddress": ONE, "colour": "red"}):
+            self.failureResultOf(self.advertise(member, {"name": "g", "members": [f"{self.NODE}/a"], **more}), Malformed)
+        self.assertEqual(member.membership.calls, [])
+
+
+class ListingTests(MemberCase):
+    def test_whole(self) -> None:
+        """A GET of the collection shows each mcGroup whole, in pages; as links where these are asked for."""
+        member = self.build()
+        for name in "gh":
+            member.join(name)
+        first = json.loads(self.successResultOf(member.send(Method.GET, "/mcGroups", query=(("limit", "1"),))).payload)
+        [child] = first["children"]
+        self.assertEqual((child["name"], child["mcAddress"], child["memberList"], first["next"]), ("g", ONE, ["/a"], "g"))
+        response = self.successResultOf(member.send(Method.GET, "/mcGroups", query=(("after", "g"),), accept=(CBOR,)))
+        self.assertEqual([child["name"] for child in load_cbor(response.payload)["children"]], ["h"])  # type: ignore[index]
+        links = self.successResultOf(member.send(Method.GET, "/mcGroups", accept=("application/link-format",)))
+        self.assertEqual(links.payload, b"</mcGroups/g>,</mcGroups/h>")

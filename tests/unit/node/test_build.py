@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.coap.dtls.settings import CoapsSettings
+from m2mapp.coap.service import CoapService
 from m2mapp.coap.settings import AccessSettings, CoapSettings
 from m2mapp.config import NodeSettings, Peer, Settings
 from m2mapp.groups.service import GroupService
@@ -20,6 +23,7 @@ from m2mapp.node.build import Door, anonymous_principals, node_uri
 from m2mapp.registry.drivers.registering import Registering
 from m2mapp.sim.service import SimService
 from m2mapp.sim.settings import SimSettings
+from tests.certificates import issue
 from tests.simulation import Simulation
 from tests.unit.simulation.world import GATEWAY_ADDRESS, Box, build_box, build_site, gateway_settings, member_settings
 
@@ -54,6 +58,18 @@ class RoleTests(BuildCase):
         self.assertEqual(box.read("/scls")["children"], [])
         self.assertEqual(self.failureResultOf(box.send(Method.GET, "/groups")).type, NoSuchResource)
         self.assertEqual(self.failureResultOf(box.send(Method.PUT, "/groups/g", {})).type, Conflict)
+
+    def test_coaps(self) -> None:
+        """A node that serves coaps says so on /node, with whom its certificate names and until when; its coaps URIs are its own."""
+        shown = issue("g1.example.org")
+        coaps = CoapsSettings((("fd00::1", 5684),), shown.identity)
+        box = self.build(node_settings(coap=CoapSettings((("fd00::1", 5683),), coaps=coaps)))
+        page = box.read("/node")["coaps"]
+        assert isinstance(page, dict)
+        self.assertEqual((page["uri"], page["certificate"]["names"]), ("coaps://g1.example.org", ["g1.example.org"]))
+        self.assertEqual(page["certificate"]["sha256"], sha256(shown.der).hexdigest())
+        assert box.node is not None
+        self.assertEqual(len(box.node.part(CoapService).endpoint.dtls_ports), 1)
 
     def test_every_role(self) -> None:
         """Roles that are on have their collections from the first start, are found on /node and in discovery."""

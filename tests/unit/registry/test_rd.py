@@ -119,9 +119,16 @@ class RegistrationTests(SynchronousTestCase):
 
     def test_bad_payloads(self) -> None:
         """A payload that is no link format, in another type, or too large is refused."""
-        for payload in ("temp", "</a>;;", "</a> </b>", '</a>;rt="m2m.mcgroups",', '<coap://x/mc>;rt="m2m.mcgroups"', '</a>;href="/b"'):
+        for payload in ("temp", "</a>;;", "</a> </b>", '</a>;rt="m2m.mcgroups",', '</a>;href="/b"'):
             self.assertEqual(self.assertRaises(Malformed, registered, "ep=d1", payload).field, "body", payload)
         self.assertEqual(self.assertRaises(Malformed, registered, "ep=d1", '</%ff>;rt="m2m.mcgroups"').field, "body")
+
+    def test_advertisements_by_http(self) -> None:
+        """A device may take its advertisements at another URI of its own; at nobody else's."""
+        place = "http://d1.example.org:8080/mc"
+        self.assertEqual(registered("ep=d1&host=d1.example.org", f'<{place}>;rt="m2m.mcgroups"')["mcGroups"], place)
+        fault = self.assertRaises(Malformed, registered, "ep=d1", f'<{place}>;rt="m2m.mcgroups"')
+        self.assertEqual(fault.field, "mcGroups")
         self.assertRaises(TooLarge, registered, "ep=d1", "</" + "a" * 9000 + ">")
         self.assertRaises(TooLarge, registered, "ep=d1", ",".join(["<>"] * 1001))
         raw = Request(Method.POST, ("rd",), (("ep", "d1"),), b"</\xff>", LINKS, source=DEVICE)

@@ -96,6 +96,8 @@ class CheckTests(SynchronousTestCase):
         ("mcGroups", "mcGroups"),
         ("mcGroups", "/a/../b"),
         ("mcGroups", 5),
+        ("mcGroups", "http://other.example.org/mcGroups"),
+        ("mcGroups", "ftp://d1/mcGroups"),
         ("fixedGroups", ["fd00::1"]),
         ("fixedGroups", ["ff02::1%eth0"]),
         ("fixedGroups", [None]),

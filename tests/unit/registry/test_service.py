@@ -240,6 +240,7 @@ class SclsTests(Case):
             self.done(register(f"ep=d{number}&host=shared.example.org"))
         answer = self.done(get("/scls", "host=shared.example.org&limit=3"))
         self.assertEqual(answer.next_query, (("host", "shared.example.org"), ("limit", "3"), ("after", "d2")))
+        self.assertEqual(json.loads(answer.payload)["next"], "d2")
         last = self.done(get("/scls", "host=shared.example.org&limit=3&after=d2"))
         self.assertEqual(([child["name"] for child in json.loads(last.payload)["children"]], last.next_query), (["d3", "d4"], None))
 

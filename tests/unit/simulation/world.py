@@ -182,7 +182,7 @@ class Site:
 
     def registered(self) -> list[str]:
         """The names of the devices that are registered at the gateway."""
-        found = self.gateway.read("/scls")["children"]
+        found = self.gateway.read("/scls", query=(("limit", "1000"),))["children"]
         return [str(child["name"]) for child in found] if isinstance(found, list) else []
 
     def stop(self) -> None:

@@ -92,3 +92,16 @@ class RegistrationsTests(SynchronousTestCase):
         """A stored document whose lists are none gives a device without hosts and addresses, and raises nothing."""
         odd = device_of(Resource(("scls", "x"), SCL, {**document(), "hosts": None, "port": "a"}, None, None, 0, 0, 1))
         self.assertEqual((odd.hosts, odd.port), ((), 0))
+
+    def test_how_a_device_is_told_of_groups(self) -> None:
+        """RFC 7390's interface counts for a device that has only that one."""
+        gp, own = {"href": "/coap-group", "rt": "core.gp x"}, {"href": "/mc", "rt": "m2m.mcgroups"}
+        for links, path in (
+            ([], ""),
+            ([gp], "/coap-group"),
+            ([gp, own], ""),
+            ([own, gp], ""),
+            ([{"href": "coap://x/", "rt": "core.gp"}], ""),
+        ):
+            kept = {**document(), "links": links}
+            self.assertEqual(device_of(Resource(("scls", "x"), SCL, kept, None, None, 0, 0, 1)).coap_group, path)

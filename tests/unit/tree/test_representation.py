@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from urllib.parse import parse_qsl
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -141,7 +142,11 @@ class CollectionTests(RepresentationCase):
                     found += [child["name"] for child in document["children"]]
                     self.assertEqual(document.get("next"), dict(response.next_query or ()).get("after"))
                 else:
-                    found += [link.target for link in parse_links(response.payload.decode())]
+                    links = parse_links(response.payload.decode())
+                    further = [link.target for link in links if link.get("rel") == "next"]
+                    pairs = tuple(parse_qsl(further[0].partition("?")[2])) if further else None
+                    self.assertEqual(pairs, response.next_query)
+                    found += [link.target for link in links if link.get("rel") is None]
                 query = response.next_query
             self.assertEqual(len(found), 1000)
             if accept == JSON:

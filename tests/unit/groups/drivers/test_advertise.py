@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+from m2mapp.formats.documents import CBOR, dump_cbor, rfc3339
 from m2mapp.groups.advertisement import FAILED_AFTER
 from m2mapp.groups.drivers.advertise import AT_ONCE
+from m2mapp.groups.drivers.sweep import EVERY_S, GIVE_UP_S, ROUND
 from m2mapp.groups.group import Join
+from m2mapp.groups.leaves import leave_of
 from m2mapp.groups.service import GroupService
 from m2mapp.model.errors import DeadlinePassed, PeerFailed
 from m2mapp.model.messages import Answer, Method
 from m2mapp.model.metrics import Metrics
+from m2mapp.tree.unit import Remove, Unit, Write
+from tests.unit.fakes import START_MS
 from tests.unit.groups.parts import FIRST_ADDRESS, SECOND_ADDRESS, GroupCase, Groups, told_document, uri_at
 
 NAME = "g1.example.org-g-1"
@@ -199,7 +207,7 @@ class LeaveTests(GroupCase):
         self.assertEqual(sorted(groups.told()), [leave(1), leave(2)])
 
     def test_away_when_it_had_to_leave(self) -> None:
-        """A device that did not answer is told when it registers again, once; so is one that was not registered."""
+        """A device that does not answer is told again and again, and at once when it registers; one that is not registered is told then."""
         groups = self.build_joined(3)
         groups.deregister(3)
         groups.clock.advance(1.0)
@@ -207,13 +215,70 @@ class LeaveTests(GroupCase):
         groups.send(Method.DELETE, "/groups/g")
         groups.clock.pump([1.0] * 120)
         sent = groups.told()
-        self.assertEqual([sent.count(leave(number)) for number in (1, 2, 3)], [FAILED_AFTER, FAILED_AFTER, 0])
+        self.assertEqual([sent.count(leave(number)) for number in (1, 2, 3)], [7, 7, 0])
         groups.requester._reply = lambda _: Answer("2.02")
         groups.requester.sent.clear()
         for number in (1, 3):
             groups.register(number)
+            groups.clock.advance(1.0)
             groups.register(number)
         self.assertEqual(groups.told(), [leave(1), leave(3)])
+
+    def test_what_is_owed_is_in_the_tree(self) -> None:
+        """The edit that ends a group commits with it who has to leave; who has confirmed is crossed out, the last one with the record."""
+        groups = self.build_joined(2)
+        groups.send(Method.DELETE, "/groups/g")
+        unit = groups.built.committer.units[-1]
+        [record] = [change for change in unit.changes if isinstance(change, Write)]
+        self.assertEqual((record.path, record.attributes["fanoutAddress"]), (("leaves", f"g-1-{FIRST_ADDRESS}"), FIRST_ADDRESS))
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1), uri_at(2)])
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.clock.advance(1.0)
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(2)])
+        groups.join_all()
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
+
+    def test_a_new_program_tells_what_is_owed(self) -> None:
+        """A service that is made of what is on disk tells those who have not confirmed that they left, and nobody else."""
+        groups = self.build_joined(3)
+        groups.deregister(3)
+        groups.send(Method.DELETE, "/groups/g")
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.clock.advance(1.0)
+        groups.service.stopService()
+        groups.requester.sent.clear()
+        groups.service = GroupService(groups.clock, groups.service._node, Metrics())
+        groups.service.startService()
+        self.assertEqual(groups.told(), [leave(2)])
+        groups.register(3)
+        self.assertEqual(groups.told(), [leave(2), leave(3)])
+        groups.join_all()
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
+
+    def test_a_group_made_again_before_its_devices_left(self) -> None:
+        """A leave that is not confirmed when the group is there again is replaced by the join; what is left of it is crossed out."""
+        groups = self.build_joined(2)
+        groups.send(Method.DELETE, "/groups/g")
+        groups.make([uri_at(1), uri_at(2)])
+        for _ in range(3):
+            groups.join_all()
+        self.assertEqual(groups.told(), [leave(1), leave(2), join(1), join(2)])
+        self.assertEqual((joins(groups), groups.built.tree.children(("leaves",))), (["joined", "joined"], []))
+
+    def test_a_leave_that_comes_again_before_the_first_is_crossed_out(self) -> None:
+        """A member that left, came back and goes again is told again: a confirmation of the first leave does not count for the second."""
+        groups = self.build_joined(3)
+        gone, back = (("uri", uri_at(1)),), {"members": [uri_at(1)]}
+        groups.send(Method.DELETE, "/groups/g/members", query=gone)
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.02"))
+        groups.send(Method.POST, "/groups/g/members", back)
+        groups.requester.answer(groups.requester.waiting[0], Answer("2.01"))
+        groups.send(Method.DELETE, "/groups/g/members", query=gone)
+        groups.clock.advance(1.0)
+        self.assertEqual(groups.told(), [leave(1), join(1), leave(1)])
+        self.assertEqual(len(groups.built.tree.children(("leaves",))), 1)
+        groups.join_all()
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
 
     def test_members_that_change_while_a_device_is_being_told(self) -> None:
         """What is under way is not overtaken: the device is told the newest state when it has answered the older one."""
@@ -273,3 +338,113 @@ class StopTests(GroupCase):
         self.assertEqual(groups.sets()[0].joins[uri_at(1)], Join.PENDING)
         groups.send(Method.DELETE, "/groups/g")
         self.assertEqual(groups.sets(), [])
+
+
+class ShownTests(GroupCase):
+    def shown_set(self, groups: Groups) -> dict[str, Any]:
+        """The first set as it is shown."""
+        found = json.loads(self.successResultOf(groups.send(Method.GET, "/groups/g/fanoutSets/1")).payload)
+        assert isinstance(found, dict)
+        return found
+
+    def test_why_a_join_failed(self) -> None:
+        """A set shows whose join failed, why, and when it is tried next; not any more when it is joined. It does not count for the ETag."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        tags = {self.successResultOf(groups.send(Method.GET, "/groups/g")).etag}
+        groups.requester.answer(0, Answer("5.03", b"no memory"))
+        groups.requester.answer(1, PeerFailed("away"))
+        shown = self.shown_set(groups)["failures"]
+        self.assertEqual(shown[uri_at(1)], {"why": "answered 5.03: no memory", "next": rfc3339(START_MS + 1000)})
+        self.assertEqual(shown[uri_at(2)]["why"], "no answer")
+        tags.add(self.successResultOf(groups.send(Method.GET, "/groups/g")).etag)
+        self.assertEqual(len(tags), 1)
+        groups.clock.advance(1.0)
+        groups.join_all()
+        self.assertEqual((joins(groups), "failures" in self.shown_set(groups)), (["joined", "joined"], False))
+
+
+class HeldTests(GroupCase):
+    def shows(self, groups: Groups, **kept: dict[str, object]) -> None:
+        """Every device shows these mcGroups from now on."""
+        children = [{"name": name, **document} for name, document in kept.items()]
+        groups.requester.shows = lambda _: Answer("2.05", dump_cbor({"children": children}), CBOR)
+
+    def test_told_only_what_it_does_not_hold(self) -> None:
+        """A device that registers and shows that it holds the group as it shall is told nothing, and is joined."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        for place in groups.requester.waiting:
+            groups.requester.answer(place, PeerFailed("away"))
+        document = {"mcAddress": FIRST_ADDRESS, "fanoutURI": "/t", "memberList": ["/t"], "leisure": groups.sets()[0].leisure_s}
+        self.shows(groups, **{NAME: document})
+        groups.register(1)
+        groups.clock.advance(0.5)
+        self.assertEqual((joins(groups), len(groups.requester.sent)), (["joined", "pending"], 2))
+        groups.clock.advance(0.5)
+        self.assertEqual(groups.told()[2:], [join(2)])
+        self.shows(groups, **{NAME: {**document, "memberList": ["/other"]}})
+        groups.register(1)
+        self.assertEqual(groups.told()[3:], [join(1)])
+
+    def test_proven_stays_proven(self) -> None:
+        """That a device holds what it shall is no news of one that has shown more."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.service._book.note(("g", "1", FIRST_ADDRESS), [uri_at(1)], Join.PROVEN)
+        groups.clock.advance(1.0)
+        leisure = groups.sets()[0].leisure_s
+        self.shows(groups, **{NAME: {"mcAddress": FIRST_ADDRESS, "fanoutURI": "/t", "memberList": ["/t"], "leisure": leisure}})
+        groups.register(1)
+        groups.clock.advance(1.0)
+        self.assertEqual(joins(groups), ["proven", "joined"])
+
+    def test_once_a_day(self) -> None:
+        """Every device that takes multicast is asked what it holds once a day, and no other."""
+        groups = self.build(3)
+        groups.register(4, multicastEnabled=False)
+        groups.register(5, fixedGroups=["ff05::77"])
+        groups.requester.checked.clear()
+        groups.clock.pump([EVERY_S] * ROUND)
+        expected = [f"coap://[fd00::d{number}]/mcGroups?limit=1000" for number in (1, 2, 3)]
+        self.assertEqual(sorted(set(groups.requester.checked)), expected)
+        self.assertLess(len(groups.requester.checked), 3 * ROUND)
+
+    def test_gone_for_good(self) -> None:
+        """What a device owes that has not been registered for a week is forgotten; one that is registered is not given up."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.deregister(2)
+        groups.requester._reply = lambda _: PeerFailed("away")
+        groups.send(Method.DELETE, "/groups/g")
+        [record] = groups.built.tree.children(("leaves",))
+        groups.clock.pump([EVERY_S] * int(GIVE_UP_S / EVERY_S))
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1), uri_at(2)])
+        groups.clock.pump([EVERY_S] * 2)
+        self.assertEqual(list(leave_of(groups.built.tree.get(record.path)).members), [uri_at(1)])
+
+    def test_a_device_that_cannot_leave(self) -> None:
+        """A device that comes back and cannot change its groups owes nothing any more."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.requester._reply = lambda _: PeerFailed("away")
+        groups.send(Method.DELETE, "/groups/g")
+        for number in (1, 2):
+            groups.register(number, fixedGroups=["ff05::77"])
+        groups.clock.advance(1.0)
+        self.assertEqual(groups.built.tree.children(("leaves",)), [])
+
+    def test_given_up_by_hand(self) -> None:
+        """Who deletes the record says that the devices are not to be told any more."""
+        groups = self.build(2)
+        groups.make([uri_at(1), uri_at(2)])
+        groups.join_all()
+        groups.requester._reply = lambda _: PeerFailed("away")
+        groups.send(Method.DELETE, "/groups/g")
+        groups.built.committer.commit(Unit((Remove(groups.built.tree.children(("leaves",))[0].path),)))
+        sent = len(groups.requester.sent)
+        groups.clock.pump([100.0] * 10)
+        self.assertEqual(len(groups.requester.sent), sent)

@@ -1,0 +1,252 @@
+"""Group requests under way: admitted, run, told to their callers, recorded. One for each request to `membersContent`.
+
+An operation is its own: a caller that goes away ends a read, but not a write, which goes on to its end and its record. Not responsible for
+whom to ask (`reach`) nor for when (`fanout`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from m2mapp.formats.documents import NDJSON
+from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
+from m2mapp.groups.fanout import FanOut
+from m2mapp.groups.forms import Wanted, for_members, read_wanted
+from m2mapp.groups.group import GROUPS
+from m2mapp.groups.latest import Latest
+from m2mapp.groups.lines import Lines
+from m2mapp.groups.pace import Paces
+from m2mapp.groups.reach import Reach
+from m2mapp.groups.results import GroupResults
+from m2mapp.groups.seen import SeenRequests
+from m2mapp.model.errors import Conflict, DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, Overloaded
+from m2mapp.model.identifiers import Path, new_request_id, path_text
+from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IJournals, IRequester
+from m2mapp.model.messages import WRITES, Method, Request, Response, Status
+from m2mapp.model.metrics import Metrics
+from m2mapp.tree.unit import Append, Entry, Unit
+
+MAX_UNDER_WAY = 64
+"""So many group requests may be under way at once."""
+ONE_DATAGRAM_BYTES = 1024
+"""A larger payload does not go by multicast, which has no Block1 (spec section 4)."""
+_LONGEST_WAY_BACK_S = 0.5
+_MOST_RESTORED = 10_000
+_RECORDS_READ = 20
+"""So many records of a group are read to know its members' state after a restart."""
+
+_log = Logger(namespace="m2mapp.groups")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What group requests need of the node: its name, how long one may take, who sends, where records go and come from, the wall clock."""
+
+    name: str
+    deadline_s: float
+    senders: tuple[IGroupSender, IRequester]
+    committer: ICommit
+    journals: IJournals
+    clock: IClock
+
+
+class _Running:
+    """One group request and who asked for it. `cut`: it was ended before its members had their time."""
+
+    def __init__(self, request: Request, wanted: Wanted, operation: Operation, began: tuple[float, int]) -> None:
+        self.request, self.wanted, self.operation = request, wanted, operation
+        self.began_s, self.began_ms = began
+        self.lines: Lines | None = None
+        self.cut = False
+        self.told: Deferred[Response] = Deferred()
+
+    def tell(self, results: GroupResults) -> None:
+        """Tell the caller, if that has not been done."""
+        if self.lines is not None:
+            self.lines.finish(self.wanted.summary(results))
+        elif not self.told.called:
+            try:
+                self.told.callback(self._answer(results))
+            except Fault as fault:
+                self.told.errback(fault)
+
+    def _answer(self, results: GroupResults) -> Response:
+        if not results.members and results.silent:
+            took = f"{results.ms / 1000:.3g} s"
+            raise results.refused or DeadlinePassed(f"nobody of {path_text((*GROUPS, results.group))} answered within {took}")
+        return self.wanted.respond(results, self.began_ms)
+
+
+class GroupRequests:
+    """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request.
+
+    `expand`: from the results of a group, by its name, to those in which the members of groups at other servers stand in their groups'
+    place; it may be set later. So may `on_results`, which is told what came of each request.
+    """
+
+    def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
+        self._reactor, self._means, self._on_proven = reactor, means, on_proven
+        self._seen = SeenRequests()
+        self._paces = Paces()
+        self._running: dict[RunningFanOut, _Running] = {}
+        self._restored: set[str] = set()
+        self.latest = Latest()
+        self.expand: Callable[[GroupResults, str], GroupResults] = lambda results, _: results
+        self.on_results: Callable[[GroupResults], None] = lambda _: None
+        self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
+        self._silent = metrics.counter("m2mapp_group_silent_members_total", "Members that did not answer a group request.")
+        self._latency = metrics.histogram("m2mapp_group_request_seconds", "Time from a group request to its joined answer.")
+        metrics.gauge("m2mapp_group_requests_under_way", "Group requests under way.", lambda: len(self._running))
+        metrics.gauge("m2mapp_group_members_known", "Members whose last answer is kept.", lambda: len(self.latest))
+
+    def stop(self) -> None:
+        """End what is under way: callers get what came so far."""
+        for running, one in list(self._running.items()):
+            one.cut = True
+            running.stop()
+
+    def ask(self, request: Request, group: str, suffix: Path, reach: Callable[[], Reach]) -> Deferred[Response]:
+        """Ask every member of a group that is there, and give the joined answer. Raises, or fails with, a `Fault`."""
+        if request.method is Method.PATCH:
+            raise MethodNotAllowed("PATCH", path_text(request.path), ("GET", "PUT", "POST", "DELETE"))
+        wanted = read_wanted(request)
+        if request.later_block:
+            raise Conflict("the joined answer is not kept any more: it is asked for again from its first block")
+        if len(self._running) >= MAX_UNDER_WAY:
+            raise Overloaded(f"{MAX_UNDER_WAY} group requests are under way")
+        now = self._reactor.seconds()
+        deadline = now + self._means.deadline_s
+        if request.deadline is not None:
+            deadline = min(deadline, request.deadline - _way_back_s(request.deadline - now))
+        request_id = request.request_id or new_request_id(self._means.name)
+        if deadline <= now:
+            raise DeadlinePassed("no time is left for the group's members")
+        if not self._seen.first_time(request_id, request.method, request.path, now):
+            raise LoopDetected(f"the request {request_id.hex()} was here before")
+        operation = Operation(group, request, suffix, for_members(request.query), request_id)
+        one = _Running(request, wanted, operation, (now, self._means.clock.now_ms()))
+        found = reach()
+        if not found.size:
+            # A dynamic group that nobody is in at the moment: there is nobody to wait for.
+            one.tell(GroupResults(group, request_id, request.trace, {}, (), 0, 0, 0.0))
+            return one.told
+        return self._run(one, self._machine(request, found, now, deadline))
+
+    def restore(self, group: str) -> Deferred[None]:
+        """Know of a group's members what its records say, once after a start."""
+        if group in self._restored:
+            return succeed(None)
+        if len(self._restored) >= _MOST_RESTORED:
+            self._restored.clear()
+        self._restored.add(group)
+        found: Deferred[list[Entry]] = self._means.journals.read_journal(_journal(group), limit=_RECORDS_READ, newest=True)
+        return found.addCallbacks(self._restore, self._not_restored, errbackArgs=(group,))
+
+    def _restore(self, entries: list[Entry]) -> None:
+        for entry in sorted(entries, key=lambda entry: -entry.number):
+            self.latest.restore(entry.at_ms, entry.body)
+
+    def _not_restored(self, failure: Failure, group: str) -> Failure:
+        self._restored.discard(group)
+        return failure
+
+    def _machine(self, request: Request, reach: Reach, now: float, deadline: float) -> FanOut:
+        by_unicast = len(request.payload) > ONE_DATAGRAM_BYTES
+        legs, alone = ((), reach.everybody) if by_unicast else (reach.legs, reach.alone)
+        return FanOut(request.method, legs, alone, now, deadline, reach.keepers)
+
+    def _run(self, one: _Running, machine: FanOut) -> Deferred[Response]:
+        group = one.operation.group
+        machine.pace = self._paces.of(group)
+        running = RunningFanOut(self._reactor, self._means.senders, one.operation, machine, partial(self._on_proven, group))
+        one.told = Deferred(lambda _: self._not_awaited(one, running))
+        if one.wanted.lines and one.request.takes_stream:
+            running.on_answered = lambda uri: self._line(one, running, uri, machine)
+        self._requests.add()
+        self._running[running] = one
+        running.start().addCallback(self._ended, one, running).addErrback(self._broken, one)
+        return one.told
+
+    def _line(self, one: _Running, running: RunningFanOut, uri: str, machine: FanOut) -> None:
+        """A member has answered a caller who wants each answer by itself: the first one begins the answer."""
+        operation, fresh = one.operation, one.lines is None
+        if one.lines is None:
+            if one.told.called:
+                return
+            one.lines = Lines(partial(self._not_awaited, one, running))
+        alone = GroupResults(operation.group, operation.request_id, one.request.trace, {uri: machine.results[uri]}, (), 0, 0, 0.0)
+        for member, result in self.expand(alone, operation.group).members.items():
+            one.lines.answered(member, result)
+        if fresh:
+            status = Status.CONTENT if one.request.method is Method.GET else Status.CHANGED
+            one.told.callback(Response(status, stream=one.lines, content_type=NDJSON))
+
+    def _not_awaited(self, one: _Running, running: RunningFanOut) -> None:
+        """The caller is gone, or waits no longer: a read ends, a write goes on; who can still be told is told what came so far."""
+        if one.request.method not in WRITES:
+            one.cut = True
+            running.stop()
+        elif not one.told.called:
+            one.tell(self.expand(running.so_far(), one.operation.group))
+
+    def _ended(self, results: GroupResults, one: _Running, running: RunningFanOut) -> None:
+        self._running.pop(running, None)
+        self.on_results(results)
+        results = self.expand(results, one.operation.group)
+        self._latency.observe(self._reactor.seconds() - one.began_s)
+        one.tell(results)
+        if one.cut:
+            results = replace(results, silent=())  # Nobody knows whether they would have answered.
+        self._silent.add(len(results.silent))
+        operation = one.operation
+        values = one.request.method is Method.GET and not operation.suffix and not operation.query
+        self.latest.note(results, one.began_ms, one.began_s, values=values)
+        self._record(results, one, values=values)
+
+    def _record(self, results: GroupResults, one: _Running, *, values: bool) -> None:
+        """Keep who asked what, and what came of whom, in the group's journal; the caller does not wait for that."""
+        request = one.request
+        body: dict[str, object] = {
+            "who": request.principal.name,
+            "method": request.method.value,
+            "path": path_text(request.path),
+            "requestId": results.request_id.hex(),
+            "trace": request.trace,
+            "ms": round(results.ms, 1),
+            "silent": list(results.silent),
+            "cut": one.cut,
+            "statuses": {uri: result.status for uri, result in results.members.items()},
+            "datagrams": {"sent": results.sent, "received": results.received},
+        }
+        if values:
+            known = {uri: self.latest.of(uri).value for uri in results.members}
+            body["values"] = {uri: value.record for uri, value in known.items() if value is not None}
+        done: Deferred[object] = self._means.committer.commit(Unit(appends=(Append(_journal(results.group), body),)))
+        done.addErrback(_not_recorded, request.trace)
+
+    def _broken(self, failure: Failure, one: _Running) -> None:
+        """What nobody foresaw is logged; a caller that still waits is told."""
+        _log.failure("{trace} a group request failed", failure, trace=one.request.trace)
+        if not one.told.called:
+            one.told.errback(failure)
+
+
+def _way_back_s(left_s: float) -> float:
+    """How long before its caller's deadline an operation ends, so that what came is back in time: so the deadline shrinks at each hop."""
+    return min(_LONGEST_WAY_BACK_S, left_s / 10)
+
+
+def _journal(group: str) -> str:
+    return f"groups/{group}"
+
+
+def _not_recorded(failure: Failure, trace: str) -> None:
+    reason = failure.value.detail if isinstance(failure.value, Fault) else failure.getErrorMessage()
+    _log.warn("{trace} the record of a group request could not be kept: {reason}", trace=trace, reason=reason)
