@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.coap import things
 from m2mapp.coap.answers import LARGEST_PAYLOAD, response_message
 from m2mapp.coap.message import Message
-from m2mapp.coap.requests import Asked, read_options
+from m2mapp.coap.requests import Asked, in_blocks_of, read_options
 from m2mapp.model.messages import Method, Response, Status
 
 
@@ -44,3 +44,11 @@ class ToldAgainTests(SynchronousTestCase):
         question = asked((things.URI_PATH, b"large"))
         self.assertEqual(response_message(response, Method.GET, question, b"")[1].number, 0)  # type: ignore[union-attr]
         self.assertIsNone(question.told)
+
+    def test_in_smaller_blocks(self) -> None:
+        """What was told whole is not told whole again where smaller blocks are asked for."""
+        response = Response(Status.CONTENT, bytes(100), "text/plain", b"\x01\x02")
+        question = asked((things.URI_PATH, b"t"))
+        response_message(response, Method.GET, question, b"")
+        part, _ = response_message(response, Method.GET, in_blocks_of(question, 1), b"")
+        self.assertEqual(len(part.payload), 32)
