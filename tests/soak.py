@@ -18,14 +18,16 @@ from tests.bench.report import machine
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "soak.md"
 SEEDS = "200"
+_SIMULATION = "tests/unit/simulation"
 _RUNS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("kill -9 of the store under concurrent writes, and full disks", "tests/system/test_store_crash.py", {}),
     ("kill -9 of a gateway under concurrent HTTP writes", "tests/system/test_kill9.py", {}),
     ("a full disk under a gateway", "tests/system/test_disk_full.py", {}),
+    ("properties, twenty times the examples", f"tests/unit --ignore={_SIMULATION}", {}),
     ("a million messages of a thousand sources, and mutations, to a gateway", "tests/system/test_hostile.py", {}),
     (
         f"whole nodes in simulation, {SEEDS} seeds a test; a million mutations are among them",
-        "tests/unit/simulation",
+        _SIMULATION,
         {"M2MAPP_SEEDS": SEEDS},
     ),
 )
@@ -39,7 +41,7 @@ def main() -> int:
     failed = 0
     for what, tests, more in _RUNS:
         began = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", "-o", "faulthandler_timeout=3600", tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-o", "faulthandler_timeout=3600", *tests.split()]
         environment = dict(os.environ, M2MAPP_SOAK="1", **more)
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
         sys.stdout.write(done.stdout)

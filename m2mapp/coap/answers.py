@@ -50,6 +50,16 @@ def response_message(response: Response, method: Method, asked: Asked, token: by
     Raises `NotAcceptable` where octets were asked for and the content is of a type with a number of its own, and `Malformed` for a
     block behind the end.
     """
+    told = asked.told
+    if told is not None and told[1] is method and told[0] == response:
+        return Message(things.NON, told[2], 0, token, told[3], told[4]), None
+    message, several = _message(response, method, asked, token)
+    if several is None and len(response.payload) <= LARGEST_PAYLOAD:
+        asked.told = (response, method, message.code, message.options, message.payload)
+    return message, several
+
+
+def _message(response: Response, method: Method, asked: Asked, token: bytes) -> tuple[Message, Block | None]:
     code, payload = code_of(response.status, method), response.payload
     etag = response.etag
     if code == things.CONTENT and etag is not None and etag in asked.etags:

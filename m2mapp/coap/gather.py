@@ -7,7 +7,6 @@ nor for asking the silent again: the fan-out decides both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -111,7 +110,7 @@ class Gathering:
     def _fetched(self, source: Sockaddr, answer: Answer) -> None:
         self._fetching.discard(source)
         if self._open:
-            self._on_answer(replace(answer, elapsed_s=self._elapsed_s()))
+            self._on_answer(answer._replace(elapsed_s=self._elapsed_s()))
         else:
             self._context.counters.late.add()
 

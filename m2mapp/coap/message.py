@@ -6,6 +6,7 @@ code or an option means; unknown options are kept as bytes, and `build(parse(dat
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -22,12 +23,20 @@ _VERSION_MASK: Final = 0xC0
 _TOKEN_MASK: Final = 0x0F
 LONGEST_TOKEN: Final = 8
 _MARKER: Final = 0xFF
+_MARKER_BYTE: Final = b"\xff"
 _ONE_MORE: Final = 13
 _TWO_MORE: Final = 14
 _RESERVED: Final = 15
 _ONE_FROM: Final = 13
 _TWO_FROM: Final = 269
 _LONGEST: Final = _TWO_FROM + 0xFFFF
+_LAST_REQUEST_CODE: Final = 31
+_SHORT_BYTES: Final = 64
+_REMEMBERED: Final = 1024
+_BUILT: Final = 256
+_short: dict[bytes, Options] = {}
+"""Options that came without payload, by their bytes: a device asks for the same again and again, and who gets the same options can
+remember, by them, what they say (`requests`)."""
 
 
 class MalformedMessage(ValueError):  # noqa: N818 - a fact, not a mistake of the program
@@ -79,11 +88,20 @@ def parse(data: bytes) -> Message:
         raise MalformedMessage(f"token length {first & _TOKEN_MASK} is reserved", mtype, mid)
     if token_end > len(data):
         raise MalformedMessage("the token is cut short", mtype, mid)
+    token = data[_HEADER_BYTES:token_end]
+    rest = data[token_end:] if len(data) <= _SHORT_BYTES and code <= _LAST_REQUEST_CODE else b""
+    known = _short.get(rest)
+    if known is not None:
+        return Message(mtype, code, mid, token, known)
     try:
         options, payload = _parse_options(data, token_end)
     except MalformedMessage as fault:
         raise MalformedMessage(str(fault), mtype, mid) from None
-    return Message(mtype, code, mid, data[_HEADER_BYTES:token_end], options, payload)
+    if rest and not payload:
+        if len(_short) >= _REMEMBERED:
+            _short.clear()
+        _short[rest] = options
+    return Message(mtype, code, mid, token, options, payload)
 
 
 def _parse_options(data: bytes, at: int) -> tuple[Options, bytes]:
@@ -137,10 +155,16 @@ def encode(message: Message, mtype: int, mid: int) -> bytes:
     token = message.token
     if len(token) > LONGEST_TOKEN:
         raise ValueError(f"a token of {len(token)} bytes")
-    out = bytearray(_HEADER.pack(_VERSION_BITS | mtype << 4 | len(token), message.code, mid))
-    out += token
+    head = _HEADER.pack(_VERSION_BITS | mtype << 4 | len(token), message.code, mid)
+    options = _build_options(message.options) if message.options else b""
+    return b"".join((head, token, options, _MARKER_BYTE, message.payload)) if message.payload else head + token + options
+
+
+@lru_cache(maxsize=_BUILT)
+def _build_options(options: Options) -> bytes:
+    out = bytearray()
     before = 0
-    for number, value in message.options:
+    for number, value in options:
         delta, length = number - before, len(value)
         if 0 <= delta < _ONE_MORE and length < _ONE_MORE:
             out.append(delta << 4 | length)
@@ -150,9 +174,6 @@ def encode(message: Message, mtype: int, mid: int) -> bytes:
         before = number
     if before > LARGEST_OPTION:
         raise ValueError(f"option number {before}")
-    if message.payload:
-        out.append(_MARKER)
-        out += message.payload
     return bytes(out)
 
 

@@ -51,9 +51,12 @@ CODE_OF_METHOD: Final[dict[Method, int]] = {
 """The code that a request goes out with. A merge patch is idempotent, so that PATCH goes out as iPATCH (RFC 8132, section 3)."""
 
 
+_CODE_TEXTS: Final = tuple(f"{code >> 5}.{code & 31:02d}" for code in range(256))
+
+
 def code_text(code: int) -> str:
     """A code as people write it: 69 is "2.05" (RFC 7252, section 3)."""
-    return f"{code >> 5}.{code & 31:02d}"
+    return _CODE_TEXTS[code]
 
 
 @dataclass(frozen=True, slots=True)

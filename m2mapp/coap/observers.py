@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -263,7 +262,7 @@ class Observers:
         place = observer.place
         try:
             principal = self._principal_of(place.address, place.interface)
-            result = self._handle(replace(observer.registration.request, principal=principal))
+            result = self._handle(observer.registration.request._replace(principal=principal))
         except Exception:  # noqa: BLE001 - the one catch-all of this entry point: a failing handler ends this observation alone
             self._not_rendered(observer, Failure())
             return

@@ -13,18 +13,26 @@ from typing import Final, NoReturn
 from m2mapp.coap import numbers, things
 from m2mapp.coap.blocks import FIRST, Block
 from m2mapp.coap.faults import Refused
-from m2mapp.coap.message import Message, number_in
+from m2mapp.coap.message import Message, Options, number_in
 from m2mapp.model.errors import Malformed, MethodNotAllowed, TooLarge, UnsupportedMediaType
 from m2mapp.model.identifiers import Path
-from m2mapp.model.messages import ANY_ETAG, UNCONDITIONAL, Conditions, Method
+from m2mapp.model.messages import ANY_ETAG, UNCONDITIONAL, Conditions, Method, Response
 
 _ANY: Final = ("application/octet-stream", "*/*")
+_REMEMBERED: Final = 1024
+_MOST: Final = 8
+_SHORT_BYTES: Final = 64
 
 
 class Asked:
-    """What the options of one request say. Attributes that no option set have the value that its absence means."""
+    """What the options of a request say. Attributes that no option set have the value that its absence means.
 
+    Requests with the same options share one: nobody changes it once `read_options` has made it.
+    """
+
+    path: Path = ()
     accept: int | None = None
+    accepted_types: tuple[str, ...] = ()
     content_type: str | None = None
     conditions: Conditions = UNCONDITIONAL
     etags: tuple[bytes, ...] = ()
@@ -38,29 +46,16 @@ class Asked:
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
     deadline_ms: int | None = None
-
-    def __init__(self) -> None:
-        self.segments: list[str] = []
-        self.query: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def path(self) -> Path:
-        """The path that is asked for."""
-        return tuple(self.segments)
-
-    @property
-    def accepted_types(self) -> tuple[str, ...]:
-        """The media types that will do. A content whose media type has no number is served as octets, so that octets are any."""
-        if self.accept is None:
-            return ()
-        media_type = numbers.media_type_of(self.accept)
-        return _ANY if self.accept == numbers.OCTETS or media_type is None else (media_type,)
+    query: tuple[tuple[str, str], ...] = ()
+    told: tuple[Response, Method, int, Options, bytes] | None = None
+    """What was answered last, and its code, options and payload: of what did not change the response is the same."""
 
 
 def in_blocks_of(asked: Asked, exponent: int) -> Asked:
     """The same, as if blocks of no larger size had been asked for (RFC 7959, section 2.4: a server may choose so)."""
     block = asked.block2 or FIRST
     smaller = copy(asked)
+    smaller.told = None  # in larger blocks
     exponent = min(exponent, block.exponent)
     smaller.block2 = Block(block.start >> (4 + exponent), False, exponent)
     return smaller
@@ -76,11 +71,23 @@ def method_of(message: Message) -> Method:
 
 def read_options(message: Message, most: int) -> Asked:
     """What the options of a request say. Raises `Refused` or a `Fault` that names the option; `most` is how many are read."""
-    if len(message.options) > most:
+    options = message.options
+    if len(options) > most:
         raise TooLarge("options", most, "options")
+    asked = _known.get(options)
+    if asked is None:
+        asked = _read(options)
+        if len(options) <= _MOST and sum(len(value) for _, value in options) <= _SHORT_BYTES:
+            if len(_known) >= _REMEMBERED:
+                _known.clear()
+            _known[options] = asked
+    return asked
+
+
+def _read(options: Options) -> Asked:
     asked = Asked()
     before = -1
-    for number, value in message.options:
+    for number, value in options:
         reader = _READERS.get(number)
         if reader is None:
             if number & 1:
@@ -105,7 +112,7 @@ def _text(value: bytes, number: int) -> str:
 
 def _uri_path(asked: Asked, value: bytes) -> None:
     try:
-        asked.segments.append(value.decode())
+        asked.path += (value.decode(),)
     except UnicodeDecodeError:
         raise Malformed("Uri-Path", value, "UTF-8") from None
 
@@ -129,8 +136,11 @@ def _etag(asked: Asked, value: bytes) -> None:
 
 def _accept(asked: Asked, value: bytes) -> None:
     asked.accept = number_in(value)
-    if numbers.media_type_of(asked.accept) is None:
+    media_type = numbers.media_type_of(asked.accept)
+    if media_type is None:
         raise Refused(things.NOT_ACCEPTABLE, f"Accept: {asked.accept} is no Content-Format known here")
+    # A content whose media type has no number is served as octets, so that octets are any.
+    asked.accepted_types = _ANY if asked.accept == numbers.OCTETS else (media_type,)
 
 
 def _content_format(asked: Asked, value: bytes) -> None:
@@ -217,3 +227,4 @@ _READERS: Final = {
     number: (read, numbers.OPTIONS[number].shortest, numbers.OPTIONS[number].longest, numbers.OPTIONS[number].repeatable)
     for number, read in _READ_BY.items()
 }
+_known: dict[Options, Asked] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -101,7 +100,7 @@ class Server:
     def on_request(self, layer: MessageLayer, inbound: Inbound, message: Message) -> None:
         """Serve one request. Never raises."""
         self._context.counters.requests.value += 1
-        self._guarded(_Serving(layer, inbound, message, f"{self._traces.getrandbits(128) or 1:032x}"), self._begin)
+        self._guarded(_Serving(layer, inbound, message, "%032x" % (self._traces.getrandbits(128) or 1)), self._begin)
 
     def gone(self, address: Sockaddr) -> None:
         """The session of this address is over. What it has under way is not answered any more; its transfers go when they are idle."""
@@ -206,10 +205,10 @@ class Server:
         if asked.observe is not None or self.observers:
             self._observe(serving, asked, request)
         result = self._handle(request)
-        if isinstance(result, Deferred):
-            self._wait(serving, result)
-        else:
+        if result is None or isinstance(result, Response):  # not asked of Deferred, an abstract class, which took 0.5 us
             self._answer(serving, result)
+        else:
+            self._wait(serving, result)
 
     def _request(self, serving: _Serving, asked: Asked, payload: bytes) -> Request:
         inbound = serving.inbound
@@ -249,7 +248,7 @@ class Server:
         may = serving.method is Method.GET and asked.block1 is None and not asked.no_response
         if asked.observe == REGISTER and may:
             # Nothing is heard from the source when it is told, and no time or identifier of this one request holds then.
-            again = replace(request, source=None, deadline=None, request_id=None)
+            again = request._replace(source=None, deadline=None, request_id=None)
             self._want_proof(serving)
             if self._is_unproven(serving):
                 asked = in_blocks_of(asked, Allowance.of(serving.message).exponent())

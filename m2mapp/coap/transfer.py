@@ -25,6 +25,7 @@ from m2mapp.net.interfaces import Sockaddr
 
 _RESTARTS: Final = 2
 _SUCCESS: Final = 2
+_LOCATION: Final = (things.LOCATION_PATH, things.LOCATION_QUERY)
 _WHY: Final[dict[Outcome, str]] = {
     Outcome.RESET: "it answered with a Reset",
     Outcome.GIVEN_UP: "it did not acknowledge the request",
@@ -58,18 +59,23 @@ def critical_unknown(message: Message) -> int | None:
 
 def answer_of(message: Message, payload: bytes, source: tuple[str, int], elapsed_s: float) -> Answer:
     """A response as the rest of the program sees it. An unknown Content-Format leaves the media type out."""
-    content_format = message.first(things.CONTENT_FORMAT)
-    return Answer(
-        numbers.code_text(message.code),
-        payload,
-        None if content_format is None else numbers.media_type_of(number_in(content_format)),
-        source[0],
-        source[1],
-        elapsed_s,
-        location_text(message.every(things.LOCATION_PATH), message.every(things.LOCATION_QUERY)),
-        message.first(things.ETAG),
-        None if (max_age := message.first(things.MAX_AGE)) is None else number_in(max_age),
-    )
+    content_format = etag = location = max_age = None
+    located = False
+    # Most answers of a group have one option or none: one look at each costs a third of a search for each that may be there.
+    for number, value in message.options:
+        if number == things.CONTENT_FORMAT and content_format is None:
+            content_format = value
+        elif number == things.ETAG and etag is None:
+            etag = value
+        elif number == things.MAX_AGE and max_age is None:
+            max_age = number_in(value)
+        elif number in _LOCATION:
+            located = True
+    if located:
+        location = location_text(message.every(things.LOCATION_PATH), message.every(things.LOCATION_QUERY))
+    content_type = None if content_format is None else numbers.media_type_of(number_in(content_format))
+    code = numbers.code_text(message.code)
+    return Answer(code, payload, content_type, source[0], source[1], elapsed_s, location, etag, max_age)
 
 
 def echo_of(message: Message) -> bytes | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from m2mapp.formats.documents import RESULTS_CBOR, RESULTS_JSON, bare, content_bytes, content_value, load_document
 from m2mapp.formats.uris import parse_uri
@@ -15,11 +16,10 @@ from m2mapp.model.identifiers import path_text
 from m2mapp.model.messages import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class MemberResult:
+class MemberResult(NamedTuple):
     """What one member answered: its own status ("2.05", "200"), how it was reached, and the milliseconds until then.
 
-    `max_age_s`: for how long it says that this is fresh; None where it says nothing.
+    `max_age_s`: for how long it says that this is fresh; None where it says nothing. A named tuple, as `Answer` is.
     """
 
     status: str

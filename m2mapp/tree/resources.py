@@ -44,6 +44,9 @@ MAX_ATTRIBUTE_CHARACTERS = 1024
 
 
 MAX_LINK_ATTRIBUTES = 32
+_RENDERED = 1024
+_LARGEST_RENDERED_BYTES = 1024
+"""So many responses are kept with so large payloads: for what is read again and again, as small contents are."""
 
 
 def _link_attributes(value: object) -> Document:
@@ -101,18 +104,35 @@ class ResourceRules:
         self._tree = tree
         self._types = types
         self._fixed = types.owned_collections()
+        self._rendered: dict[tuple[Path, tuple[str, ...]], tuple[Resource, Response]] = {}
 
     def decide(self, request: Request) -> Response | Decision:
         """Answer a read, or decide a write. Raises the `Fault` that says why not."""
         method = request.method
         if method is Method.GET:
             resource = self._tree.find(request.path) or self._standing(request.path)
-            return render(resource, self._types.named(resource.type), self._tree, request)
+            return self._content(resource, request) if resource.type == CONTENT else self._render(resource, request)
         if method is Method.DELETE:
             return self._delete(request)
         if method is Method.POST:
             return self._post(request)
         return self._put(request) if method is Method.PUT else self._patch(request)
+
+    def _render(self, resource: Resource, request: Request) -> Response:
+        return render(resource, self._types.named(resource.type), self._tree, request)
+
+    def _content(self, resource: Resource, request: Request) -> Response:
+        """The response of a content resource: the one given before, as long as the resource is the same."""
+        key = (request.path, request.accept)
+        kept = self._rendered.get(key)
+        if kept is not None and kept[0] is resource:
+            return kept[1]
+        response = self._render(resource, request)
+        if len(response.payload) <= _LARGEST_RENDERED_BYTES:
+            if len(self._rendered) >= _RENDERED:
+                self._rendered.clear()
+            self._rendered[key] = (resource, response)
+        return response
 
     def _delete(self, request: Request) -> Decision:
         path = request.path

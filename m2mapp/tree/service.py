@@ -6,6 +6,7 @@ It checks the principal's right, finds who answers, and commits what was decided
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -78,8 +79,11 @@ class Dispatcher:
                 answered: Response | Deferred[Response] = handler.handle(request)
                 return answered
         if request.method is Method.GET or request.request_id is None:
-            return execute(self._committer, self._rules.decide(request))
-        return self._repeats.once(request, lambda: execute(self._committer, self._rules.decide(request)))
+            return self._execute(request)
+        return self._repeats.once(request, partial(self._execute, request))
+
+    def _execute(self, request: Request) -> Response | Deferred[Response]:
+        return execute(self._committer, self._rules.decide(request))
 
     def discover(self, request: Request) -> Response:
         """The answer to a request for `/.well-known/core`."""

@@ -1,7 +1,8 @@
 """CoAP GET: this program's server beside aiocoap's and libcoap's, by one load generator, on loopback.
 
 `python -m tests.bench.coap_get` starts each server in turn, sends it the same confirmable requests from several sources with a window of
-requests under way, and prints answers a second and the server's processor time for an answer. All is bounded and ends by itself.
+requests under way, and prints answers a second and the server's processor time for an answer, the best of three runs. All is bounded and
+ends by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.bench.gateway import Gateway
+
 REQUESTS = 20_000
+RUNS = 3
 SOURCES = 16
 WINDOW = 48
 PATIENCE_S = 2.0
@@ -163,21 +167,37 @@ def wait_until_serving(address: tuple[str, int], path: bytes) -> None:
 
 
 def measure(name: str, command: Callable[[int], list[str]], path: bytes, count: int) -> Result:
-    """Start a server, warm it up, measure, stop it."""
+    """Start a server, measure, stop it."""
     port = free_port()
-    address = ("127.0.0.1", port)
     with subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        load = Load(address, path)
         try:
-            wait_until_serving(address, path)
-            load.run(count // 10)
-            before = processor_s(server.pid)
-            took, lost = load.run(count)
-            used = processor_s(server.pid) - before
+            return measure_running(name, server.pid, port, path, count)
         finally:
-            load.close()
             server.send_signal(signal.SIGKILL)
-    return Result(name, (count - lost) / took, used / max(1, count - lost) * 1e6, lost)
+
+
+def measure_running(name: str, pid: int, port: int, path: bytes, count: int) -> Result:
+    """Warm a server up and measure it: of several runs the best, since what else the machine does only takes away."""
+    load = Load(("127.0.0.1", port), path)
+    results = []
+    try:
+        wait_until_serving(("127.0.0.1", port), path)
+        load.run(count // 10)
+        for _ in range(RUNS):
+            before = processor_s(pid)
+            took, lost = load.run(count)
+            used = processor_s(pid) - before
+            results.append(Result(name, (count - lost) / took, used / max(1, count - lost) * 1e6, lost))
+    finally:
+        load.close()
+    return max(results, key=lambda result: result.answers_per_s)
+
+
+def measure_gateway(count: int) -> Result:
+    """A whole gateway: rights, tree and all, with the content written beforehand."""
+    with Gateway() as gateway:
+        gateway.ask("PUT", "/temperature", 21.5)
+        return measure_running("m2mapp, a whole gateway", gateway.process.pid, gateway.coap_port, b"temperature", count)
 
 
 def own(role: str, host: str) -> Callable[[int], list[str]]:
@@ -190,6 +210,7 @@ def run(count: int = REQUESTS) -> list[Result]:
     results = [
         measure("m2mapp", own("m2mapp", "127.0.0.1"), b"temperature", count * 3),
         measure("m2mapp on 0.0.0.0", own("m2mapp", "0.0.0.0"), b"temperature", count * 3),  # noqa: S104 - the case of a gateway
+        measure_gateway(count * 3),
         measure("aiocoap", own("aiocoap", "127.0.0.1"), b"temperature", count // 4),
     ]
     libcoap = shutil.which("coap-server-notls")
@@ -205,10 +226,10 @@ def main(arguments: list[str]) -> None:
         return
     results = run()
     base = {result.name: result for result in results}["aiocoap"]
-    print(f"{'server':20} {'answers/s':>10} {'us each':>8} {'to aiocoap':>11} {'lost':>5}")
+    print(f"{'server':24} {'answers/s':>10} {'us each':>8} {'to aiocoap':>11} {'lost':>5}")
     for result in results:
         ratio = result.answers_per_s / base.answers_per_s
-        print(f"{result.name:20} {result.answers_per_s:10.0f} {result.processor_us:8.1f} {ratio:11.1f} {result.lost:5}")
+        print(f"{result.name:24} {result.answers_per_s:10.0f} {result.processor_us:8.1f} {ratio:11.1f} {result.lost:5}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ An address is promised, committed, and only then given: it is never given twice,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import ceil
 
 from twisted.application.service import Service
@@ -128,7 +127,7 @@ class AddressKeeper(Service):
             # Renewed: that is not written, since a start begins all times anew.
             self._leases.start(address, self._reactor.seconds())
             self._schedule()
-            return replace(document_response(self._document(lease), (), lease.version), status=Status.CHANGED, location=lease.path)
+            return document_response(self._document(lease), (), lease.version)._replace(status=Status.CHANGED, location=lease.path)
         if user in self._asking:
             again: Deferred[Response] = Deferred()
             self._asking[user].append(again)
@@ -178,7 +177,7 @@ class AddressKeeper(Service):
         response = document_response(document, request.accept, self._tree.latest(POOL))
         if len(leases) <= page.limit:
             return response
-        return replace(response, next_query=(("limit", str(page.limit)), ("after", leases[page.limit - 1].path[-1])))
+        return response._replace(next_query=(("limit", str(page.limit)), ("after", leases[page.limit - 1].path[-1])))
 
     def _document(self, lease: Resource) -> dict[str, object]:
         """The lease with its end; one of this node's own has none. `lifetime`, in seconds, needs no clock that agrees with this node's."""

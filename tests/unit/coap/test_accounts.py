@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
 from twisted.internet.defer import Deferred
@@ -144,7 +143,7 @@ class RateTests(SynchronousTestCase):
     def test_payloads_count(self) -> None:
         """What is sent to a source counts as its bytes, also where it is sent again."""
         self.node = Node(limits=Limits(source_bytes_per_s=1_000, source_burst_s=1.0))
-        self.node.handler.answer = replace(CONTENT, payload=b"x" * 900)
+        self.node.handler.answer = CONTENT._replace(payload=b"x" * 900)
         self.assertEqual([answer.code for answer in self.flood(9)].count(things.CONTENT), 3)
         self.node.clock.advance(60)
         self.assertEqual(len([answer for _ in range(9) for answer in self.node.receive(get(mid=1)) if answer.payload]), 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +18,7 @@ from tests.unit.coap.fakes import CONTENT, GROUP, PEER, Node, get, in_order, req
 from tests.unit.coap.test_message import MESSAGES
 
 FAR: Sockaddr = ("2001:db8::9", 40000, 0, 0)
-LARGE = replace(CONTENT, payload=b"x" * 900)
+LARGE = CONTENT._replace(payload=b"x" * 900)
 REGISTER = (things.OBSERVE, b"")
 
 
@@ -113,7 +112,7 @@ class EchoTests(FarCase):
             self.assertEqual(self.ask(get(), source).code, things.CONTENT)
         self.node.handler.answer = CONTENT
         self.assertEqual(self.ask(get()).code, things.CONTENT)
-        self.node.handler.answer = replace(CONTENT, payload=b"x" * 80)
+        self.node.handler.answer = CONTENT._replace(payload=b"x" * 80)
         self.assertEqual(self.ask(get()).code, things.CONTENT)
 
     def test_a_neighbour_that_is_none_any_more(self) -> None:
@@ -149,7 +148,7 @@ class EchoTests(FarCase):
 
     def test_to_a_group(self) -> None:
         """A far source that asks the group for much is asked for Echo, if it wants answers at all; small answers go as always."""
-        self.node.handler.answer = replace(LARGE, leisure_s=0.1)
+        self.node.handler.answer = LARGE._replace(leisure_s=0.1)
         quiet = (numbers.NO_RESPONSE, b"\x1a")
         for mid, options in ((1, ()), (2, (quiet,))):
             self.node.receive(get(mid=mid, mtype=things.NON, options=options), FAR, GROUP)
@@ -157,7 +156,7 @@ class EchoTests(FarCase):
         sent = self.node.port.take()
         self.assertEqual([message.code for message in sent], [things.UNAUTHORIZED])
         self.assertIsNotNone(sent[0].first(numbers.ECHO))
-        self.node.handler.answer = replace(CONTENT, leisure_s=0.0)
+        self.node.handler.answer = CONTENT._replace(leisure_s=0.0)
         self.assertEqual([each.code for each in self.node.receive(get(mid=3, mtype=things.NON), FAR, GROUP)], [things.CONTENT])
 
     def test_errors(self) -> None:
@@ -219,7 +218,7 @@ class BlocksTests(FarCase):
         """It may observe; notifications come in small blocks too."""
         asked = get(options=[REGISTER])
         self.assertIsNotNone(self.ask(asked).first(things.OBSERVE))
-        self.node.handler.answer = replace(LARGE, etag=b"2")
+        self.node.handler.answer = LARGE._replace(etag=b"2")
         self.node.observable.change("temperature")
         for _ in range(30):
             self.node.clock.advance(0.01)

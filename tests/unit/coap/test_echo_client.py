@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from m2mapp.coap import numbers, things
 from m2mapp.coap.blocks import Block
 from m2mapp.coap.endpoint import Endpoint
@@ -56,7 +54,7 @@ class TransferTests(ClientCase):
     def test_our_own_server(self) -> None:
         """This program's server, to which we are far, serves this program's client, large answers and large payloads."""
         handler = self.serve(
-            lambda request: replace(CONTENT, payload=b"x" * 5000) if request.method is Method.GET else Response(Status.CHANGED)
+            lambda request: CONTENT._replace(payload=b"x" * 5000) if request.method is Method.GET else Response(Status.CHANGED)
         )
         handler.principals.far.add("fd00::1")
         self.assertEqual(self.ask(READ).payload, b"x" * 5000)
@@ -127,7 +125,7 @@ class GroupTests(GatherCase):
     def test_members_of_this_program(self) -> None:
         """Members to which the group server is far: all answers arrive."""
         for index in range(3):
-            handler = self.member(index, replace(CONTENT, payload=b"v" * 700, leisure_s=0.1))
+            handler = self.member(index, CONTENT._replace(payload=b"v" * 700, leisure_s=0.1))
             handler.principals.far.add("fd00::1")
         gathering = self.service.send_to_group(GroupOutgoing(Method.GET, GROUP, ("t",)), self.answers.append)
         self.scheduler.advance(3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -165,7 +164,7 @@ class TableTests(FloodCase):
 
     def test_kept_answers(self) -> None:
         """Large answers begun to be fetched, from all ports of a host: another's is fetched to its end."""
-        self.node.handler.answer = replace(CONTENT, payload=bytes(range(256)) * 16)
+        self.node.handler.answer = CONTENT._replace(payload=bytes(range(256)) * 16)
         whole = b""
         for number in range(4):
             answers = self.node.receive(get(mid=number, options=[(things.BLOCK2, Block(number, False, 6).build())]), HONEST)
@@ -186,7 +185,7 @@ class TableTests(FloodCase):
         told = b""
         for second in range(400):
             if second < 5:
-                self.node.handler.answer = replace(CONTENT, etag=bytes([second]))
+                self.node.handler.answer = CONTENT._replace(etag=bytes([second]))
                 self.node.observable.change("temperature")
             for _ in range(4):
                 self.node.clock.advance(0.25)
@@ -203,7 +202,7 @@ class TableTests(FloodCase):
         """Group requests of forged sources leave so many answers waiting and no more."""
         limits = Limits(requests=500)
         self.node = Node(limits=limits)
-        self.node.handler.answer = replace(CONTENT, leisure_s=5.0)
+        self.node.handler.answer = CONTENT._replace(leisure_s=5.0)
         for number in range(1_500):
             self.give(get(mid=number & 0xFFFF, mtype=things.NON), forged(self.rng), GROUP)
         self.assertEqual(self.node.service.server.under_way, limits.requests)

@@ -20,6 +20,7 @@ from m2mapp.coap.viewer import WireFeed
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Method, Response, Status
 from m2mapp.net.interfaces import Sockaddr
+from tests.unit import examples
 from tests.unit.coap.allowed import Judge
 from tests.unit.coap.fakes import GROUP, HERE, PEER, Node, get, vectors
 from tests.unit.coap.mutations import Mutations
@@ -93,13 +94,13 @@ class HostileTests(SynchronousTestCase):
         self.assertLessEqual(node.service.server.under_way, SMALL.requests)
         self.assertLess(len(node.context.deadlines), 100)
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(80))
     @given(st.lists(st.tuples(st.binary(max_size=60), _SOURCES, st.booleans()), max_size=5))
     def test_any_bytes(self, datagrams: list[tuple[bytes, Sockaddr, bool]]) -> None:
         """Any bytes from anywhere; then a good request is answered."""
         self.feed(datagrams)
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(80))
     @given(st.lists(st.tuples(MESSAGES.map(build), _SOURCES, st.booleans()), max_size=5))
     def test_any_messages(self, datagrams: list[tuple[bytes, Sockaddr, bool]]) -> None:
         """Any well-formed messages from anywhere; then a good request is answered."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from txthings import coap as txthings
 
-from m2mapp.coap import things
+from m2mapp.coap import message, things
 from m2mapp.coap.message import MalformedMessage, Message, build, empty, number_in, parse, uint
 from tests.unit.coap.fakes import in_order, vectors
 
@@ -125,6 +125,22 @@ class FaultTests(SynchronousTestCase):
         for what, text in faults.items():
             fault = self._fault(text)
             self.assertEqual((fault.mtype, fault.mid), (things.CON, 0x0203), what)
+
+    def test_options_seen_before(self) -> None:
+        """Options that came before are found again by their bytes alone, and a payload after them is no part of them."""
+        head = bytes.fromhex("4101 0001 aa".replace(" ", ""))
+        options = bytes.fromhex("b174")
+        first = parse(head + options)
+        self.assertIs(parse(bytes.fromhex("51010002bb") + options).options, first.options)
+        self.assertEqual(parse(head + options + b"\xff21.5"), first._replace(payload=b"21.5"))
+        self.assertEqual(parse(head + options), first)
+        self.assertEqual(parse(head).options, ())
+
+    def test_options_remembered(self) -> None:
+        """What is remembered of options is bounded."""
+        for number in range(3000):
+            parse(bytes((0x40, 1, 0, 1, 0xB2, *number.to_bytes(2, "big"))))
+        self.assertLessEqual(len(message._short), 1024)
 
     def test_sum_of_deltas(self) -> None:
         """Deltas that add up to more than 65535 are malformed, wherever the message ends."""

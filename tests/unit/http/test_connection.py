@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.http.connection import ChannelFactory
 from m2mapp.http.limits import HttpLimits
 from m2mapp.model.messages import Response, Status
+from tests.unit import examples
 from tests.unit.http.cases import HEAD, PUT, ConnectionCase
 from tests.unit.http.harness import Client, Node, encode, parse_answers
 
@@ -246,7 +247,7 @@ PIECES = st.sampled_from(
 
 
 class AnyBytesTests(SynchronousTestCase):
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(st.lists(PIECES | st.binary(max_size=40), max_size=25))
     def test_any_bytes(self, pieces: list[bytes]) -> None:
         """Whatever is sent, nothing is raised or logged; all that is said is HTTP; the connection ends when nothing follows."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.http.limits import HttpLimits
 from m2mapp.model.errors import StorageFailed
 from m2mapp.tree.unit import CHANGES, Append, Staged, Unit, Write
+from tests.unit import examples
 from tests.unit.http.cases import Reader, StreamCase
 from tests.unit.http.harness import NOW_MS, Node, encode
 
@@ -246,7 +247,7 @@ class Follower:
 
 
 class AnyOrderTests(SynchronousTestCase):
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     @given(st.lists(st.sampled_from(["write", "let go", "read", "drop"]), max_size=40))
     def test_every_change_once(self, steps: list[str]) -> None:
         """However writes, journal reads, slow reading and reconnections interleave: each change once, in order, without a reset."""

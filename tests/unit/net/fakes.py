@@ -33,17 +33,19 @@ class ReadingReactor(Clock):
         self.readers.pop(reader, None)
 
     def read_once(self, wait_ms: int = 0) -> bool:
-        """One round as a reactor makes it: `doRead` of each socket that can be read. False where there was none."""
+        """One round as a reactor makes it: calls that are due, `doRead` of each socket that can be read. False where there was none."""
+        due = any(call.getTime() <= self.seconds() for call in self.getDelayedCalls())
+        self.advance(0)
         poll = select.poll()
         by_number = {reader.fileno(): reader for reader in self.readers}
         for number in by_number:
             poll.register(number, select.POLLIN)
-        ready = poll.poll(wait_ms)
+        ready = poll.poll(0 if due else wait_ms)
         for number, _ in ready:
             if by_number[number] in self.readers:
                 by_number[number].doRead()
         self.rounds += 1
-        return bool(ready)
+        return due or bool(ready)
 
     def read_until(self, reached: Callable[[], bool]) -> None:
         """Read until something holds, or nothing more comes."""

@@ -106,9 +106,9 @@ class ParseTests(SynchronousTestCase):
         self.assertIn("ff05::1", str(error))
 
     def test_unicast(self) -> None:
-        """A link-local address needs its zone, unless the port is bound to one."""
-        require_unicast(INET6, ("fe80::1", 1, 0, 4), v6("::"))
-        require_unicast(INET6, ("fe80::1", 1, 0, 0), v6("fe80::2"))
-        require_unicast(INET6, ("fd00::1", 1, 0, 0), v6("::"))
+        """A link-local address needs its zone each time, unless the port is bound to one; of another host it is known for good."""
+        self.assertFalse(require_unicast(INET6, ("fe80::1", 1, 0, 4), v6("::")))
+        self.assertFalse(require_unicast(INET6, ("fe80::1", 1, 0, 0), v6("fe80::2")))
+        self.assertTrue(require_unicast(INET6, ("fd00::1", 1, 0, 0), v6("::")))
         for host in ("fe80::1", "ff05::1"):
             self.assertRaises(OSError, require_unicast, INET6, (host, 1, 0, 0), v6("::"))

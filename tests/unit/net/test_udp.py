@@ -162,6 +162,28 @@ class SendTests(PortCase):
         self.assertEqual(self.refused("address"), 8)
         self.assertEqual(self.counted("m2mapp_net_datagrams_sent_total"), 0)
 
+    def test_zone_is_asked_for_each_time(self) -> None:
+        """That a link-local host was reached by its zone does not make it known without one."""
+        six, _ = self.open("::")
+        six.send(b"x", ("fe80::1", 5683, 0, LO))
+        refused = self.refused("address")
+        self.assertFalse(six.send(b"x", ("fe80::1", 5683, 0, 0)))
+        self.assertEqual(self.refused("address"), refused + 1)
+
+    def test_many_hosts(self) -> None:
+        """What is remembered of hosts, and of the addresses to leave from, is bounded; what leaves from one arrives from there."""
+        one, _ = self.open(ANY_IPV4)
+        two, at_two = self.open("127.0.0.1")
+        for number in range(udp.KNOWN_HOSTS + 10):
+            place = f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
+            one.send(b"x", (place, two.local()[1]), place)
+        self.assertLessEqual(len(one._unicast), udp.KNOWN_HOSTS)
+        self.assertLessEqual(len(one._leaving), udp.KNOWN_HOSTS)
+        for _ in range(2):
+            self.assertTrue(one.send(b"x", two.local(), "127.9.9.9"))
+        self.reactor.read_all()
+        self.assertEqual([source[0] for _, source, *_ in at_two.datagrams], ["127.9.9.9"] * 2)
+
     def test_groups_that_are_none(self) -> None:
         """A unicast address, another family, or no interface: not sent to as a group."""
         four, _ = self.open("127.0.0.1")
@@ -205,6 +227,41 @@ class ReadTests(PortCase):
         self.assertEqual(len(at_one.datagrams), DATAGRAMS_PER_READ)
         self.reactor.read_once()
         self.assertEqual(at_one.payloads, [struct.pack("!H", number) for number in range(DATAGRAMS_PER_READ + 1)])
+
+    def test_taken_before_it_is_dealt_with(self) -> None:
+        """What arrives while datagrams are dealt with finds the receive buffer empty, and all are handed on in their order."""
+        one, at_one = self.open("127.0.0.1")
+        left: list[int] = []
+        at_one.then = lambda: left.append(sockets.receive_queue(one._main.sock))
+        for number in range(300):
+            one.send(struct.pack("!H", number), one.local())
+        self.reactor.read_once()
+        self.assertEqual((len(left), set(left)), (DATAGRAMS_PER_READ, {0}))
+        self.reactor.read_all()
+        self.assertEqual(at_one.payloads, [struct.pack("!H", number) for number in range(300)])
+        self.assertEqual((one._main.taken_bytes, self.reactor.getDelayedCalls()), (0, []))
+
+    def test_room_for_what_is_taken(self) -> None:
+        """So much is taken and no more: the rest waits in the socket's buffer, and is not lost there."""
+        one, at_one = self.open("127.0.0.1")
+        self.patch(udp, "TAKEN_BYTES", 1000)
+        for _ in range(100):
+            one.send(bytes(100), one.local())
+        self.reactor.read_once()
+        self.assertLessEqual(one._main.taken_bytes, 1000)
+        self.assertGreater(sockets.receive_queue(one._main.sock), 0)
+        self.reactor.read_all()
+        self.assertEqual(len(at_one.datagrams), 100)
+
+    def test_stop_with_datagrams_taken(self) -> None:
+        """A port that stops forgets what it took, and nothing is pending."""
+        one, at_one = self.open("127.0.0.1")
+        for _ in range(DATAGRAMS_PER_READ + 1):
+            one.send(b"x", one.local())
+        self.reactor.read_once()
+        self.successResultOf(one.stop())
+        self.reactor.read_all()
+        self.assertEqual((len(at_one.datagrams), self.reactor.getDelayedCalls()), (DATAGRAMS_PER_READ, []))
 
     def test_receiver_that_raises(self) -> None:
         """Each raise is counted, the log has one line in ten seconds, the rest of the datagrams are handed over."""

@@ -19,12 +19,13 @@ from m2mapp.store.interfaces import IDatabase
 from m2mapp.store.memory import MemoryDatabase
 from m2mapp.store.settings import StoreSettings
 from m2mapp.tree.unit import Change, Remove, Write
+from tests.unit import examples
 from tests.unit.store.build import FailingSync, Store, copy_state, loaded
 
 PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(tuple)
 CHANGES = st.lists(st.one_of(PATHS.map(Remove), st.builds(Write, PATHS, content=st.binary(max_size=3))), min_size=1, max_size=4)
 Model = dict[Path, bytes | None]
-QUICK = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=examples(20), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def apply(model: Model, changes: list[Write | Remove]) -> Model:
@@ -163,4 +164,4 @@ class SqliteMachine(Machine):
 MemoryTests = Machine.TestCase
 MemoryTests.settings = QUICK
 SqliteTests = SqliteMachine.TestCase
-SqliteTests.settings = settings(QUICK, max_examples=15)
+SqliteTests.settings = settings(QUICK, max_examples=examples(8))

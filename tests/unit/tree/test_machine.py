@@ -16,6 +16,7 @@ from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
 from m2mapp.tree.unit import COLLECTION, CONTENT, Change, Remove, Requirement, Staged, Unit, Write
 from m2mapp.tree.watch import Watch
+from tests.unit import examples
 
 State = dict[Path, tuple[bytes | None, int]]
 """What stands at each path: its content, None for a collection, and its version."""
@@ -211,4 +212,4 @@ class TreeMachine(RuleBasedStateMachine):
 class TreeTests(SynchronousTestCase):
     def test_any_sequence(self) -> None:
         """Whatever is staged, applied, dropped, restarted and watched, in whatever order, tree and dicts agree after each step."""
-        run_state_machine_as_test(TreeMachine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None))
+        run_state_machine_as_test(TreeMachine, settings=settings(max_examples=examples(), stateful_step_count=40, deadline=None))

@@ -67,6 +67,9 @@ class RulesCase(SynchronousTestCase):
     def found(self, path: str) -> Resource:
         return self.built.tree.get(tuple(path[1:].split("/")))
 
+    def read(self, path: str, **more: object) -> Response:
+        return self.do(Method.GET, path, b"", None, **more)
+
     def whole(self, path: str) -> dict[str, object]:
         shown: dict[str, object] = json.loads(self.do(Method.GET, path, accept=(RESOURCE_JSON,)).payload)
         return shown
@@ -539,3 +542,36 @@ class FailureTests(RulesCase):
         self.built.committer.fault = StorageFull("no room")
         self.refused(StorageFull, Method.PUT, "/t", b"1")
         self.failureResultOf(self.built.committer.commit(Unit((Remove(("t",)),))), StorageFull)
+
+
+class ReadAgainTests(RulesCase):
+    def test_unchanged(self) -> None:
+        """What did not change is answered with the same response, for each Accept its own."""
+        self.put("/t", b"21.5", TEXT)
+        plain, whole = self.read("/t"), self.read("/t", accept=(RESOURCE_JSON,))
+        self.assertIs(self.read("/t"), plain)
+        self.assertIs(self.read("/t", accept=(RESOURCE_JSON,)), whole)
+        self.assertEqual((plain.content_type, whole.content_type), (TEXT, RESOURCE_JSON))
+
+    def test_changed(self) -> None:
+        """A write is seen by the next read, also after a removal, and when it writes the same."""
+        self.put("/t", b"21.5", TEXT)
+        first = self.read("/t")
+        self.put("/t", b"21.5", TEXT)
+        second = self.read("/t")
+        self.assertNotEqual(second.etag, first.etag)
+        self.put("/t", b"22", TEXT)
+        self.assertEqual(self.read("/t").payload, b"22")
+        self.delete("/t")
+        self.assertRaises(NoSuchResource, self.read, "/t")
+        self.put("/t", b"23", OCTETS)
+        self.assertEqual((self.read("/t").payload, self.read("/t").content_type), (b"23", OCTETS))
+
+    def test_bounds(self) -> None:
+        """So many responses are kept, and none that is large."""
+        self.put("/t", b"21.5", TEXT)
+        for number in range(1500):
+            self.read("/t", accept=(TEXT, f"text/{number}"))
+        self.assertLessEqual(len(self.built.rules._rendered), 1024)
+        self.put("/large", bytes(1025), OCTETS)
+        self.assertIsNot(self.read("/large"), self.read("/large"))
