@@ -87,7 +87,7 @@ class CoapClient:
                 of_uri.append((numbers.DEADLINE, uint(min(int(outgoing.timeout_s * 1000), _LONGEST_DEADLINE_MS))))
             options = request_options(outgoing, of_uri)
             code = numbers.CODE_OF_METHOD[outgoing.method]
-            asking = Asking(code, to, options, outgoing.payload, outgoing.timeout_s, confirmable, repeats)
+            asking = Asking(code, to, options, outgoing.payload, outgoing.timeout_s, confirmable, repeats, outgoing.patient)
             return Transfer(asking, self._endpoint, self._context).start()
         except Fault as fault:
             return fail(fault)

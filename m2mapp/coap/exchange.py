@@ -258,8 +258,13 @@ class MessageLayer:
         told: Callable[[Outcome], None],
         repeats: Repeats | None = None,
         local: str | None = None,
+        *,
+        patient: bool = False,
     ) -> Transmission:
         """Send a confirmable or non-confirmable message; its message ID is chosen here.
+
+        A `patient` one lets others to the same peer go first, and gives way to them once its first copy was not acknowledged in time:
+        with NSTART = 1 nobody else could ask that peer for as long as it is repeated.
 
         `told` is called once with the outcome, unless the transmission is forgotten before; of a non-confirmable message only a
         Reset or the end of the port is told. Raises `Overloaded` where too many wait for this peer's turn (NSTART, RFC 7252 4.7), or
@@ -276,7 +281,7 @@ class MessageLayer:
         while mid in peer.sending:
             mid = peer.mids.take(now)
         transmission = Transmission(peer, message, mid, told)
-        transmission.local = local
+        transmission.local, transmission.patient = local, patient
         if repeats is None and message.code <= _LAST_REQUEST_CODE:
             self.peers.check_probing(peer, now)
         if not transmission.confirmable:
@@ -291,8 +296,20 @@ class MessageLayer:
         if peer.outstanding < self._parameters.nstart:
             self._start(transmission)
         else:
-            peer.waiting.append(transmission)
+            self._wait(transmission)
         return transmission
+
+    def _wait(self, transmission: Transmission) -> None:
+        """Wait for the peer's turn: before those that are patient, and not for one of these that was repeated already."""
+        peer = transmission.peer
+        if transmission.patient:
+            peer.waiting.append(transmission)
+            return
+        place = next((number for number, other in enumerate(peer.waiting) if other.patient), len(peer.waiting))
+        peer.waiting.insert(place, transmission)
+        slow = next((other for other in peer.sending.values() if other.patient and other.repeated), None)
+        if slow is not None:
+            self._finish(slow, Outcome.GAVE_WAY)
 
     def proven(self, source: Sockaddr) -> None:
         """A peer has answered with a token that only who receives at its address can know."""
@@ -373,6 +390,9 @@ class MessageLayer:
             self._counters.given_up.value += 1
             self._tap.gave_up(transmission.datagram, transmission.peer.address)
             self._finish(transmission, Outcome.GIVEN_UP)
+            return
+        if transmission.patient and any(not other.patient for other in transmission.peer.waiting):
+            self._finish(transmission, Outcome.GAVE_WAY)
             return
         transmission.retries_left -= 1
         transmission.repeated = True

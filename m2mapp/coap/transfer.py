@@ -29,6 +29,7 @@ _LOCATION: Final = (things.LOCATION_PATH, things.LOCATION_QUERY)
 _WHY: Final[dict[Outcome, str]] = {
     Outcome.RESET: "it answered with a Reset",
     Outcome.GIVEN_UP: "it did not acknowledge the request",
+    Outcome.GAVE_WAY: "it did not acknowledge the request, and others waited for it",
     Outcome.CLOSED: "the CoAP service has stopped",
 }
 
@@ -37,7 +38,7 @@ _WHY: Final[dict[Outcome, str]] = {
 class Asking:
     """A request as it goes out: its code, its options in order without blocks, its whole payload, and how it is sent.
 
-    `timeout_s` is for the whole, with all blocks; `repeats` None is what the transmission parameters say.
+    `timeout_s` is for the whole, with all blocks; `repeats` None is what the transmission parameters say; `patient`: others go first.
     """
 
     code: int
@@ -47,6 +48,7 @@ class Asking:
     timeout_s: float = 30.0
     confirmable: bool = True
     repeats: Repeats | None = None
+    patient: bool = False
 
 
 def critical_unknown(message: Message) -> int | None:
@@ -245,7 +247,8 @@ class Transfer:
         self._token = self._endpoint.tokens.take(self)
         mtype = things.CON if self._asking.confirmable else things.NON
         message = Message(mtype, self._asking.code, 0, self._token, options, payload)
-        self._transmission = self._layer.send(self._asking.remote, message, self._on_outcome, self._asking.repeats)
+        asking = self._asking
+        self._transmission = self._layer.send(asking.remote, message, self._on_outcome, asking.repeats, patient=asking.patient)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._transmission = None

@@ -23,6 +23,8 @@ class Outcome(Enum):
     ACKNOWLEDGED = "acknowledged"
     RESET = "reset"
     GIVEN_UP = "given up"
+    GAVE_WAY = "gave way"
+    """It was patient, was not acknowledged in time, and others waited for the same peer."""
     CLOSED = "closed"
     """The port was closed, or the session that the peer had is over."""
 
@@ -36,6 +38,7 @@ class Transmission:
         "deadline",
         "local",
         "mid",
+        "patient",
         "peer",
         "repeated",
         "retries_left",
@@ -55,6 +58,7 @@ class Transmission:
         self.told = told
         self.local: str | None = None
         self.deadline: Deadline | None = None
+        self.patient = False
         self.repeated = False
         self.retries_left = 0
         self.steady = 0

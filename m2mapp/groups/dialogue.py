@@ -94,21 +94,21 @@ def leave(device: Device, place: Place) -> Dialogue:
 
 def leave_named(device: Device, name: str) -> Outgoing:
     """The request to give up the `mcGroup` of that name."""
-    return Outgoing(Method.DELETE, _uri(device, name), timeout_s=TIMEOUT_S)
+    return Outgoing(Method.DELETE, _uri(device, name), timeout_s=TIMEOUT_S, patient=True)
 
 
 def leave_membership(device: Device, index: str) -> Outgoing:
     """The request to give up the membership of that index (RFC 7390, section 2.6)."""
-    return Outgoing(Method.DELETE, _coap_group_uri(device, index), timeout_s=TIMEOUT_S)
+    return Outgoing(Method.DELETE, _coap_group_uri(device, index), timeout_s=TIMEOUT_S, patient=True)
 
 
 def show(device: Device) -> Outgoing:
     """Ask a device what it holds."""
     if device.coap_group:
-        return Outgoing(Method.GET, _coap_group_uri(device), accept=COAP_GROUP_JSON, timeout_s=TIMEOUT_S)
+        return Outgoing(Method.GET, _coap_group_uri(device), accept=COAP_GROUP_JSON, timeout_s=TIMEOUT_S, patient=True)
     base = parse_uri(_uri(device))
     uri = Uri(base.scheme, base.host, base.port, base.path, _SHOW_ALL)
-    return Outgoing(Method.GET, uri.text(), accept=_media_type(uri), timeout_s=TIMEOUT_S)
+    return Outgoing(Method.GET, uri.text(), accept=_media_type(uri), timeout_s=TIMEOUT_S, patient=True)
 
 
 def shown_groups(answer: Answer | None) -> dict[str, Document] | None:
@@ -170,7 +170,8 @@ def _post(device: Device, document: Document, refused: Answer) -> Dialogue:
 def _write(device: Device, method: Method, document: Document, *name: str) -> Outgoing:
     uri = parse_uri(_uri(device, *name))
     kind = _media_type(uri)
-    return Outgoing(method, uri.text(), dump_cbor(document) if kind == CBOR else dump_json(document), kind, timeout_s=TIMEOUT_S)
+    payload = dump_cbor(document) if kind == CBOR else dump_json(document)
+    return Outgoing(method, uri.text(), payload, kind, timeout_s=TIMEOUT_S, patient=True)
 
 
 def _media_type(uri: Uri) -> str:
@@ -243,7 +244,7 @@ def _authority(text: object) -> tuple[str, int] | None:
 
 
 def _memberships(device: Device, method: Method, document: Mapping[str, object]) -> Outgoing:
-    return Outgoing(method, _coap_group_uri(device), dump_json(document), COAP_GROUP_JSON, timeout_s=TIMEOUT_S)
+    return Outgoing(method, _coap_group_uri(device), dump_json(document), COAP_GROUP_JSON, timeout_s=TIMEOUT_S, patient=True)
 
 
 def _coap_group_uri(device: Device, *index: str) -> str:

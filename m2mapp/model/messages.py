@@ -126,6 +126,7 @@ class Outgoing:
     `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count. `certificate` (DER) is the one that
     the server of a `coaps` URI has to show, byte for byte, in place of one that names the URI's host. `rtt_s`: the round-trip time to
     reckon with where none is known of the peer; `again`: an earlier copy was lost, so that this one is repeated sooner.
+    `patient`: other requests to the same peer go first, also while it is not answered.
     """
 
     method: Method
@@ -141,6 +142,7 @@ class Outgoing:
     certificate: bytes | None = None
     rtt_s: float | None = None
     again: bool = False
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,15 @@ class Sender:
         self.layer: MessageLayer = self.node.service.endpoint.layers[0]
         self.told: list[Outcome] = []
 
-    def send(self, token: bytes = b"tok", repeats: Repeats | None = None, mtype: int = things.CON) -> Transmission:
+    def send(
+        self, token: bytes = b"tok", repeats: Repeats | None = None, mtype: int = things.CON, *, patient: bool = False
+    ) -> Transmission:
         """Send a GET to `PEER`."""
-        return self.layer.send(PEER, Message(mtype, things.GET, 0, token), self.told.append, repeats)
+        return self.layer.send(PEER, Message(mtype, things.GET, 0, token), self.told.append, repeats, patient=patient)
+
+    def left(self) -> list[bytes]:
+        """The tokens of the datagrams that left since the last look."""
+        return [message.token for message in self.node.port.take()]
 
     def times(self, until_s: float) -> list[float]:
         """When datagrams leave within the time, to an eighth of a second: steps that floats add up exactly."""
@@ -169,6 +175,26 @@ class ConfirmableTests(SynchronousTestCase):
         sender.layer.forget(transmission)
         sender.layer.forget(transmission)
         self.assertEqual((sender.times(100), sender.told), ([0.0], []))
+
+    def test_patient_gives_way(self) -> None:
+        """A patient message that was not acknowledged in time gives way to who waits for the peer, but not to its like."""
+        sender = Sender()
+        sender.send(b"first", patient=True)
+        sender.send(b"like", patient=True)
+        self.assertEqual(sender.times(1.875), [0.0])
+        sender.send(b"other")
+        self.assertEqual(sender.left(), [])
+        sender.node.clock.advance(0.125)
+        self.assertEqual((sender.left(), sender.told), ([b"other"], [Outcome.GAVE_WAY]))
+
+    def test_patient_that_was_repeated(self) -> None:
+        """A patient message that was repeated already gives way at once; those that wait and are patient wait on."""
+        sender = Sender()
+        sender.send(b"first", patient=True)
+        sender.send(b"like", patient=True)
+        self.assertEqual(sender.times(2), [0.0, 2.0])
+        sender.send(b"other")
+        self.assertEqual((sender.left(), sender.told), ([b"other"], [Outcome.GAVE_WAY]))
 
     def test_nstart(self) -> None:
         """One at a time to a peer; the next goes when the first is acknowledged; another peer is not concerned."""
