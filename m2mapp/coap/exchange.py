@@ -1,14 +1,13 @@
 """The message layer of one port (RFC 7252, section 4): what a message's type and message ID mean.
 
-Responsible for confirmable messages (repeated until acknowledged, reset or given up), acknowledgements and Resets both ways, pings,
-repeated messages, NSTART, and for matching all of it by source as well as message ID. Not responsible for tokens (`tokens`), for what
-a request means (`server`), nor for sockets (`m2mapp.net`).
+Responsible for sorting what comes in, for acknowledgements and Resets both ways, pings, repeated messages, and for matching all of it by
+source as well as message ID. Not responsible for what this node's own messages wait for (`outbox`), for tokens (`tokens`), for what a
+request means (`server`), nor for sockets (`m2mapp.net`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from ipaddress import ip_address
 from typing import Final, Protocol
 
@@ -19,6 +18,7 @@ from m2mapp.coap.accounts import Account
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.message import MalformedMessage, Message, empty, encode, parse, uint
+from m2mapp.coap.outbox import Outbox
 from m2mapp.coap.peers import Inbound, Peer, Peers
 from m2mapp.coap.transmission import Outcome, Repeats, Transmission
 from m2mapp.model.errors import Overloaded, PeerFailed
@@ -29,8 +29,6 @@ _SWEEP_S: Final = 30.0
 _SWEEP_AGAIN_S: Final = 0.01
 _DESTINATIONS: Final = 1_024
 _LAST_REQUEST_CODE: Final = 31
-_SLOWER: Final = 3
-"""An answer that took so many round trips since the first copy says that the round trip has grown, or that several copies were lost."""
 _RESPONSE_CLASSES: Final = frozenset({2, 4, 5})
 
 
@@ -55,9 +53,7 @@ class MessageLayer:
         self._above = above
         self._clock = context.clock
         self._deadlines = context.deadlines
-        self._parameters = context.parameters
         self._limits = context.limits
-        self._rng = context.rng
         self._counters = context.counters
         self._tap = context.tap
         self._port: IDatagramPort | None = None
@@ -65,6 +61,7 @@ class MessageLayer:
         self._multicast: dict[str, bool] = {}
         self._sweeping: Deadline | None = None
         self.peers = Peers(context.parameters, context.limits, context.rng)
+        self._outbox = Outbox(context, self.peers, self._send)
         self._request_s, self._byte_s = self.peers.accounts.request_s, self.peers.accounts.byte_s
 
     def attach(self, port: IDatagramPort) -> None:
@@ -86,22 +83,15 @@ class MessageLayer:
             self._sweeping.cancel()
             self._sweeping = None
         for peer in self.peers.all():
-            self._close(peer)
+            self._outbox.close(peer)
 
     def gone(self, address: Sockaddr) -> None:
         """The session that an address stands for is over, and with it all that is under way there (RFC 7252, section 9.1)."""
         self._above.on_gone(address)
         peer = self.peers.find(address)
         if peer is not None:
-            self._close(peer)
+            self._outbox.close(peer)
             self.peers.drop(peer)
-
-    def _close(self, peer: Peer) -> None:
-        """Send it nothing more; who waits for an outcome is told `CLOSED`."""
-        waiting = list(peer.waiting)
-        peer.waiting.clear()
-        for transmission in [*peer.sending.values(), *waiting]:
-            self._finish(transmission, Outcome.CLOSED)
 
     # -- what comes in ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +143,7 @@ class MessageLayer:
 
     def _on_response(self, message: Message, source: Sockaddr, local: str | None) -> None:
         if message.mtype == things.ACK:
-            if self._acknowledged(message, source):
+            if self._outbox.acknowledged(message, source):
                 self._above.on_response(message, source)
         elif message.mtype == things.NON:
             # Not remembered: the token says whether it is waited for, once, and a group's answers come by the thousand.
@@ -174,14 +164,10 @@ class MessageLayer:
     def _on_empty(self, message: Message, source: Sockaddr, local: str | None) -> None:
         """Acknowledgement, Reset or ping (RFC 7252, sections 4.2 and 4.3); an Empty non-confirmable message is ignored."""
         if message.mtype == things.ACK:
-            self._acknowledged(message, source)
+            self._outbox.acknowledged(message, source)
         elif message.mtype == things.RST:
             self._counters.resets_received.value += 1
-            peer = self.peers.find(source)
-            transmission = peer.sending.get(message.mid) if peer else None
-            if peer is not None and transmission is not None:
-                peer.probed_until = 0.0
-                self._finish(transmission, Outcome.RESET)
+            self._outbox.was_reset(message.mid, source)
         elif message.mtype == things.CON:
             self._reset_unasked(message.mid, source, local)
 
@@ -226,29 +212,6 @@ class MessageLayer:
         else:
             self._send_with_mid(told, things.NON, peer, local)
 
-    def _acknowledged(self, message: Message, source: Sockaddr) -> bool:
-        """End the transmission that an ACK, from the peer that the message went to and no other, names."""
-        peer = self.peers.find(source)
-        transmission = peer.sending.get(message.mid) if peer else None
-        if (
-            peer is None
-            or transmission is None
-            or not transmission.confirmable
-            or (message.code != things.EMPTY and message.token != transmission.token)
-        ):
-            self._counters.unexpected.value += 1
-            return False
-        peer.probed_until = 0.0
-        took_s = self._clock.seconds() - transmission.sent_at
-        if not transmission.repeated:
-            peer.saw_rtt(took_s)
-        elif peer.rtt_s is not None and took_s > _SLOWER * peer.rtt_s:
-            # Which copy was answered is not known (RFC 6298, section 3). One that is repeated faster than it can be answered would
-            # never tell of a round trip that has grown: half of the time since the first is taken then.
-            peer.saw_rtt(took_s / 2)
-        self._finish(transmission, Outcome.ACKNOWLEDGED)
-        return True
-
     # -- what goes out ------------------------------------------------------------------------------------------------------
 
     def send(
@@ -284,32 +247,8 @@ class MessageLayer:
         transmission.local, transmission.patient = local, patient
         if repeats is None and message.code <= _LAST_REQUEST_CODE:
             self.peers.check_probing(peer, now)
-        if not transmission.confirmable:
-            peer.sending[mid] = transmission
-            transmission.sent_at = now
-            self.peers.probed(peer, len(transmission.datagram), now)
-            self._send(transmission.datagram, to)
-            return transmission
-        first_s, retries, transmission.steady = repeats or (self._parameters.ack_timeout_s, self._parameters.max_retransmit, 0)
-        transmission.retries_left = retries
-        transmission.timeout_s = first_s * self._rng.uniform(1.0, self._parameters.ack_random_factor)
-        if peer.outstanding < self._parameters.nstart:
-            self._start(transmission)
-        else:
-            self._wait(transmission)
+        self._outbox.post(transmission, repeats)
         return transmission
-
-    def _wait(self, transmission: Transmission) -> None:
-        """Wait for the peer's turn: before those that are patient, and not for one of these that was repeated already."""
-        peer = transmission.peer
-        if transmission.patient:
-            peer.waiting.append(transmission)
-            return
-        place = next((number for number, other in enumerate(peer.waiting) if other.patient), len(peer.waiting))
-        peer.waiting.insert(place, transmission)
-        slow = next((other for other in peer.sending.values() if other.patient and other.repeated), None)
-        if slow is not None:
-            self._finish(slow, Outcome.GAVE_WAY)
 
     def proven(self, source: Sockaddr) -> None:
         """A peer has answered with a token that only who receives at its address can know."""
@@ -320,11 +259,7 @@ class MessageLayer:
 
     def forget(self, transmission: Transmission) -> None:
         """Repeat it no more, and tell nobody what becomes of it. Forgetting it again does nothing."""
-        peer = transmission.peer
-        if peer.sending.get(transmission.mid) is transmission:
-            self._leave(transmission)
-        elif transmission in peer.waiting:
-            peer.waiting.remove(transmission)
+        self._outbox.forget(transmission)
 
     def answer(self, inbound: Inbound, message: Message, told: Callable[[Outcome], None] | None = None) -> None:
         """Answer a request: piggybacked in the acknowledgement, or separately where that went before (RFC 7252, section 5.2).
@@ -370,54 +305,6 @@ class MessageLayer:
             self.acknowledge(inbound)
         else:
             self.peers.keep(inbound, b"")
-
-    def _start(self, transmission: Transmission) -> None:
-        peer = transmission.peer
-        peer.outstanding += 1
-        peer.sending[transmission.mid] = transmission
-        transmission.sent_at = self._clock.seconds()
-        self.peers.probed(peer, len(transmission.datagram), transmission.sent_at)
-        self._transmit(transmission)
-
-    def _transmit(self, transmission: Transmission) -> None:
-        transmission.deadline = self._deadlines.after(transmission.timeout_s, partial(self._timed_out, transmission))
-        self._send(transmission.datagram, transmission.peer.address, transmission.local)
-
-    def _timed_out(self, transmission: Transmission) -> None:
-        """No acknowledgement in time: again, after twice the time, or no more (RFC 7252, section 4.2)."""
-        transmission.deadline = None
-        if transmission.retries_left == 0:
-            self._counters.given_up.value += 1
-            self._tap.gave_up(transmission.datagram, transmission.peer.address)
-            self._finish(transmission, Outcome.GIVEN_UP)
-            return
-        if transmission.patient and any(not other.patient for other in transmission.peer.waiting):
-            self._finish(transmission, Outcome.GAVE_WAY)
-            return
-        transmission.retries_left -= 1
-        transmission.repeated = True
-        if transmission.steady:
-            transmission.steady -= 1
-        else:
-            transmission.timeout_s *= 2
-        self._counters.retransmitted.value += 1
-        self._transmit(transmission)
-
-    def _finish(self, transmission: Transmission, outcome: Outcome) -> None:
-        self._leave(transmission)
-        transmission.told(outcome)
-
-    def _leave(self, transmission: Transmission) -> None:
-        """Take it off the list of what is on its way; the next that waits may start."""
-        peer = transmission.peer
-        if peer.sending.pop(transmission.mid, None) is None or not transmission.confirmable:
-            return
-        peer.outstanding -= 1
-        if transmission.deadline is not None:
-            transmission.deadline.cancel()
-            transmission.deadline = None
-        if peer.waiting and self._port is not None:
-            self._start(peer.waiting.pop(0))
 
     def _send_with_mid(self, message: Message, mtype: int, peer: Peer, local: str | None) -> None:
         """Send with a message ID of ours, if there is one to be had."""
