@@ -31,10 +31,11 @@ class Deafness:
         """The members that are suspected after these results. `now` is in monotonic seconds."""
         suspects = []
         for uri, result in results.members.items():
-            key = (results.group, uri)
             if result.via == "multicast":
-                self._repairs.pop(key, None)
+                if self._repairs:
+                    self._repairs.pop((results.group, uri), None)
             elif result.via == "repair":
+                key = (results.group, uri)
                 count, not_before = self._repairs.get(key, (0, now))
                 if count + 1 >= DEAF_AFTER and now >= not_before:
                     suspects.append(uri)

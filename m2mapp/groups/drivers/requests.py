@@ -88,7 +88,7 @@ class GroupRequests:
     """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request.
 
     `expand`: from the results of a group, by its name, to those in which the members of groups at other servers stand in their groups'
-    place. `on_results` is told what came of each request, before that. Both may be set later.
+    place. `on_results` is told what came of each request, without that. Both may be set later.
     """
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
@@ -198,10 +198,10 @@ class GroupRequests:
 
     def _ended(self, results: GroupResults, one: _Running, running: RunningFanOut) -> None:
         self._running.pop(running, None)
-        self.on_results(results)
-        results = self.expand(results, one.operation.group)
+        own, results = results, self.expand(results, one.operation.group)
         self._latency.observe(self._reactor.seconds() - one.began_s)
         one.tell(results)
+        self.on_results(own)
         if one.cut:
             results = replace(results, silent=())  # Nobody knows whether they would have answered.
         self._silent.add(len(results.silent))
