@@ -24,8 +24,9 @@ from m2mapp.model.errors import Malformed
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.addresses import AddressSource
 from m2mapp.net.clock import WallClock, make_monotonic
+from m2mapp.net.host import SystemHost
 from m2mapp.net.notify import notify
-from m2mapp.net.udp import SystemDatagrams
+from m2mapp.net.udp import Reactor, SystemDatagrams
 from m2mapp.node.build import make_node
 from m2mapp.node.life import CannotStart
 from m2mapp.node.world import HostAddresses, World
@@ -132,6 +133,7 @@ def system_world() -> tuple[World, StoreThreads]:
         open_store=disk.open_store,
         kept=lambda settings, name, make: kept(FilePath(settings.node.state_dir) / name, make),
         resolve=SystemResolver(cast("IReactorPluggableNameResolver", reactor).nameResolver),
+        host=SystemHost(cast("Reactor", reactor)),
     )
     return world, disk.threads
 

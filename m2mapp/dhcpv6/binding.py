@@ -7,12 +7,13 @@ responsible for which value is given (`pools`), nor for when bindings end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
+from m2mapp.dhcpv6.numbers import INFINITY
 from m2mapp.formats.documents import rfc3339
 from m2mapp.model.errors import MethodNotAllowed
 from m2mapp.model.identifiers import Path
@@ -31,10 +32,14 @@ Value = IPv6Address | IPv6Network
 
 
 class State(Enum):
-    """How a binding stands. A value that was declined is set aside: another host on the link has it."""
+    """How a binding stands. A value that was declined is set aside: another host on the link has it.
+
+    A reserved one is kept for a client that has nothing at the moment.
+    """
 
     BOUND = "bound"
     DECLINED = "declined"
+    RESERVED = "reserved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class Binding:
     """One value that a client has. Lifetimes are seconds from `given_ms`, the wall clock's milliseconds when they were last given.
 
     `interface` is where the client was heard, `client_address` from where; `bootstrap_uri` and `certificate` (its SHA-256) what it was
-    told with the value.
+    told with the value. `old` are addresses that it may still use, of prefixes that were exchanged; `reserved` is the address that an
+    operator wants it to have. `reconfigure`: the client has a key by which this node can tell it to ask again.
     """
 
     client: Client
@@ -71,11 +77,26 @@ class Binding:
     client_address: str = ""
     bootstrap_uri: str | None = None
     certificate: str | None = None
+    old: tuple[IPv6Address, ...] = ()
+    reserved: IPv6Address | None = None
+    reconfigure: bool = False
 
     @property
     def path(self) -> Path:
         """Where it stands in the tree: an address that was declined stands by itself, since its client gets another."""
-        return self.client.path if self.state is State.BOUND else (*LEASES, DECLINED, str(self.value))
+        return (*LEASES, DECLINED, str(self.value)) if self.state is State.DECLINED else self.client.path
+
+    @property
+    def values(self) -> frozenset[Value]:
+        """All that nobody else may be given."""
+        kept = () if self.reserved is None or self.state is State.DECLINED else (self.reserved,)
+        return frozenset((self.value, *self.old, *kept))
+
+    def ended(self) -> Binding | None:
+        """What is left of it when the client has nothing any more: a reservation, or nothing."""
+        if self.reserved is None or self.state is State.DECLINED:
+            return None
+        return Binding(self.client, self.reserved, 0, INFINITY, self.given_ms, State.RESERVED, reserved=self.reserved)
 
     def write(self) -> Write:
         """The write that makes it durable."""
@@ -95,6 +116,12 @@ class Binding:
             "interface": self.interface,
             "clientAddress": self.client_address,
         }
+        if self.old:
+            attributes["deprecated"] = [str(address) for address in self.old]
+        if self.reserved is not None:
+            attributes["reserved"] = str(self.reserved)
+        if self.reconfigure:
+            attributes["reconfigure"] = True
         return Write(self.path, PREFIX if client.for_prefix else LEASE, attributes)
 
 
@@ -102,6 +129,7 @@ def binding_of(resource: Resource) -> Binding:
     """The binding that a resource holds."""
     given = resource.attributes
     for_prefix = resource.type == PREFIX
+    old, reserved = given.get("deprecated"), _text(given, "reserved")
     text = str(given["prefix" if for_prefix else "address"])
     return Binding(
         Client(bytes.fromhex(str(given["duid"])), _number(given, "iaid"), for_prefix),
@@ -114,11 +142,17 @@ def binding_of(resource: Resource) -> Binding:
         str(given["clientAddress"]),
         _text(given, "bootstrapURI"),
         _text(given, "certificate"),
+        tuple(IPv6Address(address) for address in old) if isinstance(old, list | tuple) else (),
+        None if reserved is None else IPv6Address(reserved),
+        given.get("reconfigure") is True,
     )
 
 
 class Bindings:
-    """The bindings of one node, as they will be once all that is pending is done; and which values nobody has."""
+    """The bindings of one node, as they will be once all that is pending is done; and which values nobody has.
+
+    `on_moved` is called when an address came to somebody, or went.
+    """
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -126,6 +160,7 @@ class Bindings:
         self._holder: dict[Value, Client | None] = {}
         self._promised: dict[Value, Client] = {}
         self._of_duid: dict[bytes, int] = {}
+        self.on_moved: Callable[[], None] = lambda: None
 
     def find(self, client: Client) -> Binding | None:
         """What a client has, or None."""
@@ -143,20 +178,33 @@ class Bindings:
     def __len__(self) -> int:
         return len(self._holder) + len(self._promised)
 
-    def removal(self, path: Path) -> Remove:
-        """What ends the binding at a path; the last one of its DUID takes the DUID's collection along."""
+    def holds(self, address: str) -> bool:
+        """Whether a client has this address (text, a zone does not count)."""
+        try:
+            return self._holder.get(IPv6Address(address.partition("%")[0])) is not None
+        except ValueError:
+            return False
+
+    def end(self, path: Path) -> Remove | Write:
+        """What ends the binding at a path: its reservation stays, and the last one of its DUID takes the DUID's collection along."""
+        resource = self._tree.expected(path)
+        left = binding_of(resource).ended() if resource is not None and resource.type in (LEASE, PREFIX) else None
+        if left is not None:
+            return left.write()
         above = path[:-1]
         if len(above) == len(LEASES) or len(self._tree.children(above, limit=2)) > 1:
             return Remove(path)
         return Remove(path if any(client.path[:-1] == above for client in self._promised.values()) else above)
 
     def promise(self, binding: Binding) -> None:
-        """A value is given by a unit that is about to be committed: nobody else gets it."""
-        self._promised[binding.value] = binding.client
+        """Values are given by a unit that is about to be committed: nobody else gets them."""
+        for value in binding.values:
+            self._promised[value] = binding.client
 
     def dropped(self, binding: Binding) -> None:
-        """The unit was not committed: the value is free again, unless its client had it before."""
-        self._promised.pop(binding.value, None)
+        """The unit was not committed: the values are free again, unless their client had them before."""
+        for value in binding.values:
+            self._promised.pop(value, None)
 
     def clear(self) -> None:
         """Forget everything: the tree is not followed any more."""
@@ -164,23 +212,30 @@ class Bindings:
         self._promised.clear()
         self._of_duid.clear()
 
-    def entered(self, resource: Resource) -> None:
-        """A binding is in the tree."""
+    def entered(self, resource: Resource) -> Binding:
+        """A binding is in the tree: which."""
         binding = binding_of(resource)
-        self._promised.pop(binding.value, None)
-        if binding.state is State.DECLINED:
-            self._holder[binding.value] = None
-            return
-        self._holder[binding.value] = binding.client
-        duid = binding.client.duid
-        self._of_duid[duid] = self._of_duid.get(duid, 0) + 1
+        bound = binding.state is not State.DECLINED
+        for value in binding.values:
+            self._promised.pop(value, None)
+            moved = value not in self._holder
+            self._holder[value] = binding.client if bound else None
+            if moved:
+                self.on_moved()
+        if bound:
+            duid = binding.client.duid
+            self._of_duid[duid] = self._of_duid.get(duid, 0) + 1
+        return binding
 
-    def left(self, resource: Resource) -> None:
-        """A binding is not in the tree any more, or not as it was."""
+    def left(self, resource: Resource, after: Resource | None = None) -> None:
+        """A binding is not in the tree any more, or not as it was: `after` stands there now."""
         binding = binding_of(resource)
-        held_by = binding.client if binding.state is State.BOUND else None
-        if binding.value in self._holder and self._holder[binding.value] == held_by:
-            del self._holder[binding.value]
+        kept = binding_of(after).values if after is not None and after.type == resource.type else frozenset[Value]()
+        held_by = binding.client if binding.state is not State.DECLINED else None
+        for value in binding.values - kept:
+            if value in self._holder and self._holder[value] == held_by:
+                del self._holder[value]
+                self.on_moved()
         if held_by is None:
             return
         duid = binding.client.duid
@@ -202,12 +257,15 @@ BINDING_TYPES: Final = (
     ResourceType(LEASE, (*LEASES, "*", "*"), _refuse, _describe, methods=_METHODS),
     ResourceType(PREFIX, (*PREFIXES, "*"), _refuse, _describe, methods=_METHODS),
 )
-"""The types that a node with a DHCPv6 role has. An operator may end a binding: its value is free from then on."""
+"""The types that a node with a DHCPv6 role has. An operator may end a binding: its value is free from then on.
+
+What an operator writes to `/leases` goes by `reservations`.
+"""
 
 
 def until(given_ms: int, lifetime_s: int) -> str | None:
-    """The end of a lifetime as people read it; None for one without end."""
-    return None if lifetime_s == 0xFFFFFFFF else rfc3339(given_ms + lifetime_s * 1000)  # noqa: PLR2004 - infinity, RFC 9915 7.7
+    """The end of a lifetime as people read it; None for one without end (RFC 9915, section 7.7)."""
+    return None if lifetime_s == INFINITY else rfc3339(given_ms + lifetime_s * 1000)
 
 
 def _number(given: Mapping[str, object], name: str) -> int:

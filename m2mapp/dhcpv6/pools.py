@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from itertools import islice
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from m2mapp.dhcpv6.binding import Client, Value
 
@@ -32,7 +32,11 @@ class Lifetimes:
 
 
 class Pool(Protocol):
-    """What a server gives values from."""
+    """What a server gives values from. `empty`: it knows of none, not even of those that it gave before."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known to be of the pool."""
 
     def pick(self, client: Client, hint: Value | None, is_free: IsFree) -> Value | None:
         """A value for a client that has none; `hint` is what it asked for. None where the pool is empty."""
@@ -40,8 +44,11 @@ class Pool(Protocol):
     def has(self, value: Value) -> bool:
         """Whether the value is one of this pool: appropriate for the link (RFC 9915, section 4.2)."""
 
-    def lifetimes(self, now: float) -> Lifetimes:
-        """What a value given now gets, never more than what it is made of has left. `now`: monotonic seconds."""
+    def lifetimes(self, value: Value) -> Lifetimes:
+        """What a value gets that is given now, never more than what it is made of has left; 0 for what is not of the pool."""
+
+    def fixed(self, value: Value) -> Value | None:
+        """What a client gets for whom an operator reserved that value; None where it cannot be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class PrefixPool:
     length: int
     given: Lifetimes
     reserved: tuple[tuple[bytes, IPv6Network], ...] = ()
+    empty: ClassVar[bool] = False
 
     def pick(self, client: Client, hint: Value | None, is_free: IsFree) -> Value | None:
         """The client's reserved prefix; else the one it asked for; else one chosen by a hash of DUID and IAID, or the next free."""
@@ -66,9 +74,13 @@ class PrefixPool:
         """Whether it is a prefix of the pool, of the pool's length."""
         return isinstance(value, IPv6Network) and value.prefixlen == self.length and value.subnet_of(self.within)
 
-    def lifetimes(self, now: float) -> Lifetimes:
+    def lifetimes(self, value: Value) -> Lifetimes:
         """The configured ones."""
-        return self.given
+        return self.given if self.has(value) else Lifetimes(0, 0)
+
+    def fixed(self, value: Value) -> Value | None:
+        """Itself, where it is of the pool."""
+        return value if self.has(value) else None
 
     def _from(self, client: Client) -> Iterator[IPv6Network]:
         size = 1 << (self.length - self.within.prefixlen)
@@ -81,13 +93,14 @@ class PrefixPool:
 class AddressPool:
     """The addresses of one /64, for the devices of one link: stable for a client, and not to be guessed (the idea of RFC 7217).
 
-    `secret` is the node's own. `lifetimes_at` gives what is left of the prefix at a monotonic time. `router` is this node's own address.
+    `secret` is the node's own, `given` what is left of the prefix now. `router` is the address of who joins the link to others.
     """
 
     prefix: IPv6Network
     secret: bytes
-    lifetimes_at: Callable[[float], Lifetimes]
+    given: Lifetimes
     router: IPv6Address | None = None
+    empty: ClassVar[bool] = False
 
     def pick(self, client: Client, hint: Value | None, is_free: IsFree) -> Value | None:
         """The address that follows from prefix, DUID, IAID and secret; where another host has it, the next that does."""
@@ -95,7 +108,7 @@ class AddressPool:
             digest = _digest(client, self.secret + self.prefix.network_address.packed + bytes([counter]))
             identifier = digest & (1 << _INTERFACE_IDENTIFIER_BITS) - 1
             address = self.prefix[identifier]
-            if address != self.router and not any(identifier in reserved for reserved in _RESERVED) and is_free(address):
+            if self.may_have(address) and is_free(address):
                 return address
         return None
 
@@ -103,9 +116,20 @@ class AddressPool:
         """Whether it is an address of the prefix."""
         return isinstance(value, IPv6Address) and value in self.prefix
 
-    def lifetimes(self, now: float) -> Lifetimes:
+    def may_have(self, value: Value) -> bool:
+        """Whether a host may have the address: it is of the prefix, not the router's, not one that is for other uses (RFC 5453)."""
+        if not self.has(value) or value == self.router:
+            return False
+        identifier = int(value) & (1 << _INTERFACE_IDENTIFIER_BITS) - 1 if isinstance(value, IPv6Address) else 0
+        return not any(identifier in reserved for reserved in _RESERVED)
+
+    def lifetimes(self, value: Value) -> Lifetimes:
         """What is left of the prefix."""
-        return self.lifetimes_at(now)
+        return self.given if self.has(value) else Lifetimes(0, 0)
+
+    def fixed(self, value: Value) -> Value | None:
+        """Itself, where a host may have it."""
+        return value if self.may_have(value) else None
 
 
 def _digest(client: Client, more: bytes) -> int:

@@ -16,14 +16,17 @@ from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.binding import Binding, Bindings, Client, State, Value
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_options
 from m2mapp.dhcpv6.message import Message, RelayMessage
-from m2mapp.dhcpv6.numbers import INFINITY, MessageType, Status
+from m2mapp.dhcpv6.numbers import DNS_SERVERS, INFINITY, VENDOR_OPTS, MessageType, Status
 from m2mapp.dhcpv6.pools import Lifetimes, Pool
+from m2mapp.dhcpv6.reconfigure import ReconfigureKeys
 from m2mapp.dhcpv6.validation import why_server_discards
 
 MAX_BINDINGS_OF_DUID: Final = 16
 """So many addresses and prefixes one client may have: one that asks for a thousand gets a status code for the others."""
 MAX_IAS: Final = 32
 """So many IAs of one message are answered."""
+MAX_OLD: Final = 4
+"""So many addresses of former prefixes a client may go on using."""
 
 Ia = o.IaNa | o.IaPd
 
@@ -39,16 +42,23 @@ class Arrival:
     interface: str
     relays: tuple[RelayMessage, ...] = ()
 
+    @property
+    def link_address(self) -> IPv6Address | None:
+        """The address that says which link the client is on: of the relay agent nearest to it that gives one (section 13.1, RFC 6221)."""
+        given = (relay.link_address for relay in reversed(self.relays))
+        return next((address for address in given if not address.is_unspecified and not address.is_link_local), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """On what terms a server gives: its pools by the kind of IA, what it tells beside, Rapid Commit, Preference.
 
-    Where a kind has no pool its IAs are answered with a status code. `bootstrap` gives the service that is known at the moment. `most`
-    bounds the bindings of all clients together.
+    Where a kind has no pool its IAs are answered with a status code; which addresses a client can have depends on its link and on the
+    monotonic time. `bootstrap` gives the service that is known at the moment. `most` bounds the bindings of all clients together. `keys`:
+    clients that accept Reconfigure get a key. `name_servers` are told to who asks for them.
     """
 
-    addresses: Pool | None = None
+    addresses: Callable[[Arrival, float], Pool | None] = lambda _, __: None
     prefixes: Pool | None = None
     codes: BootstrapCodes = field(default_factory=BootstrapCodes)
     bootstrap: Callable[[], Bootstrap] = Bootstrap
@@ -56,14 +66,20 @@ class Terms:
     preference: int = 0
     refresh_s: int = 3600
     most: int = 65_536
+    keys: ReconfigureKeys | None = None
+    name_servers: Callable[[], tuple[IPv6Address, ...]] = tuple
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a message leads to: the reply (None: none, for the reason `why`), and what must be durable before it leaves."""
+    """What a message leads to: the reply (None: none, for the reason `why`), and what must be durable before it leaves.
+
+    `refused` are IAs that got nothing, since nothing is left or their client has enough.
+    """
 
     reply: Message | None = None
     why: str = ""
+    refused: int = 0
     given: list[Binding] = field(default_factory=list)
     ended: list[Binding] = field(default_factory=list)
 
@@ -75,11 +91,19 @@ class _Ask:
     message: Message
     duid: bytes
     arrival: Arrival
-    now: float
     now_ms: int
     bootstrap: Bootstrap
+    addresses: Pool | None
     commits: bool = True
+    agrees: bool = False
+    requested: tuple[int, ...] = ()
+    wants_certificate: bool = False
     outcome: Outcome = field(default_factory=Outcome)
+
+
+def fingerprint(certificate: bytes | None) -> str | None:
+    """How a certificate stands in a binding."""
+    return f"sha256:{hashlib.sha256(certificate).hexdigest()}" if certificate else None
 
 
 def unwrap(received: Message | RelayMessage) -> tuple[Message | None, tuple[RelayMessage, ...]]:
@@ -109,6 +133,9 @@ class Server:
 
     def __init__(self, duid: bytes, terms: Terms, bindings: Bindings) -> None:
         self._duid, self._terms, self._bindings = duid, terms, bindings
+        codes = terms.codes
+        wanted = ({codes.certificate} if codes.in_option else set()) | ({VENDOR_OPTS} if codes.in_vendor else set())
+        self._certificate_codes = frozenset(wanted)
 
     def answer(self, message: Message, arrival: Arrival, now: float, now_ms: int) -> Outcome:
         """What a client's message leads to. What is given is promised to it: `Bindings.dropped` where it is not committed."""
@@ -116,7 +143,15 @@ class Server:
         if why is not None:
             return Outcome(why=why)
         client = o.first(message.options, o.ClientId)
-        ask = _Ask(message, client.duid if client else b"", arrival, now, now_ms, self._terms.bootstrap())
+        addresses = self._terms.addresses(arrival, now)
+        ask = _Ask(message, client.duid if client else b"", arrival, now_ms, self._terms.bootstrap(), addresses)
+        request = o.first(message.options, o.OptionRequest)
+        if request is not None:
+            ask.requested = request.codes
+            ask.wants_certificate = not self._certificate_codes.isdisjoint(request.codes)
+        # Through relay agents a Reconfigure would have to find its way back: who is behind one asks again when its time has come.
+        if self._terms.keys is not None and not arrival.relays and message.type in (MessageType.SOLICIT, MessageType.REQUEST):
+            ask.agrees = o.first(message.options, o.ReconfigureAccept) is not None
         _ANSWERS[message.type](self, ask)
         for binding in ask.outcome.given:
             self._bindings.promise(binding)
@@ -136,12 +171,19 @@ class Server:
         self._reply(ask, MessageType.ADVERTISE, (*preference, *ias))
 
     def _request(self, ask: _Ask) -> None:
-        """18.3.2, and Renew (18.3.4) and Rebind (18.3.5): a binding that was lost on the way is made anew where its value is free."""
+        """18.3.2, and Renew (18.3.4) and Rebind (18.3.5): a binding that was lost on the way is made anew where its value is free.
+
+        Silence to who asks for more time while no prefix is known, as it is when a box has just started: it keeps what it has.
+        """
+        again = ask.message.type is not MessageType.REQUEST
+        if again and ask.addresses is not None and ask.addresses.empty and o.first(ask.message.options, o.IaNa) is not None:
+            ask.outcome.why = f"{ask.message.type.name} while there is no prefix"
+            return
         self._reply(ask, MessageType.REPLY, self._assigned(ask))
 
     def _confirm(self, ask: _Ask) -> None:
         """18.3.3: whether the addresses are appropriate for the link; silence where nothing can be said."""
-        pool = self._terms.addresses
+        pool = ask.addresses
         asked = [address.address for ia in o.every(ask.message.options, o.IaNa) for address in o.every(ia.options, o.IaAddress)]
         if pool is None or not asked:
             ask.outcome.why = "CONFIRM without addresses that can be judged"
@@ -166,14 +208,21 @@ class Server:
 
     def _assigned(self, ask: _Ask) -> tuple[o.Option, ...]:
         """The client's IAs with what they have from now on; T1 and T2 the same in all (section 14.2)."""
-        answered: list[Ia] = []
-        for ia in _ias(ask.message)[:MAX_IAS]:
+        ias = _ias(ask.message)[:MAX_IAS]
+        answered: list[tuple[o.Option, ...]] = []
+        for ia in ias:
             client = Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd))
-            pool = self._terms.prefixes if client.for_prefix else self._terms.addresses
-            answered.append(replace(ia, t1_s=0, t2_s=0, options=self._ia_options(ask, client, ia, pool)))
-        shortest = min((value.preferred_s for ia in answered for value in _values(ia) if value.preferred_s), default=0)
+            pool = self._terms.prefixes if client.for_prefix else ask.addresses
+            answered.append(self._ia_options(ask, client, ia, pool))
+        given = [value for options in answered for value in options if isinstance(value, o.IaAddress | o.IaPrefix)]
+        lifetimes = [value.preferred_s for value in given if value.preferred_s] or [value.valid_s for value in given]
+        shortest = min(lifetimes, default=0)
         times = (INFINITY, INFINITY) if shortest == INFINITY else (shortest // 2, shortest * 4 // 5)
-        return tuple(replace(ia, t1_s=times[0], t2_s=times[1]) if _values(ia) else ia for ia in answered)
+        told = []
+        for ia, options in zip(ias, answered, strict=True):
+            t1_s, t2_s = (0, 0) if all(type(option) is o.StatusCode for option in options) else times
+            told.append(type(ia)(ia.iaid, t1_s, t2_s, options))
+        return tuple(told)
 
     def _ia_options(self, ask: _Ask, client: Client, ia: Ia, pool: Pool | None) -> tuple[o.Option, ...]:
         named = [_value(option) for option in _values(ia)]
@@ -182,32 +231,56 @@ class Server:
             return (o.StatusCode(Status.NOT_ON_LINK, "not of this link"),)
         had = self._bindings.find(client)
         value = self._value_for(client, had, pool, named)
-        # What the client has and should not: with no lifetime left it stops using it (sections 18.3.4 and 18.3.5).
-        over: set[Value] = set()
-        if ask.message.type in (MessageType.RENEW, MessageType.REBIND):
-            over.update(one for one in (*named, *((had.value,) if had else ())) if one != value)
-        gone = tuple(_option(one, Lifetimes(0, 0)) for one in sorted(over, key=str))
+        old = self._old(client, had, pool, named, value) if ask.message.type in (MessageType.RENEW, MessageType.REBIND) else {}
+        others = tuple(_option(one, Lifetimes(0, valid_s)) for one, valid_s in old.items())
         if value is None or pool is None:
-            return (*gone, _none_left(client))
-        lifetimes = pool.lifetimes(ask.now)
+            ask.outcome.refused += pool is not None
+            return (*others, _none_left(client))
+        lifetimes = pool.lifetimes(value)
         if ask.commits:
-            ask.outcome.given.append(self._binding(ask, client, value, lifetimes))
-        return (_option(value, lifetimes), *gone)
+            kept = tuple(one for one, valid_s in old.items() if valid_s and isinstance(one, IPv6Address))
+            ask.outcome.given.append(self._binding(ask, had, (client, value, kept), lifetimes))
+        return (_option(value, lifetimes), *others)
+
+    def _old(self, client: Client, had: Binding | None, pool: Pool | None, named: list[Value], value: Value | None) -> dict[Value, int]:
+        """What the client has besides what it gets, and for how long it may be used still.
+
+        Of a prefix that is not preferred any more: for as long as that is valid. Anything else it should not have: not at all (sections
+        18.3.4 and 18.3.5).
+        """
+        held = (had.value, *had.old) if had is not None and had.state is State.BOUND else ()
+        others = sorted({*named, *held} - {value}, key=lambda one: (one not in held, str(one)))
+        left: dict[Value, int] = {}
+        for one in others:
+            of_prefix = pool.lifetimes(one) if pool is not None else Lifetimes(0, 0)
+            own = one in held and self._bindings.is_free_for(client, one)
+            left[one] = of_prefix.valid_s if own and not of_prefix.preferred_s and len(left) < MAX_OLD else 0
+        return left
 
     def _value_for(self, client: Client, had: Binding | None, pool: Pool | None, named: list[Value]) -> Value | None:
-        """What a client has, or gets: it keeps what it has for as long as that is of the pool."""
+        """What a client has, or gets: what is reserved for it; what it has, for as long as that is preferred; else something new."""
         if pool is None:
             return None
-        if had is not None and pool.has(had.value):
-            return had.value
+        fixed = pool.fixed(had.reserved) if had is not None and had.reserved is not None else None
+        if fixed is not None and self._bindings.is_free_for(client, fixed):
+            return fixed
+        held = had.value if had is not None and had.state is State.BOUND else None
+        if held is not None and pool.lifetimes(held).preferred_s:
+            return held
         full = len(self._bindings) >= self._terms.most or self._bindings.count(client.duid) >= MAX_BINDINGS_OF_DUID
         if had is None and full:
             return None
         hint = next((value for value in named if pool.has(value)), None)
-        return pool.pick(client, hint, lambda value: self._bindings.is_free_for(client, value))
+        found = pool.pick(client, hint, lambda value: self._bindings.is_free_for(client, value))
+        if found is None and held is not None and pool.lifetimes(held).valid_s:
+            return held
+        return found
 
-    def _binding(self, ask: _Ask, client: Client, value: Value, lifetimes: Lifetimes) -> Binding:
-        certificate = ask.bootstrap.certificate if self._wants_certificate(ask) else None
+    def _binding(
+        self, ask: _Ask, had: Binding | None, what: tuple[Client, Value, tuple[IPv6Address, ...]], lifetimes: Lifetimes
+    ) -> Binding:
+        """What is given, with what is kept of the binding before: the reservation, and that a key was agreed on."""
+        client, value, old = what
         return Binding(
             client,
             value,
@@ -218,19 +291,22 @@ class Server:
             ask.arrival.interface,
             ask.arrival.source,
             ask.bootstrap.uri,
-            f"sha256:{hashlib.sha256(certificate).hexdigest()}" if certificate else None,
+            fingerprint(ask.bootstrap.certificate) if ask.wants_certificate else None,
+            old,
+            had.reserved if had is not None else None,
+            ask.agrees or (had is not None and had.reconfigure and not ask.arrival.relays),
         )
 
     def _ended(self, ask: _Ask, state: State) -> None:
         unknown: list[o.Option] = []
         for ia in _ias(ask.message)[:MAX_IAS]:
             had = self._bindings.find(Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd)))
-            if had is None or had.value not in [_value(option) for option in _values(ia)]:
+            if had is None or had.state is not State.BOUND or had.value not in [_value(option) for option in _values(ia)]:
                 unknown.append(replace(ia, t1_s=0, t2_s=0, options=(o.StatusCode(Status.NO_BINDING, "no such binding"),)))
             else:
                 ask.outcome.ended.append(had)
                 if state is State.DECLINED and not had.client.for_prefix:
-                    ask.outcome.given.append(replace(had, state=State.DECLINED, given_ms=ask.now_ms))
+                    ask.outcome.given.append(replace(had, state=State.DECLINED, given_ms=ask.now_ms, old=(), reserved=None))
         self._reply(ask, MessageType.REPLY, (o.StatusCode(Status.SUCCESS), *unknown))
 
     def _reply(self, ask: _Ask, kind: MessageType, options: tuple[o.Option, ...]) -> None:
@@ -239,14 +315,12 @@ class Server:
             identifiers = (o.ClientId(ask.duid), *identifiers)
         told: tuple[o.Option, ...] = ()
         if ask.message.type not in (MessageType.CONFIRM, MessageType.RELEASE, MessageType.DECLINE):
-            told = bootstrap_options(ask.bootstrap, self._terms.codes, with_certificate=self._wants_certificate(ask))
+            told = bootstrap_options(ask.bootstrap, self._terms.codes, with_certificate=ask.wants_certificate)
+            name_servers = self._terms.name_servers() if DNS_SERVERS in ask.requested else ()
+            told = (*told, o.DnsServers(name_servers)) if name_servers else told
+        if ask.agrees and self._terms.keys is not None and kind is MessageType.REPLY and ask.outcome.given:
+            told = (o.ReconfigureAccept(), self._terms.keys.option(ask.duid), *told)
         ask.outcome.reply = Message(kind, ask.message.transaction_id, (*identifiers, *options, *told))
-
-    def _wants_certificate(self, ask: _Ask) -> bool:
-        request = o.first(ask.message.options, o.OptionRequest)
-        codes = self._terms.codes
-        wanted = ({codes.certificate} if codes.in_option else set()) | ({17} if codes.in_vendor else set())
-        return request is not None and not wanted.isdisjoint(request.codes)
 
 
 _ANSWERS: Final[dict[MessageType, Callable[[Server, _Ask], None]]] = {

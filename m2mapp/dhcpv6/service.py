@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -13,13 +14,18 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from m2mapp.dhcpv6.around import Dhcpv6Node
-from m2mapp.dhcpv6.binding import LEASE, LEASES, PREFIX, PREFIXES, Bindings, binding_of
+from m2mapp.dhcpv6.binding import LEASE, LEASES, PREFIX, PREFIXES, Binding, Bindings
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
 from m2mapp.dhcpv6.client import Chance, Client, Wish
+from m2mapp.dhcpv6.downlink import Upstream, delegations_of, downlink_terms, handed_on, is_stale, lifetimes_of
+from m2mapp.dhcpv6.drivers.linking import Linking, LinkNode
+from m2mapp.dhcpv6.drivers.reconfiguring import Reconfiguring
 from m2mapp.dhcpv6.drivers.serving import Serving
 from m2mapp.dhcpv6.drivers.uplink import Uplink
-from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, INFINITY, SERVER_PORT
+from m2mapp.dhcpv6.links import Links
+from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, ALL_DHCP_SERVERS, INFINITY, SERVER_PORT, MessageType
 from m2mapp.dhcpv6.pools import Lifetimes, PrefixPool
+from m2mapp.dhcpv6.reconfigure import ReconfigureKeys
 from m2mapp.dhcpv6.server import Server, Terms
 from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.formats.certificates import certificate_der
@@ -49,10 +55,22 @@ def dhcpv6_uplink(reactor: IReactorTime, node: Dhcpv6Node, duid: bytes, settings
     return Uplink(reactor, node, uplink, client, metrics)
 
 
-def dhcpv6_servers(reactor: IReactorTime, node: Dhcpv6Node, duid: bytes, settings: Dhcpv6Settings, metrics: Metrics) -> Dhcpv6Servers:
-    """The servers that the settings name. Raises `Malformed` where a certificate file cannot be read or holds none."""
-    bindings = Bindings(node.tree)
-    servers: dict[str, Server] = {}
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What this node keeps for good: its DUID, and what its choices for devices follow from."""
+
+    duid: bytes
+    secret: bytes
+
+
+def dhcpv6_servers(
+    reactor: IReactorTime, node: Dhcpv6Node, identity: Identity, settings: Dhcpv6Settings, metrics: Metrics
+) -> Dhcpv6Servers:
+    """The servers that the settings name, but for the downlink's.
+
+    Raises `Malformed` where a certificate file cannot be read or holds none.
+    """
+    servers = Dhcpv6Servers(reactor, node, metrics)
     delegating = settings.delegating
     if delegating is not None:
         lifetimes = Lifetimes(delegating.preferred_lifetime_s, delegating.valid_lifetime_s)
@@ -63,8 +81,39 @@ def dhcpv6_servers(reactor: IReactorTime, node: Dhcpv6Node, duid: bytes, setting
             bootstrap=lambda: bootstrap,
             preference=delegating.preference,
         )
-        servers[delegating.interface] = Server(duid, terms, bindings)
-    return Dhcpv6Servers(reactor, node, bindings, servers, metrics)
+        servers.serve((delegating.interface,), Server(identity.duid, terms, servers.bindings))
+    return servers
+
+
+def learned_from(uplink: Uplink | None) -> Upstream:
+    """What the uplink knows; nothing where there is none."""
+    if uplink is None:
+        return Upstream()
+    return Upstream(prefixes=lambda _: delegations_of(uplink.lease), bootstrap=uplink.bootstrap, listen=uplink.listen)
+
+
+def dhcpv6_downlink(
+    servers: Dhcpv6Servers, node: LinkNode, identity: Identity, settings: Dhcpv6Settings, learned: Upstream
+) -> Linking | None:
+    """The downlink, whose devices `servers` answers; None where it is off.
+
+    Raises `Malformed` where the certificate file cannot be read or holds none.
+    """
+    downlink = settings.downlink
+    if downlink is None:
+        return None
+    certificate = _certificate(downlink.certificate, "[dhcpv6.downlink] certificate")
+    upstream = handed_on(downlink, certificate, learned)
+    links = Links(downlink.interfaces, identity.secret, lifetimes_of(downlink))
+    keys = ReconfigureKeys(identity.secret, lambda: servers.tree.next_number)
+    terms = downlink_terms(links, settings.codes, upstream, keys)
+    servers.serve(downlink.interfaces, Server(identity.duid, terms, servers.bindings))
+
+    def stale(binding: Binding) -> bool:
+        return is_stale(binding, links.link(binding.interface, servers.reactor.seconds()), upstream.bootstrap())
+
+    reconfiguring = servers.reconfigure_by(identity.duid, keys, stale)
+    return Linking(servers.reactor, node, links, upstream, reconfiguring.tell_all, servers.metrics)
 
 
 def _certificate(file: str, where: str) -> bytes | None:
@@ -83,18 +132,33 @@ class Dhcpv6Servers(Service):
 
     name = "dhcpv6 servers"
 
-    def __init__(
-        self, reactor: IReactorTime, node: Dhcpv6Node, bindings: Bindings, servers: Mapping[str, Server], metrics: Metrics
-    ) -> None:
-        self._reactor, self._node, self._bindings, self._servers = reactor, node, bindings, dict(servers)
-        self.serving = Serving(reactor, node.clock, node.committer, bindings, metrics)
+    def __init__(self, reactor: IReactorTime, node: Dhcpv6Node, metrics: Metrics) -> None:
+        self.reactor, self.tree, self.metrics, self._node = reactor, node.tree, metrics, node
+        self.bindings = Bindings(node.tree)
+        self._servers: dict[str, Server] = {}
+        self.serving = Serving(reactor, node.clock, node.committer, self.bindings, metrics)
         self._lifetimes = Ends()
         ended = metrics.counter("m2mapp_dhcpv6_expired_total", "Bindings that ended because their valid lifetime was over.")
-        self._expiry = Expiry(self._lifetimes, node.tree, node.committer, reactor, ended.add, bindings.removal)
+        self._expiry = Expiry(self._lifetimes, node.tree, node.committer, reactor, ended.add, self.bindings.end)
         self._watches: list[Watch] = []
         self._port: IDatagramPort | None = None
         self._again: IDelayedCall | None = None
         self._unjoined: dict[str, None] = {}
+        self._reconfiguring: Reconfiguring | None = None
+
+    def serve(self, interfaces: Iterable[str], server: Server) -> None:
+        """Answer on these interfaces, from the start on."""
+        self._servers.update(dict.fromkeys(interfaces, server))
+
+    def reconfigure_by(self, duid: bytes, keys: ReconfigureKeys, stale: Callable[[Binding], bool]) -> Reconfiguring:
+        """What tells clients to ask again, in the name of the server that has this DUID: at the start too, where the file has changed."""
+
+        def send(binding: Binding) -> None:
+            data = keys.message(duid, binding.client.duid, MessageType.RENEW)
+            self.serving.send_unasked(data, binding.interface, binding.client_address)
+
+        self._reconfiguring = Reconfiguring(self.reactor, self.tree, send, stale, self.metrics)
+        return self._reconfiguring
 
     def startService(self) -> None:
         """Take over the bindings of the tree, then answer. Raises `OSError` where the port is taken."""
@@ -108,6 +172,8 @@ class Dhcpv6Servers(Service):
         self.serving.attach(self._port)
         self._unjoined = dict.fromkeys(self._servers)
         self._join()
+        if self._reconfiguring is not None:
+            self._reconfiguring.tell_all()
 
     def stopService(self) -> Deferred[None] | None:
         """Answer nobody any more; what is under way goes on in the store."""
@@ -116,8 +182,10 @@ class Dhcpv6Servers(Service):
             watch.stop()
         self._watches.clear()
         self._expiry.stop()
+        if self._reconfiguring is not None:
+            self._reconfiguring.stop()
         self._lifetimes.clear()
-        self._bindings.clear()
+        self.bindings.clear()
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -131,30 +199,32 @@ class Dhcpv6Servers(Service):
         for name in list(self._unjoined):
             try:
                 index = self._node.datagrams.interface_index(name)
-                if self._port is not None:
-                    self._port.join(ALL_DHCP_RELAY_AGENTS_AND_SERVERS, index)
+                for group in (ALL_DHCP_RELAY_AGENTS_AND_SERVERS, ALL_DHCP_SERVERS):
+                    if self._port is not None:
+                        self._port.join(group, index)
             except OSError as error:
                 _log.warn("{name} is not served, again in {s:g} s: {error}", name=name, s=JOIN_AGAIN_S, error=error)
                 continue
             self.serving.serve(index, name, self._servers[name])
             del self._unjoined[name]
         if self._unjoined:
-            self._again = self._reactor.callLater(JOIN_AGAIN_S, self._join)
+            self._again = self.reactor.callLater(JOIN_AGAIN_S, self._join)
 
     # What is committed.
 
     def _on_change(self, change: Change) -> None:
         if change.before is not None and change.before.type in (LEASE, PREFIX):
-            self._bindings.left(change.before)
+            self.bindings.left(change.before, change.after)
             self._lifetimes.forget(change.path)
         if change.after is not None:
             self._enter(change.after)
+        if self._reconfiguring is not None:
+            self._reconfiguring.changed(change.path, change.after)
 
     def _enter(self, resource: Resource) -> None:
         if resource.type not in (LEASE, PREFIX):
             return
-        self._bindings.entered(resource)
-        binding = binding_of(resource)
+        binding = self.bindings.entered(resource)
         if binding.valid_s != INFINITY:
-            self._lifetimes.start(resource.path, binding.valid_s + GRACE_S, self._reactor.seconds())
+            self._lifetimes.start(resource.path, binding.valid_s + GRACE_S, self.reactor.seconds())
             self._expiry.moved()

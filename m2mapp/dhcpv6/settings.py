@@ -1,4 +1,4 @@
-"""The settings of DHCPv6: the tables `[dhcpv6.uplink]`, `[dhcpv6.delegating]` and `[dhcpv6.options]`."""
+"""The settings of DHCPv6: the tables `[dhcpv6.uplink]`, `[dhcpv6.downlink]`, `[dhcpv6.delegating]` and `[dhcpv6.options]`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from m2mapp.model.errors import Fault, Malformed
 
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _MAX_CODE = 0xFFFF
-_ROLES = ("uplink", "delegating")
+_ROLES = ("uplink", "downlink", "delegating")
+_SUBNET_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,27 @@ class UplinkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DownlinkSettings:
+    """The devices' server: on which interfaces, of which prefix (None: what the uplink learned), what it tells beside.
+
+    `bootstrap_uri` empty: the learned one. `certificate` is a file, DER or PEM; empty: the learned one, if that is of the same URI.
+    """
+
+    interfaces: tuple[str, ...]
+    prefix: IPv6Network | None
+    bootstrap_uri: str
+    certificate: str
+    valid_lifetime_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dhcpv6Settings:
     """The DHCPv6 roles of this node (None: off), and where the two bootstrap options stand."""
 
     uplink: UplinkSettings | None = None
     delegating: DelegatingSettings | None = None
     codes: BootstrapCodes = field(default_factory=BootstrapCodes)
+    downlink: DownlinkSettings | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -68,6 +84,15 @@ def _network(value: object) -> IPv6Network:
         raise Wrong(value, f"an IPv6 prefix such as 2001:db8:100::/40 ({error})") from error
     if network.is_multicast or network.is_link_local:
         raise Wrong(value, "a prefix of unicast addresses that are not link-local")
+    return network
+
+
+def _subnets(value: object) -> IPv6Network | None:
+    if value == "":
+        return None
+    network = _network(value)
+    if network.prefixlen > _SUBNET_LENGTH:
+        raise Wrong(value, f"a prefix of at most {_SUBNET_LENGTH} bits, of which each interface gets a /64; or empty")
     return network
 
 
@@ -106,6 +131,15 @@ _DELEGATING = Shape(
         "preference": Field(integer(0, 255), 0),
     }
 )
+_DOWNLINK = Shape(
+    {
+        "interfaces": Field(list_of(_interface, least=1, most=64)),
+        "prefix": Field(_subnets, ""),
+        "bootstrap_uri": Field(_bootstrap_uri, ""),
+        "certificate": Field(text, ""),
+        "valid_lifetime_s": Field(_LIFETIME, 7200),
+    }
+)
 _OPTIONS = Shape(
     {
         "bootstrap_uri": Field(integer(1, _MAX_CODE), URI_CODE),
@@ -133,10 +167,29 @@ def read(table: Mapping[str, object], where: str) -> tuple[Dhcpv6Settings, list[
     if "delegating" in table:
         delegating, more = _read_delegating(table["delegating"], "[dhcpv6.delegating] ")
         faults += more
+    downlink = None
+    if "downlink" in table:
+        downlink, more = _read_downlink(table["downlink"], "[dhcpv6.downlink] ")
+        faults += more
+        if downlink is not None and downlink.prefix is None and "uplink" not in table:
+            expected = "the prefix of which the devices' addresses are, as there is no [dhcpv6.uplink] to learn it"
+            faults.append(Malformed("[dhcpv6.downlink] prefix", "", expected))
+    settings = Dhcpv6Settings(uplink, delegating, codes, downlink)
+    return settings, [*faults, *_clashes(settings)]
+
+
+def _clashes(settings: Dhcpv6Settings) -> list[Malformed]:
+    """The roles exclude each other on one interface."""
+    uplink, downlink, delegating = settings.uplink, settings.downlink, settings.delegating
+    faults: list[Malformed] = []
     if uplink is not None and delegating is not None and uplink.interface == delegating.interface:
         expected = "another interface than that of [dhcpv6.uplink]: the roles exclude each other on one"
         faults.append(Malformed("[dhcpv6.delegating] interface", delegating.interface, expected))
-    return Dhcpv6Settings(uplink, delegating, codes), faults
+    for role, other in (("uplink", uplink), ("delegating", delegating)):
+        if downlink is not None and other is not None and other.interface in downlink.interfaces:
+            expected = f"without {other.interface}, which is that of [dhcpv6.{role}]: the roles exclude each other on one"
+            faults.append(Malformed("[dhcpv6.downlink] interfaces", list(downlink.interfaces), expected))
+    return faults
 
 
 def _read_options(table: object, where: str) -> tuple[BootstrapCodes, list[Malformed]]:
@@ -170,3 +223,14 @@ def _read_delegating(table: object, where: str) -> tuple[DelegatingSettings | No
         expected = f"at most valid_lifetime_s, {settings.valid_lifetime_s}"
         faults.append(Malformed(where + "preferred_lifetime_s", settings.preferred_lifetime_s, expected))
     return settings, faults
+
+
+def _read_downlink(table: object, where: str) -> tuple[DownlinkSettings | None, list[Malformed]]:
+    values, faults = _DOWNLINK.read(table if isinstance(table, Mapping) else {}, where)
+    if faults:
+        return None, faults
+    names = values["interfaces"]
+    interfaces = tuple(names) if isinstance(names, list) else ()
+    if len(set(interfaces)) < len(interfaces):
+        faults.append(Malformed(where + "interfaces", names, "each interface once"))
+    return DownlinkSettings(**{**values, "interfaces": interfaces}), faults  # type: ignore[arg-type]  # the shape has checked the types

@@ -1,11 +1,14 @@
 """What a datagram port is to those who use it: the real UDP port (`net.udp`) and the in-memory one (`net.memory`) provide it.
 
+What a host can do beside (ICMPv6, its own addresses) is `IHost`: the system's is `net.host`.
+
 A `Sockaddr` is the kernel's tuple: `(host, port)` for IPv4, `(host, port, flow, interface)` for IPv6, where the interface index is
 the zone of a link-local host and 0 otherwise. It is hashable and is used as it is: it names a peer, and answers go back to it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
@@ -63,3 +66,35 @@ class IDatagrams(Interface):
 
     def addresses() -> tuple[Any, ...]:
         """All addresses of the host, as a tuple of `net.addresses.HostAddress`. Raises `OSError`."""
+
+
+class IIcmpv6Port(Interface):
+    """One raw ICMPv6 socket. Hop limits are 255 both ways (RFC 4861, 6.1), checksums the kernel's."""
+
+    def join(group: str, interface: int) -> None:
+        """Join a multicast group (text) on the interface of that index. Raises `OSError`."""
+
+    def send(data: bytes, to: str, interface: int) -> bool:
+        """Send a message (checksum 0) out of an interface, from its link-local address. True if the system took it."""
+
+    def stop() -> None:
+        """Close the socket. Nothing is received after this call."""
+
+
+class IHost(Interface):
+    """What a router does with its host."""
+
+    def open_icmpv6(types: tuple[int, ...], receive: Callable[[bytes, str, int], None]) -> IIcmpv6Port:
+        """Receive messages of these types: `receive(data, source, interface index)`. Raises `OSError`: EPERM without CAP_NET_RAW."""
+
+    def link_layer_address(name: str) -> bytes:
+        """The hardware address of an interface; empty where it has none. Raises `OSError`."""
+
+    def forwards(name: str) -> bool:
+        """Whether the host passes IPv6 packets on that come in by this interface."""
+
+    def set_address(interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Any:
+        """Give an interface an address, or the address these lifetimes (0xffffffff: without end); the system removes it after them.
+
+        A Deferred that fires when it is done and fails with `OSError`.
+        """

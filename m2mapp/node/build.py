@@ -26,9 +26,11 @@ from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
 from m2mapp.dhcpv6.around import Dhcpv6Node
-from m2mapp.dhcpv6.binding import BINDING_TYPES
+from m2mapp.dhcpv6.binding import BINDING_TYPES, LEASES
+from m2mapp.dhcpv6.drivers.linking import LinkNode
+from m2mapp.dhcpv6.drivers.reserving import Reserving
 from m2mapp.dhcpv6.duid import new_duid
-from m2mapp.dhcpv6.service import dhcpv6_servers, dhcpv6_uplink
+from m2mapp.dhcpv6.service import Identity, dhcpv6_downlink, dhcpv6_servers, dhcpv6_uplink, learned_from
 from m2mapp.dhcpv6.uplink import UPLINK_TYPE
 from m2mapp.formats.documents import dump_json
 from m2mapp.formats.link_format import Link
@@ -151,6 +153,8 @@ class _Builder:
         self._parts: list[Service] = [store]
         self._routes: dict[Path, IHandle] = {}
         self._feeds: dict[Path, Feed] = {}
+        self._leased: Callable[[str], bool] = lambda _: False
+        self._leases_moved: Callable[[], None] = lambda: None
         self._metrics.gauge("m2mapp_tree_resources", "Resources in the tree.", lambda: len(self._tree))
 
     def build(self) -> Node:
@@ -164,6 +168,7 @@ class _Builder:
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
+        dhcpv6 = self._dhcpv6()
         page = self._describe()
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
@@ -173,7 +178,7 @@ class _Builder:
         )
         edges: list[Service] = [coap] if coap is not None else []
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
-        node.parts = (*self._parts, *edges, *answering, *self._dhcpv6(), *self._sim(), *self._http(addresses))
+        node.parts = (*self._parts, *edges, *answering, *dhcpv6, *self._sim(), *self._http(addresses))
         node.late = self._registering(requester, discovery)
         node.prepare = self._prepare
         return node
@@ -209,7 +214,8 @@ class _Builder:
         if settings is None:
             raise LookupError("[coap]")
         context = make_context(self._world.reactor, self._metrics, self._rng, limits=settings.limits)
-        principals = Principals(settings.access, addresses.contains, lambda _: False, context.names)
+        principals = Principals(settings.access, addresses.contains, lambda address: self._leased(address), context.names)
+        self._leases_moved = principals.forget
         self._parts.append(_Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
         coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)
         coap.secure(settings.coaps)
@@ -265,13 +271,23 @@ class _Builder:
             return []
         world, node = self._world, self._settings
         duid = world.kept(node, "duid", lambda: new_duid(UUID(int=self._rng.getrandbits(128), version=4)))
+        identity = Identity(duid, world.kept(node, "dhcpv6.secret", lambda: self._rng.getrandbits(256).to_bytes(32, "big")))
         around = Dhcpv6Node(self._tree, self._committer, world.clock, self._datagrams)
-        parts: list[Service] = []
-        if settings.uplink is not None:
-            parts.append(dhcpv6_uplink(world.reactor, around, duid, settings, self._rng, self._metrics))
-        if settings.delegating is not None:
-            parts.append(dhcpv6_servers(world.reactor, around, duid, settings, self._metrics))
-        return parts
+        uplink = dhcpv6_uplink(world.reactor, around, duid, settings, self._rng, self._metrics) if settings.uplink is not None else None
+        parts: list[Service] = [uplink] if uplink is not None else []
+        if settings.downlink is None and settings.delegating is None:
+            return parts
+        servers = dhcpv6_servers(world.reactor, around, identity, settings, self._metrics)
+        links = LinkNode(self._datagrams, world.host, self._rng)
+        downlink = dhcpv6_downlink(servers, links, identity, settings, learned_from(uplink))
+        if downlink is not None:
+            parts.append(downlink)
+            self._routes[LEASES] = Reserving(
+                lambda: (world.reactor.seconds(), world.clock.now_ms()), self._committer, self._rules, servers.bindings, downlink.links
+            )
+            self._leased = servers.bindings.holds
+            servers.bindings.on_moved = lambda: self._leases_moved()
+        return [*parts, servers]
 
     def _sim(self) -> list[Service]:
         sim = self._settings.sim

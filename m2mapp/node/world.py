@@ -15,6 +15,7 @@ from m2mapp.config import Settings
 from m2mapp.model.interfaces import IClock
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.addresses import AddressSource, OnLink
+from m2mapp.net.interfaces import IHost
 from m2mapp.net.memory import MemoryDatagrams
 from m2mapp.net.udp import SystemDatagrams
 from m2mapp.store.committer import Committer
@@ -66,7 +67,7 @@ class World:
 
     `datagrams` makes the network of one node; `addresses` what follows the host's addresses on some interfaces, which nodes of one host
     share; `open_store` its store, opened, as the service and the committer; `kept` gives what a node keeps in a small file of its own,
-    made at its first start; `resolve` looks names up; `rng` is a node's chance.
+    made at its first start; `resolve` looks names up; `host` is what a router does with its host; `rng` is a node's chance.
     """
 
     reactor: IReactorTime
@@ -76,4 +77,5 @@ class World:
     open_store: Callable[[Settings, Tree, Metrics], tuple[Service, Committer]]
     resolve: Callable[[str], Deferred[list[str]]]
     kept: Callable[[Settings, str, Callable[[], bytes]], bytes]
+    host: IHost
     rng: Callable[[str], random.Random] = lambda _: random.SystemRandom()

@@ -55,7 +55,7 @@ class Client:
     def start(self) -> None:
         """Ask for a prefix."""
         mounts = "".join(f"mount --bind {self._kept(place)} {place}; " for place in self.keeps)
-        self.host.popen(["unshare", "--mount", "sh", "-c", f"{mounts}exec {self.command()}"], log=self.log)
+        self.process = self.host.popen(["unshare", "--mount", "sh", "-c", f"{mounts}exec {self.command()}"], log=self.log)
 
     def given(self) -> Given:
         """What it was given, once that is there."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Interface
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -17,6 +18,7 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock, ICommit, IGathering, IGroupSender, IHandle, IJournals, IRequester
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response
 from m2mapp.model.principal import NODE
+from m2mapp.net.interfaces import IHost, IIcmpv6Port
 from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.drivers.repeats import Repeats
 from m2mapp.tree.paths import parse_path
@@ -250,3 +252,51 @@ def answer_of(built: Built, request: Request) -> Response:
     if answered is None:
         raise AssertionError("silence")
     return answered
+
+
+@implementer(IIcmpv6Port)
+class RecordingIcmpv6Port:
+    """An ICMPv6 socket that records what is sent and joined; the test calls `receive(data, source, interface)`."""
+
+    def __init__(self, types: tuple[int, ...], receive: Callable[[bytes, str, int], None]) -> None:
+        self.types, self.receive = types, receive
+        self.sent: list[tuple[bytes, str, int]] = []
+        self.joined: set[tuple[str, int]] = set()
+        self.stopped = False
+
+    def join(self, group: str, interface: int) -> None:
+        self.joined.add((group, interface))
+
+    def send(self, data: bytes, to: str, interface: int) -> bool:
+        self.sent.append((data, to, interface))
+        return True
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@implementer(IHost)
+class FakeHost:
+    """A host that records: `addresses` are those that were set, by interface index and address, with their lifetimes."""
+
+    def __init__(self, *, forwarding: bool = True) -> None:
+        self.forwarding = forwarding
+        self.ports: list[RecordingIcmpv6Port] = []
+        self.addresses: dict[tuple[int, str], tuple[int, int]] = {}
+        self.fault: OSError | None = None
+
+    def open_icmpv6(self, types: tuple[int, ...], receive: Callable[[bytes, str, int], None]) -> RecordingIcmpv6Port:
+        self.ports.append(RecordingIcmpv6Port(types, receive))
+        return self.ports[-1]
+
+    def link_layer_address(self, name: str) -> bytes:
+        return b"\x02\0\0\0\0\x01"
+
+    def forwards(self, name: str) -> bool:
+        return self.forwarding
+
+    def set_address(self, interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Deferred[None]:
+        if self.fault is not None:
+            return fail(self.fault)
+        self.addresses[interface, str(address)] = (preferred_s, valid_s)
+        return succeed(None)

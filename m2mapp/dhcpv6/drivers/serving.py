@@ -52,6 +52,7 @@ class Serving:
         self._dropped = metrics.counter("m2mapp_dhcpv6_dropped_total", "DHCPv6 messages dropped because too many waited for the disk.")
         self._replied = metrics.counter("m2mapp_dhcpv6_replies_total", "DHCPv6 replies sent.")
         self._failed = metrics.counter("m2mapp_dhcpv6_failed_total", "DHCPv6 messages without reply because the disk failed.")
+        self._refused = metrics.counter("m2mapp_dhcpv6_refused_total", "IAs that got nothing: nothing is left, or their client has enough.")
         metrics.gauge("m2mapp_dhcpv6_bindings", "Addresses and prefixes that clients have.", lambda: len(bindings))
 
     def attach(self, port: IDatagramPort) -> None:
@@ -66,6 +67,12 @@ class Serving:
     def serve(self, interface: int, name: str, server: Server) -> None:
         """Serve an interface, by its index and name."""
         self._served[interface] = (name, server)
+
+    def send_unasked(self, data: bytes, name: str, address: str) -> None:
+        """Send to a client on the interface of that name, which has not asked; nothing where the interface is not served."""
+        index = next((index for index, served in self._served.items() if served[0] == name), None)
+        if self._port is not None and index is not None:
+            self._port.send(data, (address, CLIENT_PORT, 0, index))
 
     def datagram_received(self, data: bytes, source: Sockaddr, destination: str, interface: int) -> None:
         """One datagram. Nothing that it holds makes this raise."""
@@ -96,10 +103,12 @@ class Serving:
         if outcome.reply is None:
             self._discarded.add()
             return
+        if outcome.refused:
+            self._refused.add(outcome.refused)
         if not outcome.given and not outcome.ended:
             self._reply(outcome.reply, relays, source)
             return
-        changes: list[Write | Remove] = [self._bindings.removal(binding.path) for binding in outcome.ended]
+        changes: list[Write | Remove] = [self._bindings.end(binding.path) for binding in outcome.ended]
         changes += [binding.write() for binding in outcome.given]
         self._under_way += 1
         done: Deferred[object] = maybeDeferred(self._committer.commit, Unit(tuple(changes), trace=new_trace()))

@@ -18,7 +18,7 @@ from m2mapp.model.identifiers import Path, new_trace, path_text
 from m2mapp.model.interfaces import ICommit
 from m2mapp.tree.lifetimes import Lifetimes
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import Remove, Unit
+from m2mapp.tree.unit import Remove, Unit, Write
 
 RETRY_S = 10.0
 """So long after a removal that failed (a full disk) it is tried again."""
@@ -38,9 +38,9 @@ class Expiry:
         committer: ICommit,
         reactor: IReactorTime,
         on_expired: Callable[[], object] = lambda: None,
-        removal: Callable[[Path], Remove] = Remove,
+        removal: Callable[[Path], Remove | Write] = Remove,
     ) -> None:
-        """`on_expired` is called for each resource that was ended; `removal` says what removes it."""
+        """`on_expired` is called for each resource that was ended; `removal` says what ends it."""
         self._lifetimes, self._tree, self._committer, self._reactor = lifetimes, tree, committer, reactor
         self._removal = removal
         self._on_expired = on_expired

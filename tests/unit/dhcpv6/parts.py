@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.around import Dhcpv6Node
-from m2mapp.dhcpv6.binding import BINDING_TYPES, Bindings
+from m2mapp.dhcpv6.binding import BINDING_TYPES
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, MessageType
 from m2mapp.dhcpv6.packet import build, parse
@@ -99,10 +99,10 @@ class Site:
 
     def start(self) -> None:
         """Start the servers, on what the tree holds."""
-        self.bindings = Bindings(self.tree)
         node = Dhcpv6Node(self.tree, self.committer, self.wall, self.datagrams)
-        servers = {"isp0": Server(OWN, self.terms, self.bindings)}
-        self.service = Dhcpv6Servers(self.clock, node, self.bindings, servers, self.metrics)
+        self.service = Dhcpv6Servers(self.clock, node, self.metrics)
+        self.bindings = self.service.bindings
+        self.service.serve(["isp0"], Server(OWN, self.terms, self.bindings))
         self.service.startService()
 
     def restart(self) -> None:

@@ -20,7 +20,7 @@ from m2mapp.model.errors import StorageFull
 from tests.unit.dhcpv6.cases import RELAYED
 from tests.unit.dhcpv6.parts import OWN, ROUTER, Site, addresses_in, client_message, prefixes_in, statuses_in
 
-_DEVICES = AddressPool(IPv6Network("2001:db8:5::/64"), b"secret", lambda _: Lifetimes(1800, 3600))
+_DEVICES = AddressPool(IPv6Network("2001:db8:5::/64"), b"secret", Lifetimes(1800, 3600))
 _HOUR = Lifetimes(1800, 3600)
 
 
@@ -172,7 +172,7 @@ class PrefixTests(SynchronousTestCase):
 
 class AddressTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.site = Site(Terms(addresses=_DEVICES))
+        self.site = Site(Terms(addresses=lambda *_: _DEVICES))
         self.addCleanup(self.site.service.stopService)
 
     def given(self, duid: bytes = b"\0\3\0\1device") -> str:
@@ -231,7 +231,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_information_request(self) -> None:
         """An Information-request gets the options and how long they hold, and makes no binding."""
-        site = Site(Terms(addresses=_DEVICES, bootstrap=lambda: Bootstrap("coap://bs", b"der"), refresh_s=600))
+        site = Site(Terms(addresses=lambda *_: _DEVICES, bootstrap=lambda: Bootstrap("coap://bs", b"der"), refresh_s=600))
         self.addCleanup(site.service.stopService)
         reply = site.ask(Message(T.INFORMATION_REQUEST, 5, (o.OptionRequest((65002,)),)))
         assert reply is not None
@@ -242,7 +242,7 @@ class AddressTests(SynchronousTestCase):
 class BootstrapTests(SynchronousTestCase):
     def test_told_with_the_address(self) -> None:
         """The URI comes asked for or not, the certificate only to who asks; the binding says what its client was told."""
-        site = Site(Terms(addresses=_DEVICES, bootstrap=lambda: Bootstrap("coap://bs", b"der")))
+        site = Site(Terms(addresses=lambda *_: _DEVICES, bootstrap=lambda: Bootstrap("coap://bs", b"der")))
         self.addCleanup(site.service.stopService)
         plain = site.ask(client_message(T.REQUEST, _ia_na(), server=OWN))
         assert plain is not None
@@ -306,7 +306,7 @@ class AnyBytesTests(SynchronousTestCase):
     @given(st.one_of(st.binary(max_size=100), st.tuples(st.sampled_from(_REAL), st.integers(0, 200), st.integers(0, 255)).map(_changed)))
     def test_any_bytes(self, data: bytes) -> None:
         """Whatever comes in, nothing is raised or logged, one reply leaves at most, and the next good request is answered."""
-        site = Site(Terms(addresses=_DEVICES, prefixes=PrefixPool(IPv6Network("2001:db8:100::/40"), 56, _HOUR)))
+        site = Site(Terms(addresses=lambda *_: _DEVICES, prefixes=PrefixPool(IPv6Network("2001:db8:100::/40"), 56, _HOUR)))
         site.receive(data)
         self.assertLessEqual(len(site.sent), 1)
         self.assertIsNotNone(site.ask(client_message(T.SOLICIT, _ia(), _ia_na())))
@@ -325,7 +325,7 @@ class ServiceTests(SynchronousTestCase):
         site.datagrams.interfaces["isp0"] = 7
         site.clock.advance(5)
         self.assertIsNotNone(site.ask(client_message(T.SOLICIT, _ia())))
-        self.assertEqual((site.datagrams.opened, site.datagrams.port.joined[-1]), (("::", 547), ("ff02::1:2", 7)))
+        self.assertEqual((site.datagrams.opened, site.datagrams.port.joined[-2:]), (("::", 547), [("ff02::1:2", 7), ("ff05::1:3", 7)]))
         site.service.stopService()
         self.assertEqual((site.clock.getDelayedCalls(), site.datagrams.port.stopped), ([], True))
 

@@ -8,7 +8,7 @@ from ipaddress import IPv6Network
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6.bootstrap_options import BootstrapCodes
-from m2mapp.dhcpv6.settings import DelegatingSettings, Dhcpv6Settings, read
+from m2mapp.dhcpv6.settings import DelegatingSettings, Dhcpv6Settings, DownlinkSettings, read
 
 _GOOD = '[delegating]\ninterface = "eth2"\nprefix_pool = "2001:db8:100::/40"\n'
 
@@ -16,6 +16,9 @@ _GOOD = '[delegating]\ninterface = "eth2"\nprefix_pool = "2001:db8:100::/40"\n'
 def _read(text: str) -> tuple[Dhcpv6Settings, list[str]]:
     settings, faults = read(tomllib.loads(text), "[dhcpv6] ")
     return settings, [fault.detail for fault in faults]
+
+
+_DOWNLINK = '[downlink]\ninterfaces = ["eth1", "eth2"]\nprefix = "2001:db8:5::/48"\n'
 
 
 class SettingsTests(SynchronousTestCase):
@@ -26,6 +29,12 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((settings.delegating, settings.codes, faults), (expected, BootstrapCodes(), []))
         self.assertEqual(settings.roles, ("dhcpv6.delegating",))
 
+    def test_downlink(self) -> None:
+        """The downlink's table is read, defaults filled in."""
+        settings, faults = _read(_DOWNLINK + "valid_lifetime_s = 600\n")
+        expected = DownlinkSettings(("eth1", "eth2"), IPv6Network("2001:db8:5::/48"), "", "", 600)
+        self.assertEqual((settings.downlink, faults, settings.roles), (expected, [], ("dhcpv6.downlink",)))
+
     def test_options(self) -> None:
         """Codes and encodings are read."""
         options = '[options]\nbootstrap_uri = 700\ncertificate = 701\nencodings = ["vendor", "option"]\nvendor_enterprise = 4491\n'
@@ -35,6 +44,14 @@ class SettingsTests(SynchronousTestCase):
         """Each fault names its table, key and value, and what would be right."""
         cases = {
             "": "no role",
+            "[downlink]\n": "[dhcpv6.downlink] interfaces",
+            _DOWNLINK.replace('"eth1", "eth2"', ""): "[dhcpv6.downlink] interfaces",
+            _DOWNLINK.replace("eth2", "eth1"): "each interface once",
+            _DOWNLINK.replace("/48", "/65"): "a prefix of at most 64 bits",
+            _DOWNLINK.replace("2001:db8:5::/48", ""): "the prefix of which the devices' addresses are",
+            _DOWNLINK + "valid_lifetime_s = 59\n": "valid_lifetime_s",
+            '[uplink]\ninterface = "eth1"\n' + _DOWNLINK: "without eth1, which is that of [dhcpv6.uplink]",
+            _GOOD + _DOWNLINK: "without eth2, which is that of [dhcpv6.delegating]",
             "[uplnk]\n": "[dhcpv6] uplnk",
             "delegating = 1\n": "a table",
             "[delegating]\n": "[dhcpv6.delegating] interface",

@@ -27,6 +27,7 @@ from m2mapp.store.memory import MemoryDatabase, SlowDisk
 from m2mapp.tree.paths import parse_path
 from m2mapp.tree.tree import Tree
 from tests.simulation import Simulation
+from tests.unit.fakes import FakeHost
 
 DISK_S = (0.0005, 0.004)
 """How long a simulated flush takes."""
@@ -69,6 +70,7 @@ class Box:
     starts: int = 0
     errors: list[Failure] = field(default_factory=list)
     kept: dict[str, bytes] = field(default_factory=dict)
+    host: FakeHost = field(default_factory=FakeHost)
 
     @property
     def name(self) -> str:
@@ -92,6 +94,7 @@ class Box:
             open_store=self._open_store,
             kept=lambda _, name, make: self.kept.setdefault(name, make()),
             resolve=lambda _: succeed([]),
+            host=self.host,
             rng=lambda name: scheduler.generator(f"node {name} {self.starts}"),
         )
         self.node = make_node(self.settings, world)

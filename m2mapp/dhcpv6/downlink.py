@@ -1,0 +1,84 @@
+"""The devices' server: on what terms it gives (spec section 8, "Downlink"). Pure; its service is `drivers.linking` and `service`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, IPv6Network
+
+from m2mapp.dhcpv6.binding import Binding
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes
+from m2mapp.dhcpv6.client import Lease
+from m2mapp.dhcpv6.links import Delegation, Link, Links
+from m2mapp.dhcpv6.numbers import INFINITY
+from m2mapp.dhcpv6.pools import Lifetimes
+from m2mapp.dhcpv6.reconfigure import ReconfigureKeys
+from m2mapp.dhcpv6.server import Arrival, Terms, fingerprint
+from m2mapp.dhcpv6.settings import DownlinkSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What the downlink hands on: prefixes (at a monotonic time), the bootstrap service, name servers.
+
+    `listen` takes a function that is called when any of it has changed.
+    """
+
+    prefixes: Callable[[float], tuple[Delegation, ...]] = lambda _: ()
+    bootstrap: Callable[[], Bootstrap] = Bootstrap
+    name_servers: Callable[[], tuple[IPv6Address, ...]] = tuple
+    listen: Callable[[Callable[[], None]], None] = lambda _: None
+
+
+def delegations_of(lease: Lease | None) -> tuple[Delegation, ...]:
+    """The prefixes that the uplink has, as those of the downlink."""
+    found = []
+    for item in lease.items if lease is not None else ():
+        if isinstance(item.value, IPv6Network):
+            found.append(Delegation(item.value, _until(item.since, item.preferred_s), item.valid_until()))
+    return tuple(found)
+
+
+def handed_on(settings: DownlinkSettings, certificate: bytes | None, learned: Upstream) -> Upstream:
+    """What devices are told of: what the file says before what was learned. `certificate` is the file's."""
+    fixed = settings.prefix
+    prefixes = learned.prefixes if fixed is None else lambda _: (Delegation(fixed),)
+    return replace(learned, prefixes=prefixes, bootstrap=lambda: bootstrap_of(settings, certificate, learned.bootstrap()))
+
+
+def lifetimes_of(settings: DownlinkSettings) -> Lifetimes:
+    """What an address gets at most: preferred for half of the time that it is valid."""
+    return Lifetimes(settings.valid_lifetime_s // 2, settings.valid_lifetime_s)
+
+
+def bootstrap_of(settings: DownlinkSettings, certificate: bytes | None, learned: Bootstrap) -> Bootstrap:
+    """The bootstrap service that devices are told: the file's before what was learned.
+
+    A learned certificate goes with the learned URI only: a device talks to no server that shows another than it was given.
+    """
+    uri = settings.bootstrap_uri or learned.uri
+    return Bootstrap(uri, certificate or (learned.certificate if uri == learned.uri else None))
+
+
+def is_stale(binding: Binding, link: Link, bootstrap: Bootstrap) -> bool:
+    """Whether its client would now get another address, or hear of another bootstrap service, than it did."""
+    lasts = link.lifetimes(binding.value).preferred_s if binding.reserved is None else binding.value == link.fixed(binding.reserved)
+    # Where nothing is known, as at a start before the uplink has an answer, asking again would help nobody.
+    moved = not lasts and any(pool.given.preferred_s for pool in link.pools)
+    elsewhere = bootstrap.uri is not None and binding.bootstrap_uri != bootstrap.uri
+    return moved or elsewhere or binding.certificate not in (None, fingerprint(bootstrap.certificate))
+
+
+def downlink_terms(links: Links, codes: BootstrapCodes, upstream: Upstream, keys: ReconfigureKeys) -> Terms:
+    """The terms of all interfaces: a client's addresses are of the link that it was heard on, or that its relay agent names."""
+
+    def addresses(arrival: Arrival, now: float) -> Link:
+        behind = arrival.link_address
+        return links.link(arrival.interface, now) if behind is None else links.behind(behind, now)
+
+    return Terms(addresses=addresses, codes=codes, bootstrap=upstream.bootstrap, name_servers=upstream.name_servers, keys=keys)
+
+
+def _until(since: float, lifetime_s: int) -> float:
+    return math.inf if lifetime_s == INFINITY else since + lifetime_s

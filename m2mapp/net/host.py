@@ -1,0 +1,81 @@
+"""This host as a router's program sees it: ICMPv6, hardware addresses, forwarding, and addresses given to interfaces.
+
+Addresses are set by pyroute2 in a thread, so that the reactor waits neither for the kernel nor for the library, which takes some tenths
+of a second to import; a node that sets none never imports it. Reading addresses is `net.addresses`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+from ipaddress import IPv6Interface
+from pathlib import Path
+from typing import Final, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from zope.interface import implementer
+
+from m2mapp.net.icmpv6 import Icmpv6Port, Receive
+from m2mapp.net.interfaces import IHost
+from m2mapp.net.udp import Reactor
+
+_SIOCGIFHWADDR: Final = 0x8927
+_IFREQ: Final = struct.Struct("@16sH14s8x")
+_ETHERNET: Final = 1
+_ETHERNET_BYTES: Final = 6
+
+
+@implementer(IHost)
+class SystemHost:
+    """The host that this process runs on."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+
+    def open_icmpv6(self, types: tuple[int, ...], receive: Receive) -> Icmpv6Port:
+        """A raw socket for messages of these types. Raises `OSError`."""
+        return Icmpv6Port(types, receive, self._reactor)
+
+    def link_layer_address(self, name: str) -> bytes:
+        """The hardware address of an Ethernet-like interface, else nothing. Raises `OSError` where there is no such interface."""
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, _IFREQ.pack(name.encode(), 0, b""))
+        _, kind, address = _IFREQ.unpack(answer)
+        return bytes(address[:_ETHERNET_BYTES]) if kind == _ETHERNET else b""
+
+    def forwards(self, name: str) -> bool:
+        """What sysctl net.ipv6.conf.<name>.forwarding says."""
+        try:
+            return Path(f"/proc/sys/net/ipv6/conf/{name}/forwarding").read_text().strip() != "0"
+        except OSError:
+            return False
+
+    def set_address(self, interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Deferred[None]:
+        """Set an address and its lifetimes. Fails with `OSError`."""
+        threads = cast("IReactorThreads", self._reactor).getThreadPool()
+        return deferToThreadPool(
+            cast("IReactorFromThreads", self._reactor), threads, _set_address, interface, address, (preferred_s, valid_s)
+        )
+
+
+def _set_address(interface: int, address: IPv6Interface, lifetimes: tuple[int, int]) -> None:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    preferred_s, valid_s = lifetimes
+    try:
+        with IPRoute() as netlink:
+            netlink.addr(
+                "replace",
+                index=interface,
+                family=socket.AF_INET6,
+                address=str(address.ip),
+                prefixlen=address.network.prefixlen,
+                preferred=preferred_s,
+                valid=valid_s,
+            )
+    except NetlinkError as error:
+        raise OSError(error.code, str(error)) from error

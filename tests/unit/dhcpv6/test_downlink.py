@@ -1,0 +1,365 @@
+"""The devices' server as a whole: renumbering, Reconfigure, relay agents, reservations, and who counts as leased."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from ipaddress import IPv6Address, IPv6Network
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from m2mapp.dhcpv6 import options as o
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap
+from m2mapp.dhcpv6.client import Item, Lease
+from m2mapp.dhcpv6.downlink import bootstrap_of, delegations_of
+from m2mapp.dhcpv6.links import Delegation
+from m2mapp.dhcpv6.message import Message, RelayMessage
+from m2mapp.dhcpv6.numbers import INFINITY, Status
+from m2mapp.dhcpv6.numbers import MessageType as T
+from m2mapp.dhcpv6.packet import build, parse
+from m2mapp.dhcpv6.settings import DownlinkSettings
+from m2mapp.model.errors import Conflict, Fault, Malformed, StorageFull
+from m2mapp.model.messages import Method
+from tests.unit.dhcpv6.downlink_parts import BEHIND, DEVICE, DEVICE_ADDRESS, NEW, OLD, DownlinkSite, holding
+from tests.unit.dhcpv6.parts import OWN, addresses_in, client_message, statuses_in
+from tests.unit.fakes import ask
+
+_LEASE = f"/leases/{DEVICE.hex()}/1"
+
+
+class DownlinkCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.site = DownlinkSite()
+        self.addCleanup(self.site.stop)
+
+    def lease(self) -> dict[str, object]:
+        """The device's lease as it stands in the tree."""
+        return dict(self.site.tree.get(("leases", DEVICE.hex(), "1")).attributes)
+
+    def reserve(self, address: object, path: str = _LEASE) -> None:
+        """An operator reserves an address. Raises the `Fault` that it is refused with."""
+        payload = b'{"address": "%s"}' % str(address).encode()
+        self.successResultOf(self.site.reserving.handle(ask(Method.PUT, path, payload, "application/json")))  # type: ignore[arg-type]
+
+    def own_prefix(self, prefix: IPv6Network = OLD) -> IPv6Network:
+        """The /64 of lan0."""
+        pools = self.site.linking.links.link("lan0", self.site.clock.seconds()).pools
+        return next(pool.prefix for pool in pools if pool.prefix.subnet_of(prefix))
+
+
+class RenumberingTests(DownlinkCase):
+    def test_old_and_new(self) -> None:
+        """After the exchange a Renew gives a new address, and the old one with nothing left to prefer and what is left to use."""
+        ((old, *_),) = self.site.given(T.REQUEST)
+        self.site.prefixes.exchange(Delegation(NEW))
+        new, deprecated = self.site.given(T.RENEW, holding(old))
+        self.assertTrue(IPv6Address(new[0]) in NEW)
+        self.assertEqual((new[1:], deprecated), ((3600, 7200), (old, 0, 7200)))
+        self.assertEqual((self.lease()["address"], self.lease()["deprecated"]), (new[0], [old]))
+        self.assertTrue(self.site.servers.bindings.holds(old))
+
+    def test_until_it_is_over(self) -> None:
+        """The old address goes with its prefix: told so, and no longer this client's."""
+        ((old, *_),) = self.site.given(T.REQUEST)
+        self.site.prefixes.exchange(Delegation(NEW))
+        self.site.given(T.RENEW, holding(old))
+        self.site.clock.advance(7000)
+        new, deprecated = self.site.given(T.RENEW, holding(self.lease()["address"], old))  # type: ignore[arg-type]
+        self.assertEqual(deprecated, (old, 0, 200))
+        self.site.clock.advance(300)
+        self.assertEqual(self.site.given(T.RENEW, holding(new[0], old))[1], (old, 0, 0))
+        self.assertFalse(self.site.servers.bindings.holds(old))
+        self.assertNotIn("deprecated", self.lease())
+
+    def test_nothing_new(self) -> None:
+        """Where the prefix went and none came, the address is kept, deprecated, and T1 follows from what is left."""
+        ((old, *_),) = self.site.given(T.REQUEST)
+        self.site.prefixes.exchange()
+        reply = self.site.ask(client_message(T.RENEW, holding(old), duid=DEVICE, server=OWN))
+        assert isinstance(reply, Message)
+        self.assertEqual((addresses_in(reply), statuses_in(reply)), ([(old, 0, 7200)], []))
+        self.assertEqual([(ia.t1_s, ia.t2_s) for ia in o.every(reply.options, o.IaNa)], [(3600, 5760)])
+
+    def test_no_prefix(self) -> None:
+        """Without a prefix a device gets a status code and the bootstrap service; it is counted."""
+        self.site.prefixes.exchange()
+        self.site.clock.advance(7201)
+        reply = self.site.ask(client_message(T.SOLICIT, o.IaNa(1), duid=DEVICE))
+        assert isinstance(reply, Message)
+        self.assertEqual(statuses_in(reply), [Status.NO_ADDRS_AVAIL])
+        self.assertEqual(o.opaque(reply.options, 65001), b"coap://[2001:db8::b5]")
+        self.assertEqual(self.site.metrics.counter("m2mapp_dhcpv6_refused_total", "").value, 1)
+
+    def test_prefix_not_known_yet(self) -> None:
+        """A gateway that starts before its uplink has a prefix says nothing to who renews: the device keeps what it has."""
+        ((address, *_),) = self.site.given(T.REQUEST)
+        self.site.stop()
+        self.site.prefixes.delegations = ()
+        self.site.start()
+        self.assertIsNone(self.site.ask(client_message(T.RENEW, holding(address), duid=DEVICE, server=OWN)))
+        self.site.prefixes.exchange(Delegation(OLD))
+        self.assertEqual(self.site.given(T.RENEW, holding(address)), [(address, 3600, 7200)])
+
+    def test_of_the_uplink(self) -> None:
+        """The uplink's lease gives the prefixes, each until its own ends."""
+        lease = Lease(b"isp", (Item(OLD, 600, INFINITY, 10.0), Item(NEW, INFINITY, 900, 20.0)), 1.0, 2.0, 10.0)
+        self.assertEqual(delegations_of(lease), (Delegation(OLD, 610.0), Delegation(NEW, valid_until_s=920.0)))
+        self.assertEqual(delegations_of(None), ())
+
+    def test_never_beyond_the_prefix(self) -> None:
+        """What a device is given ends with the prefix at the latest."""
+        self.site.prefixes.exchange(Delegation(OLD, 600.0, 900.0))
+        self.assertEqual(self.site.given(T.REQUEST)[0][1:], (600, 900))
+
+    def test_moved_to_another_link(self) -> None:
+        """A device that is plugged in elsewhere is not on link there, and gets an address of that link."""
+        ((old, *_),) = self.site.given(T.REQUEST)
+        other = ("fe80::d1", 546, 0, 8)
+        reply = self.site.ask(client_message(T.CONFIRM, holding(old), duid=DEVICE), other)
+        assert isinstance(reply, Message)
+        self.assertEqual(statuses_in(reply), [Status.NOT_ON_LINK])
+        reply = self.site.ask(client_message(T.REQUEST, o.IaNa(1), duid=DEVICE, server=OWN), other)
+        assert isinstance(reply, Message)
+        self.assertNotIn(IPv6Address(addresses_in(reply)[0][0]), self.own_prefix())
+        self.assertFalse(self.site.servers.bindings.holds(old))
+
+
+class ReconfigureTests(DownlinkCase):
+    def agree(self) -> bytes:
+        """A device that accepts Reconfigure asks; the key that it gets."""
+        reply = self.site.ask(client_message(T.REQUEST, o.IaNa(1), o.ReconfigureAccept(), duid=DEVICE, server=OWN))
+        assert isinstance(reply, Message)
+        agreed = o.first(reply.options, o.Authentication)
+        assert agreed is not None
+        self.assertIsNotNone(o.first(reply.options, o.ReconfigureAccept))
+        self.assertEqual((agreed.protocol, agreed.algorithm, agreed.rdm, agreed.information[0], len(agreed.information)), (3, 1, 0, 1, 17))
+        self.replay = agreed.replay_detection
+        return agreed.information[1:]
+
+    def told(self) -> list[Message]:
+        """The Reconfigures that were sent."""
+        return [message for message, _ in self.site.datagrams.port.sent if isinstance(message, Message) and message.type is T.RECONFIGURE]
+
+    def test_signed(self) -> None:
+        """After an exchange of the prefix the device is told to Renew, with a digest that its key makes and a higher counter."""
+        key = self.agree()
+        self.site.prefixes.exchange(Delegation(NEW))
+        self.site.clock.advance(0.2)
+        (message,) = self.told()
+        self.assertEqual(self.site.datagrams.port.sent[-1][1], ("fe80::d1", 546, 0, 7))
+        self.assertEqual(message.options[:3], (o.ClientId(DEVICE), o.ServerId(OWN), o.ReconfigureMessage(T.RENEW)))
+        auth = o.first(message.options, o.Authentication)
+        assert auth is not None
+        self.assertGreater(auth.replay_detection, self.replay)
+        data = build(message)
+        self.assertEqual(auth.information[1:], hmac.digest(key, data[:-16] + bytes(16), hashlib.md5))
+        self.assertEqual(parse(data), message)
+
+    def test_until_it_asks(self) -> None:
+        """It is told with growing pauses, eight times at most, and no more once it has asked."""
+        self.agree()
+        self.site.prefixes.exchange(Delegation(NEW))
+        self.site.clock.pump([0.5] * 8)
+        self.assertEqual(len(self.told()), 2)
+        self.site.given(T.RENEW, holding(str(self.lease()["address"])))
+        self.site.clock.pump([10] * 100)
+        self.assertEqual(len(self.told()), 2)
+        self.site.prefixes.exchange(Delegation(OLD))
+        self.site.clock.pump([1] * 1200)
+        self.assertEqual(len(self.told()), 2 + 8)
+        self.assertEqual(self.site.metrics.counter("m2mapp_dhcpv6_reconfigures_unheard_total", "").value, 1)
+
+    def test_after_a_restart(self) -> None:
+        """A node that starts with another bootstrap service than its devices know tells them; those who know it are left alone."""
+        self.agree()
+        self.site.stop()
+        self.site.start()
+        self.site.clock.advance(1)
+        self.assertEqual(self.told(), [])
+        self.site.stop()
+        self.site.bootstrap = Bootstrap("coap://elsewhere")
+        self.site.start()
+        self.site.clock.advance(1)
+        self.assertEqual(len(self.told()), 1)
+
+    def test_reserved(self) -> None:
+        """A device for which another address is reserved is told at once; one that has it already is not."""
+        self.agree()
+        self.reserve(self.own_prefix()[0xD1])
+        self.site.clock.advance(0.2)
+        self.assertEqual(len(self.told()), 1)
+        given = self.site.given(T.RENEW, holding(str(self.lease()["address"])))
+        self.reserve(given[0][0])
+        self.site.clock.pump([1] * 10)
+        self.assertEqual(len(self.told()), 1)
+
+    def test_not_agreed(self) -> None:
+        """A device that did not accept it, and one behind a relay agent, get no key and are not told."""
+        self.site.given(T.REQUEST)
+        inner = client_message(T.REQUEST, o.IaNa(1), o.ReconfigureAccept(), duid=b"\0\3\0\1far", server=OWN)
+        reply = self.site.ask(_relayed(inner))
+        assert isinstance(reply, RelayMessage)
+        self.assertNotIn(o.Authentication, {type(option) for option in _inner(reply).options})
+        self.site.prefixes.exchange(Delegation(NEW))
+        self.site.clock.advance(1)
+        self.assertEqual(self.told(), [])
+
+
+def _relayed(message: Message, link: IPv6Address = BEHIND, hops: int = 0) -> RelayMessage:
+    return RelayMessage(T.RELAY_FORW, hops, link, IPv6Address("fe80::d1"), (o.InterfaceId(b"port 3"), o.RelayedMessage(message)))
+
+
+def _inner(reply: RelayMessage) -> Message:
+    inner = o.first(reply.options, o.RelayedMessage)
+    assert inner is not None
+    assert isinstance(inner.message, Message)
+    return inner.message
+
+
+class RelayTests(DownlinkCase):
+    def test_link_of_the_relay_agent(self) -> None:
+        """A device behind a relay agent gets an address of the /64 that the agent names; the reply goes back with its Interface-Id."""
+        reply = self.site.ask(_relayed(client_message(T.REQUEST, o.IaNa(1), duid=DEVICE, server=OWN)))
+        assert isinstance(reply, RelayMessage)
+        self.assertEqual(o.first(reply.options, o.InterfaceId), o.InterfaceId(b"port 3"))
+        ((address, *_),) = addresses_in(_inner(reply))
+        self.assertIn(IPv6Address(address), IPv6Network("2001:db8:a:77::/64"))
+        self.assertEqual(self.site.datagrams.port.sent[-1][1][1], 547)
+
+    def test_two_agents(self) -> None:
+        """Of several agents the one nearest to the device says which link; one on layer 2 (RFC 6221) says nothing."""
+        near = _relayed(client_message(T.REQUEST, o.IaNa(1), duid=DEVICE, server=OWN), IPv6Address("::"))
+        middle = RelayMessage(T.RELAY_FORW, 1, BEHIND, IPv6Address("fe80::2"), (o.RelayedMessage(near),))
+        far = RelayMessage(T.RELAY_FORW, 2, IPv6Address("2001:db8:a:78::1"), IPv6Address("fe80::3"), (o.RelayedMessage(middle),))
+        reply: object = self.site.ask(far)
+        for _ in range(3):
+            assert isinstance(reply, RelayMessage)
+            inner = o.first(reply.options, o.RelayedMessage)
+            assert inner is not None
+            reply = inner.message
+        assert isinstance(reply, Message)
+        self.assertIn(IPv6Address(addresses_in(reply)[0][0]), IPv6Network("2001:db8:a:77::/64"))
+
+    def test_elsewhere(self) -> None:
+        """An agent whose link is of none of our prefixes gets a status code for its device."""
+        reply = self.site.ask(_relayed(client_message(T.SOLICIT, o.IaNa(1), duid=DEVICE), IPv6Address("2001:db8:c::1")))
+        assert isinstance(reply, RelayMessage)
+        self.assertEqual(statuses_in(_inner(reply)), [Status.NO_ADDRS_AVAIL])
+
+
+class ReservationTests(DownlinkCase):
+    def test_kept_for_a_device(self) -> None:
+        """A reserved address is given to its device, nobody else, whether it comes first or has another; it outlives the lease."""
+        wanted = self.own_prefix()[0xD1]
+        self.reserve(wanted)
+        self.assertEqual((self.lease()["state"], self.lease()["validUntil"]), ("reserved", None))
+        self.site.clock.advance(100_000)
+        self.assertEqual(self.site.given(T.REQUEST)[0][0], str(wanted))
+        self.assertEqual((self.lease()["state"], self.lease()["reserved"]), ("bound", str(wanted)))
+        self.site.given(T.RELEASE, holding(str(wanted)))
+        self.assertEqual((self.lease()["state"], self.lease()["address"]), ("reserved", str(wanted)))
+        self.site.given(T.REQUEST)
+        self.site.clock.advance(7200 + 61)
+        self.assertEqual(self.lease()["state"], "reserved")
+
+    def test_instead_of_another(self) -> None:
+        """A device that has another address gets the reserved one when it renews, and is told to stop using the other."""
+        ((old, *_),) = self.site.given(T.REQUEST)
+        wanted = self.own_prefix()[0xD1]
+        self.reserve(wanted)
+        self.assertEqual(self.lease()["address"], old)
+        given = self.site.given(T.RENEW, holding(old))
+        self.assertEqual(given, [(str(wanted), 3600, 7200), (old, 0, 0)])
+        self.assertFalse(self.site.servers.bindings.holds(old))
+
+    def test_over_a_restart(self) -> None:
+        """Reservations are of the tree: they stand after a restart, and nobody else gets the address."""
+        wanted = self.own_prefix()[0xD1]
+        self.reserve(wanted)
+        self.site.stop()
+        self.site.start()
+        self.assertRaises(Conflict, self.reserve_for_another, wanted)
+        self.assertEqual(self.site.given(T.REQUEST)[0][0], str(wanted))
+
+    def reserve_for_another(self, address: IPv6Address) -> None:
+        """Another device shall have it."""
+        self.reserve(address, "/leases/00030001aabb/1")
+
+    def test_refused(self) -> None:
+        """What no device can have is refused with the field, the value and what would be right; nothing changes."""
+        own = self.own_prefix()
+        for address in ("", "fe80::1", own[1], own[0], "2001:db8:c::1", 5):
+            fault = self.assertRaises(Malformed, self.reserve, address)
+            self.assertIn("address", fault.detail)
+        for path in ("/leases/zz/1", "/leases/00/1", f"/leases/{DEVICE.hex()}/x", f"/leases/{DEVICE.hex()}/01", "/leases/0003AABB/1"):
+            self.assertIn("/leases/<duid>/<iaid>", self.assertRaises(Fault, self.reserve, own[0xD1], path).detail)
+        self.assertEqual(self.site.committer.units, [])
+
+    def test_disk_full(self) -> None:
+        """A reservation that could not be kept leaves the address free."""
+        self.site.committer.fault = StorageFull()
+        wanted = self.own_prefix()[0xD1]
+        answer = self.site.reserving.handle(ask(Method.PUT, _LEASE, b'{"address": "%s"}' % str(wanted).encode(), "application/json"))
+        self.failureResultOf(answer, StorageFull)
+        self.site.committer.fault = None
+        self.reserve_for_another(wanted)
+
+    def test_read_and_ended(self) -> None:
+        """All else at /leases is the tree's: an operator reads a lease, and ends it with its reservation."""
+        self.reserve(self.own_prefix()[0xD1])
+        self.successResultOf(self.site.reserving.handle(ask(Method.DELETE, _LEASE)))  # type: ignore[arg-type]
+        self.assertIsNone(self.site.tree.find(("leases", DEVICE.hex(), "1")))
+        self.assertFalse(self.site.servers.bindings.holds(str(self.own_prefix()[0xD1])))
+
+    def test_declined(self) -> None:
+        """A reserved address that another host has is set aside: the device gets another, and the reservation stays."""
+        wanted = str(self.own_prefix()[0xD1])
+        self.reserve(wanted)
+        self.site.given(T.REQUEST)
+        self.site.given(T.DECLINE, holding(wanted))
+        self.assertNotEqual(self.site.given(T.REQUEST)[0][0], wanted)
+        self.assertEqual(self.lease()["reserved"], wanted)
+
+
+class AccessTests(DownlinkCase):
+    def test_leased(self) -> None:
+        """An address counts as leased while a device has it; whoever remembers is told of each change, not of renewals."""
+        moved: list[None] = []
+        self.site.servers.bindings.on_moved = lambda: moved.append(None)
+        ((address, *_),) = self.site.given(T.REQUEST)
+        holds = self.site.servers.bindings.holds
+        self.assertEqual((holds(address), holds(address + "%lan0"), holds("2001:db8::1"), holds("192.0.2.1")), (True, True, False, False))
+        self.site.given(T.RENEW, holding(address))
+        self.assertEqual(len(moved), 1)
+        self.site.given(T.RELEASE, holding(address))
+        self.assertEqual((holds(address), len(moved)), (False, 2))
+
+    def test_declined(self) -> None:
+        """An address that was declined is nobody's."""
+        ((address, *_),) = self.site.given(T.REQUEST)
+        self.site.given(T.DECLINE, holding(address))
+        self.assertFalse(self.site.servers.bindings.holds(address))
+
+
+class BootstrapTests(SynchronousTestCase):
+    def test_precedence(self) -> None:
+        """The file's URI is before the learned one; a learned certificate goes with the learned URI only."""
+        learned = Bootstrap("coap://learned", b"learned")
+        for uri, certificate, expected in (
+            ("", None, learned),
+            ("coap://file", None, Bootstrap("coap://file", None)),
+            ("coap://file", b"file", Bootstrap("coap://file", b"file")),
+            ("coap://learned", None, learned),
+            ("", b"file", Bootstrap("coap://learned", b"file")),
+        ):
+            self.assertEqual(bootstrap_of(DownlinkSettings(("lan0",), None, uri, "", 7200), certificate, learned), expected)
+
+
+class NameServerTests(DownlinkCase):
+    def test_asked_for(self) -> None:
+        """Name servers are told to a device that asks for them."""
+        for wanted, expected in (((), None), ((23,), o.DnsServers((IPv6Address("2001:db8::53"),)))):
+            message = client_message(T.SOLICIT, o.IaNa(1), o.OptionRequest(wanted), duid=DEVICE)
+            reply = self.site.ask(message, DEVICE_ADDRESS)
+            assert isinstance(reply, Message)
+            self.assertEqual(o.first(reply.options, o.DnsServers), expected)
