@@ -33,11 +33,8 @@ class Upstream:
 
 def delegations_of(lease: Lease | None) -> tuple[Delegation, ...]:
     """The prefixes that the uplink has, as those of the downlink."""
-    found = []
-    for item in lease.items if lease is not None else ():
-        if isinstance(item.value, IPv6Network):
-            found.append(Delegation(item.value, _until(item.since, item.preferred_s), item.valid_until()))
-    return tuple(found)
+    prefixes = [(item, item.value) for item in (lease.items if lease is not None else ()) if isinstance(item.value, IPv6Network)]
+    return tuple(Delegation(prefix, _until(item.since, item.preferred_s), item.valid_until()) for item, prefix in prefixes)
 
 
 def handed_on(settings: DownlinkSettings, certificate: bytes | None, learned: Upstream) -> Upstream:

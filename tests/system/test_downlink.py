@@ -11,6 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import issue
+from tests.system import kea
 from tests.system.dhcp_devices import DEVICES, Device, DeviceGiven, DhclientDevice, DhcpcdDevice, device
 from tests.system.namespaces import Host, Lab, skip_reason, wait_until
 from tests.system.programs import STOPPED, Program, Tables, write_config
@@ -27,8 +28,8 @@ class _Gateway:
         self.host, self.folder = host, folder
         self.program = Program(host, folder, "gw", folder / "gw.toml")
 
-    def configure(self, **more: object) -> None:
-        """Write its configuration, with other keys of the downlink's table."""
+    def configure(self, *, uplink: str = "", **more: object) -> None:
+        """Write its configuration, with other keys of the downlink's table, and an uplink on that interface."""
         downlink = {"interfaces": ["eth0"], "prefix": _PREFIX, "bootstrap_uri": _URI, "certificate": str(self.folder / "bs.der"), **more}
         tables: Tables = {
             "node": {"name": "gw.example.org", "state_dir": str(self.folder / "state")},
@@ -37,6 +38,8 @@ class _Gateway:
             "coap.access": {"read": ["leases"]},
             "dhcpv6.downlink": downlink,
         }
+        if uplink:
+            tables = {**tables, "dhcpv6.uplink": {"interface": uplink}}
         write_config(self.folder / "gw.toml", tables)
 
     def get(self, path: str) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class _Gateway:
 
 
 class DownlinkTests(SynchronousTestCase):
-    skip = skip_reason("unshare", "curl", "dhcrelay", "coap-client-notls", *(client.program for client in DEVICES))
+    skip = skip_reason("unshare", "curl", "dhcrelay", kea.PROGRAM, "coap-client-notls", *(client.program for client in DEVICES))
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="m2m-downlink-")
@@ -74,9 +77,12 @@ class DownlinkTests(SynchronousTestCase):
         self.certificate = issue("bs.example.org").der
         (self.folder / "bs.der").write_bytes(self.certificate)
 
-    def gateway(self, **more: object) -> _Gateway:
-        gateway = _Gateway(self.lab.host("gw", []), self.folder)
-        gateway.configure(**more)
+    def gateway(self, uplink: str = "", **more: object) -> _Gateway:
+        host = self.lab.host("gw", [])
+        if uplink:
+            host.connect("wan", [], uplink)
+        gateway = _Gateway(host, self.folder)
+        gateway.configure(uplink=uplink, **more)
         self.addCleanup(gateway.program.close)
         gateway.program.start()
         return gateway
@@ -151,6 +157,31 @@ class DownlinkTests(SynchronousTestCase):
         client.host.add_addresses([f"{other}/64"])
         wait_until(lambda: "2.05" in self._asked(client, wanted, node), what=f"the node for {wanted}")
         self.assertIn("4.0", self._asked(client, other, node))
+
+    def test_renumbered(self) -> None:
+        """Kea, our uplink, our downlink, dhcpcd: what Kea says reaches the device; so does another prefix, and the old one is deprecated."""
+        upstream = kea.Kea(self.lab.host("isp", ["2001:db8::1/64"], link="wan"), self.folder / "kea")
+        upstream.start("2001:db8:100::/40", _URI, certificate=self.certificate)
+        gateway = self.gateway(uplink="eth1", prefix="", bootstrap_uri="", certificate="")
+        client = self.device(DhcpcdDevice)
+        client.start()
+        first = client.device()
+        self.assertIn(IPv6Address(first.address), IPv6Network("2001:db8:100::/40"))
+        self.assertEqual((first.uri, first.certificate), (_URI, self.certificate))
+        upstream.exchange("2001:db8:200::/40", _ELSEWHERE, certificate=self.certificate)
+        gateway.program.kill()
+        gateway.program.start()
+        other = IPv6Network("2001:db8:200::/40")
+
+        def renumbered() -> bool:
+            told = client.told()
+            return told is not None and IPv6Address(told.address) in other and told.uri == _ELSEWHERE
+
+        wait_until(renumbered, 30, f"an address of {other}")
+        second = client.device()
+        self.assertEqual(gateway.leases()[second.address]["deprecated"], [first.address])
+        shown = client.host.ip("-6", "addr", "show", "dev", "eth0")
+        self.assertRegex(shown, rf"inet6 {first.address}/128 scope global deprecated")
 
     def _asked(self, client: Device, source: str, node: str) -> str:
         """How the gateway answers a GET of /node by CoAP from that address."""
