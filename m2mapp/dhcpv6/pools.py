@@ -16,7 +16,8 @@ from m2mapp.dhcpv6.binding import Client, Value
 
 _MOST_TRIES: Final = 4096
 """So many values are looked at for a free one: a pool in which so many neighbours are taken counts as full."""
-_INTERFACE_IDENTIFIER_BITS: Final = 64
+_IDENTIFIER: Final = (1 << 64) - 1
+"""The bits of an address that are its interface identifier."""
 _RESERVED: Final = (range(1), range(0x02005EFFFE000000, 0x02005EFFFF000000), range(0xFDFFFFFFFFFFFF80, 0xFE00000000000000))
 """Interface identifiers that no host may have (RFC 5453): the routers' anycast, IANA's, the subnet anycasts."""
 
@@ -104,11 +105,11 @@ class AddressPool:
 
     def pick(self, client: Client, hint: Value | None, is_free: IsFree) -> Value | None:
         """The address that follows from prefix, DUID, IAID and secret; where another host has it, the next that does."""
+        base = self.prefix.network_address
         for counter in range(64):
-            digest = _digest(client, self.secret + self.prefix.network_address.packed + bytes([counter]))
-            identifier = digest & (1 << _INTERFACE_IDENTIFIER_BITS) - 1
-            address = self.prefix[identifier]
-            if self.may_have(address) and is_free(address):
+            digest = _digest(client, self.secret + base.packed + bytes([counter]))
+            address = IPv6Address(int(base) | digest & _IDENTIFIER)
+            if self._is_usable(address) and is_free(address):
                 return address
         return None
 
@@ -118,10 +119,11 @@ class AddressPool:
 
     def may_have(self, value: Value) -> bool:
         """Whether a host may have the address: it is of the prefix, not the router's, not one that is for other uses (RFC 5453)."""
-        if not self.has(value) or value == self.router:
-            return False
-        identifier = int(value) & (1 << _INTERFACE_IDENTIFIER_BITS) - 1 if isinstance(value, IPv6Address) else 0
-        return not any(identifier in reserved for reserved in _RESERVED)
+        return isinstance(value, IPv6Address) and self.has(value) and self._is_usable(value)
+
+    def _is_usable(self, address: IPv6Address) -> bool:
+        identifier = int(address) & _IDENTIFIER
+        return address != self.router and not any(identifier in reserved for reserved in _RESERVED)
 
     def lifetimes(self, value: Value) -> Lifetimes:
         """What is left of the prefix."""

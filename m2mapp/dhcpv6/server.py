@@ -185,7 +185,7 @@ class Server:
         """18.3.3: whether the addresses are appropriate for the link; silence where nothing can be said."""
         pool = ask.addresses
         asked = [address.address for ia in o.every(ask.message.options, o.IaNa) for address in o.every(ia.options, o.IaAddress)]
-        if pool is None or not asked:
+        if pool is None or pool.empty or not asked:
             ask.outcome.why = "CONFIRM without addresses that can be judged"
             return
         on_link = all(pool.has(address) for address in asked)
@@ -227,7 +227,7 @@ class Server:
     def _ia_options(self, ask: _Ask, client: Client, ia: Ia, pool: Pool | None) -> tuple[o.Option, ...]:
         named = [_value(option) for option in _values(ia)]
         strange = [value for value in named if pool is None or not pool.has(value)]
-        if pool is not None and strange and ask.message.type is MessageType.REQUEST and not client.for_prefix:
+        if pool is not None and not pool.empty and strange and ask.message.type is MessageType.REQUEST and not client.for_prefix:
             return (o.StatusCode(Status.NOT_ON_LINK, "not of this link"),)
         had = self._bindings.find(client)
         value = self._value_for(client, had, pool, named)

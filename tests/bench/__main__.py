@@ -25,6 +25,7 @@ _BENCHMARKS = (
     ("group_read", "A group read beside a bare loop and concurrent unicast", ""),
     ("plan", "Planning a group of ten thousand", ""),
     ("loss", "Group operations where packets are lost", ""),
+    ("dhcpv6", "DHCPv6 beside Kea and dnsmasq", "perfdhcp"),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),
     ("store", "Two ways to flush", ""),

@@ -159,7 +159,7 @@ class DownlinkTests(SynchronousTestCase):
         self.assertIn("4.0", self._asked(client, other, node))
 
     def test_renumbered(self) -> None:
-        """Kea, our uplink, our downlink, dhcpcd: what Kea says reaches the device; so does another prefix, and the old one is deprecated."""
+        """Kea, our uplink, our downlink, dhcpcd: what Kea says reaches the device; so does another prefix, the old one is deprecated."""
         upstream = kea.Kea(self.lab.host("isp", ["2001:db8::1/64"], link="wan"), self.folder / "kea")
         upstream.start("2001:db8:100::/40", _URI, certificate=self.certificate)
         gateway = self.gateway(uplink="eth1", prefix="", bootstrap_uri="", certificate="")

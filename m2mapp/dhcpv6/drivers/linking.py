@@ -181,9 +181,13 @@ class Linking(Service):
             self._advertised.add()
 
     def _advertisement(self, name: str, *, ends: bool) -> Advertisement:
-        """What hosts on an interface are told. Only a host that forwards is a way to elsewhere (RFC 4861, section 6.2.2)."""
+        """What hosts on an interface are told.
+
+        Only a host that forwards (RFC 4861, section 6.2.2) and has a prefix (RFC 7084, G-4) is a way to elsewhere.
+        """
         link = self.links.link(name, self._reactor.seconds())
-        lifetime_s = 0 if ends or not self._node.host.forwards(name) else LIFETIME_S
+        routes = any(pool.given.preferred_s for pool in link.pools) and self._node.host.forwards(name)
+        lifetime_s = LIFETIME_S if routes and not ends else 0
         try:
             link_layer = self._node.host.link_layer_address(name)
         except OSError:

@@ -27,6 +27,8 @@ from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, Sockaddr
 from m2mapp.tree.unit import Remove, Unit, Write
 
 _REMEMBERED_SOURCES: Final = 256
+LARGEST_REPLY: Final = 1232
+"""Bytes that fit into the smallest IPv6 packet that each link carries whole, behind its headers (RFC 8200, section 5)."""
 
 _log = Logger(namespace="m2mapp.dhcpv6")
 
@@ -53,6 +55,7 @@ class Serving:
         self._replied = metrics.counter("m2mapp_dhcpv6_replies_total", "DHCPv6 replies sent.")
         self._failed = metrics.counter("m2mapp_dhcpv6_failed_total", "DHCPv6 messages without reply because the disk failed.")
         self._refused = metrics.counter("m2mapp_dhcpv6_refused_total", "IAs that got nothing: nothing is left, or their client has enough.")
+        self._large = metrics.counter("m2mapp_dhcpv6_large_replies_total", "DHCPv6 replies that may not fit a packet of 1,280 bytes.")
         metrics.gauge("m2mapp_dhcpv6_bindings", "Addresses and prefixes that clients have.", lambda: len(bindings))
 
     def attach(self, port: IDatagramPort) -> None:
@@ -131,7 +134,10 @@ class Serving:
         if self._port is None:
             return
         port = SERVER_PORT if relays else CLIENT_PORT
-        if self._port.send(build(wrap(reply, relays)), (source[0], port, *source[2:])):
+        data = build(wrap(reply, relays))
+        if len(data) > LARGEST_REPLY:
+            self._large.add()
+        if self._port.send(data, (source[0], port, *source[2:])):
             self._replied.add()
 
     def _tell_once(self, source: Sockaddr, why: str) -> None:

@@ -91,12 +91,16 @@ class RenumberingTests(DownlinkCase):
         self.assertEqual(self.site.metrics.counter("m2mapp_dhcpv6_refused_total", "").value, 1)
 
     def test_prefix_not_known_yet(self) -> None:
-        """A gateway that starts before its uplink has a prefix says nothing to who renews: the device keeps what it has."""
+        """A gateway that starts before its uplink has a prefix says nothing to who renews or confirms: the device keeps what it has."""
         ((address, *_),) = self.site.given(T.REQUEST)
         self.site.stop()
         self.site.prefixes.delegations = ()
         self.site.start()
-        self.assertIsNone(self.site.ask(client_message(T.RENEW, holding(address), duid=DEVICE, server=OWN)))
+        for kind, server in ((T.RENEW, OWN), (T.REBIND, None), (T.CONFIRM, None)):
+            self.assertIsNone(self.site.ask(client_message(kind, holding(address), duid=DEVICE, server=server)), kind)
+        reply = self.site.ask(client_message(T.REQUEST, holding(address), duid=DEVICE, server=OWN))
+        assert isinstance(reply, Message)
+        self.assertEqual(statuses_in(reply), [Status.NO_ADDRS_AVAIL])
         self.site.prefixes.exchange(Delegation(OLD))
         self.assertEqual(self.site.given(T.RENEW, holding(address)), [(address, 3600, 7200)])
 
@@ -353,6 +357,19 @@ class BootstrapTests(SynchronousTestCase):
             ("", b"file", Bootstrap("coap://learned", b"file")),
         ):
             self.assertEqual(bootstrap_of(DownlinkSettings(("lan0",), None, uri, "", 7200), certificate, learned), expected)
+
+
+class SizeTests(SynchronousTestCase):
+    def test_fits(self) -> None:
+        """The certificate goes to who asks for it: other replies stay small. One that does not fit a small packet is counted."""
+        site = DownlinkSite(Bootstrap("coaps://bs", bytes(1200)))
+        self.addCleanup(site.stop)
+        large = site.metrics.counter("m2mapp_dhcpv6_large_replies_total", "")
+        for wanted, size, count in ((23, 200, 0), (65002, 1400, 1)):
+            reply = site.ask(client_message(T.SOLICIT, o.IaNa(1), o.OptionRequest((wanted,)), duid=DEVICE))
+            assert reply is not None
+            self.assertLess(len(build(reply)), size)
+            self.assertEqual(large.value, count)
 
 
 class NameServerTests(DownlinkCase):

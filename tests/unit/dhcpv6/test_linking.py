@@ -39,10 +39,14 @@ class LinkingTests(SynchronousTestCase):
         self.assertEqual(self.site.host.ports[-1].joined, {("ff02::2", 7), ("ff02::2", 8)})
 
     def test_no_way_to_elsewhere(self) -> None:
-        """A host that does not forward is no default router, and is told so."""
+        """A host that does not forward is no default router, nor is one without a prefix; hosts are told so."""
         self.site.host.forwarding = False
         self.site.clock.advance(0)
         self.assertEqual({advert.lifetime_s for _, advert in self.site.adverts()}, {0})
+        self.site.host.forwarding = True
+        self.site.prefixes.exchange()
+        self.site.clock.advance(3)
+        self.assertEqual(self.site.adverts()[-1][1].lifetime_s, 0)
 
     def test_three_at_first(self) -> None:
         """The first three come within 16 s of each other, then one in 200 to 600 s."""
