@@ -218,9 +218,11 @@ class Bindings:
         bound = binding.state is not State.DECLINED
         for value in binding.values:
             self._promised.pop(value, None)
-            moved = value not in self._holder
+            known = value in self._holder
+            if known and self._holder[value] is None and value == binding.reserved != binding.value:
+                continue  # It was declined: whoever it is reserved for has something else for now.
             self._holder[value] = binding.client if bound else None
-            if moved:
+            if not known:
                 self.on_moved()
         if bound:
             duid = binding.client.duid

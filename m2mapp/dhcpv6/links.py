@@ -86,10 +86,13 @@ class Links:
         self._delegations: dict[IPv6Network, Delegation] = {}
         self._subnets: dict[IPv6Network, dict[str, IPv6Network]] = {}
         self._made: dict[str, tuple[float, Link]] = {}
+        self._told: set[IPv6Network] = set()
 
     def renew(self, current: Sequence[Delegation], now: float) -> bool:
-        """These are the prefixes from now on; those that went are deprecated. True where devices should hear of it."""
-        before = self._preferred(now)
+        """These are the prefixes from now on; those that went are deprecated.
+
+        True where others are preferred than at the call before, so that devices should hear of it.
+        """
         known, self._delegations = self._delegations, {}
         for delegation in current:
             self._delegations[delegation.prefix] = delegation
@@ -99,7 +102,8 @@ class Links:
                 self._delegations[prefix] = replace(gone, preferred_until_s=min(gone.preferred_until_s, now), valid_until_s=until_s)
         self._made.clear()
         self._subnets = {prefix: subnets(prefix, self.names) for prefix in self._delegations}
-        return self._preferred(now) != before
+        before, self._told = self._told, {prefix for prefix, one in self._delegations.items() if one.preferred_until_s > now}
+        return self._told != before
 
     def link(self, name: str, now: float) -> Link:
         """The pools of an interface's link, as they are at the end of the second: one that was made is good for a second."""
@@ -130,9 +134,6 @@ class Links:
 
     def _pool(self, subnet: IPv6Network, delegation: Delegation, now: float, router: IPv6Address) -> AddressPool:
         return AddressPool(subnet, self._secret, delegation.left(now, self._most), router)
-
-    def _preferred(self, now: float) -> set[IPv6Network]:
-        return {prefix for prefix, delegation in self._delegations.items() if delegation.preferred_until_s > now}
 
 
 def subnets(prefix: IPv6Network, names: Sequence[str]) -> dict[str, IPv6Network]:

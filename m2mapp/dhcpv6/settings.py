@@ -134,7 +134,7 @@ _DELEGATING = Shape(
 _DOWNLINK = Shape(
     {
         "interfaces": Field(list_of(_interface, least=1, most=64)),
-        "prefix": Field(_subnets, ""),
+        "prefix": Field(_subnets, None),
         "bootstrap_uri": Field(_bootstrap_uri, ""),
         "certificate": Field(text, ""),
         "valid_lifetime_s": Field(_LIFETIME, 7200),

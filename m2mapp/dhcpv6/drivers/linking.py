@@ -118,21 +118,26 @@ class Linking(Service):
         moved = self.links.renew(self._upstream.prefixes(now), now) or bootstrap != self._bootstrap
         self._bootstrap = bootstrap
         self._set_addresses()
-        for served in self._served.values():
-            served.advertising.changed()
-        if moved:
-            self._on_moved()
+        self._tell(moved=moved)
 
     # What is to be done.
 
     def _tend(self) -> None:
         self._call = self._reactor.callLater(TEND_S, self._tend)
         now = self._reactor.seconds()
-        if self.links.renew(self._upstream.prefixes(now), now):
-            self._on_moved()  # A prefix is not preferred any more, since its time is over.
+        over = self.links.renew(self._upstream.prefixes(now), now)
         for name in self.links.names:
             self._look_at(name)
         self._set_addresses()
+        if over:  # The time of a prefix is over.
+            self._tell(moved=True)
+
+    def _tell(self, *, moved: bool) -> None:
+        """Hosts hear of what has changed; `moved`: devices should ask again."""
+        for served in self._served.values():
+            served.advertising.changed()
+        if moved:
+            self._on_moved()
 
     def _look_at(self, name: str) -> None:
         """Begin with an interface that has come, or has come back as another; forget one that went."""

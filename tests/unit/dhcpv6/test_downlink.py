@@ -321,7 +321,9 @@ class ReservationTests(DownlinkCase):
         self.reserve(wanted)
         self.site.given(T.REQUEST)
         self.site.given(T.DECLINE, holding(wanted))
-        self.assertNotEqual(self.site.given(T.REQUEST)[0][0], wanted)
+        ((other, *_),) = self.site.given(T.REQUEST)
+        self.assertNotEqual(other, wanted)
+        self.assertEqual(self.site.given(T.RENEW, holding(other))[0][0], other)
         self.assertEqual(self.lease()["reserved"], wanted)
 
 

@@ -94,6 +94,15 @@ class LinkingTests(SynchronousTestCase):
         own = {IPv6Address(text.split("/")[0]) in OLD: preferred for (_, text), (preferred, _) in self.site.host.addresses.items()}
         self.assertEqual(own, {True: 0, False: 3600})
 
+    def test_time_is_over(self) -> None:
+        """When the time of the prefix is over without an exchange, hosts hear of it within fifteen seconds."""
+        self.site.prefixes.exchange(Delegation(OLD, 100.0, 1000.0))
+        self.site.clock.pump([1] * 95)
+        before = self.on(7)
+        self.site.clock.pump([1] * 21)
+        self.assertEqual(self.on(7), before + 1)
+        self.assertEqual([each.preferred_s for each in self.site.adverts()[-1][1].prefixes], [0])
+
     def test_interface_that_comes_and_goes(self) -> None:
         """An interface that is not there is looked for; one that comes back under another index is served as a new one."""
         self.site.clock.pump([1] * 40)

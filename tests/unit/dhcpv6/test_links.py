@@ -80,6 +80,12 @@ class LinkTests(SynchronousTestCase):
         links.renew([Delegation(_OTHER)], 5001.0)
         self.assertEqual(len(links.link("lan0", 5001.0).pools), 1)
 
+    def test_time_is_over(self) -> None:
+        """That a prefix is not preferred any more is told once, though nobody exchanged it."""
+        links = _links(Delegation(_PREFIX, 1000.0, 5000.0))
+        told = [links.renew([Delegation(_PREFIX, 1000.0, 5000.0)], now) for now in (999.0, 1000.0, 1001.0)]
+        self.assertEqual(told, [False, True, False])
+
     def test_endless_prefix_exchanged(self) -> None:
         """A prefix without end that went is told as deprecated for two hours at most."""
         links = _links(Delegation(_PREFIX))

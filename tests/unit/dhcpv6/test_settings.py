@@ -34,6 +34,8 @@ class SettingsTests(SynchronousTestCase):
         settings, faults = _read(_DOWNLINK + "valid_lifetime_s = 600\n")
         expected = DownlinkSettings(("eth1", "eth2"), IPv6Network("2001:db8:5::/48"), "", "", 600)
         self.assertEqual((settings.downlink, faults, settings.roles), (expected, [], ("dhcpv6.downlink",)))
+        learned, faults = _read('[uplink]\ninterface = "eth0"\n[downlink]\ninterfaces = ["eth1"]\n')
+        self.assertEqual((learned.downlink, faults), (DownlinkSettings(("eth1",), None, "", "", 7200), []))
 
     def test_options(self) -> None:
         """Codes and encodings are read."""
