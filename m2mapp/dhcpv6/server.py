@@ -153,8 +153,6 @@ class Server:
         if self._terms.keys is not None and not arrival.relays and message.type in (MessageType.SOLICIT, MessageType.REQUEST):
             ask.agrees = o.first(message.options, o.ReconfigureAccept) is not None
         _ANSWERS[message.type](self, ask)
-        for binding in ask.outcome.given:
-            self._bindings.promise(binding)
         return ask.outcome
 
     # The messages, in the order of section 18.3.
@@ -239,7 +237,9 @@ class Server:
         lifetimes = pool.lifetimes(value)
         if ask.commits:
             kept = tuple(one for one, valid_s in old.items() if valid_s and isinstance(one, IPv6Address))
-            ask.outcome.given.append(self._binding(ask, had, (client, value, kept), lifetimes))
+            binding = self._binding(ask, had, (client, value, kept), lifetimes)
+            ask.outcome.given.append(binding)
+            self._bindings.promise(binding)  # Now: another IA of the same message may want the same.
         return (_option(value, lifetimes), *others)
 
     def _old(self, client: Client, had: Binding | None, pool: Pool | None, named: list[Value], value: Value | None) -> dict[Value, int]:
@@ -306,7 +306,9 @@ class Server:
             else:
                 ask.outcome.ended.append(had)
                 if state is State.DECLINED and not had.client.for_prefix:
-                    ask.outcome.given.append(replace(had, state=State.DECLINED, given_ms=ask.now_ms, old=(), reserved=None))
+                    set_aside = replace(had, state=State.DECLINED, given_ms=ask.now_ms, old=(), reserved=None)
+                    ask.outcome.given.append(set_aside)
+                    self._bindings.promise(set_aside)
         self._reply(ask, MessageType.REPLY, (o.StatusCode(Status.SUCCESS), *unknown))
 
     def _reply(self, ask: _Ask, kind: MessageType, options: tuple[o.Option, ...]) -> None:

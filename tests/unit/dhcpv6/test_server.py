@@ -94,6 +94,13 @@ class PrefixTests(SynchronousTestCase):
         given = [prefixes_in(reply)[0][0] for reply, _ in self.site.sent if isinstance(reply, Message)]
         self.assertEqual((given[0], len(set(given))), (wanted, 2))
 
+    def test_two_want_the_same(self) -> None:
+        """Two IAs of one message that name the same prefix do not both get it."""
+        wanted = "2001:db8:1ab:cd00::/56"
+        reply = self.site.ask(client_message(T.REQUEST, _ia(wanted, 1), _ia(wanted, 2), server=OWN))
+        given = [prefix for prefix, _, _ in prefixes_in(reply)]
+        self.assertEqual((given[0], len(set(given)), len(self.site.names())), (wanted, 2, 2))
+
     def test_same_again(self) -> None:
         """A client keeps its prefix over Renew, Rebind, a second Solicit and a restart of the server; two IAs have one each."""
         prefix = self.given()
