@@ -222,6 +222,7 @@ _EXPECTED: tuple[tuple[str, str], ...] = (
 )
 """What is said where the parser would have taken a terminal: the first that it would have."""
 
+_SPACE = "a space would be right; in a URI it is written %20, and + is itself"
 _HINTS: tuple[tuple[str, str, str], ...] = (
     ("COMPARISON", r"=>|=<", "the sign = stands second: >=, <="),
     ("COMPARISON", r"=", "two signs compare: =="),
@@ -229,6 +230,8 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
     ("_IN", r"between\b", "a range is written so: value in 20..25"),
     ("_IN", r"not\b", "not stands first: not value in 20..25"),
     ("LSQB", r"-", "a name with such a character stands in brackets: json['room-temp']"),
+    ("_IN", r"\+", _SPACE),
+    ("_OR", r"\+", _SPACE),
     ("_OR", r"&&?", "and joins conditions"),
     ("_OR", r"\|\|?", "or joins conditions"),
     ("_OR", r"==|[<>!]", "a comparison has two sides: join two by and, or write a range, such as value in 20..25"),

@@ -293,6 +293,8 @@ WRONG = (
     ("value > 3.5.1", 9, "a number, text in quotes"),
     ("value > .5", 9, "5, -0.5"),
     ("value > +5", 9, "5, -0.5"),
+    ("value+>+5", 6, "written %20"),
+    ("changed+or+changed", 8, "written %20"),
     ("value > 3 C", 11, "and, or, or the end"),
     ("20 < value < 30", 12, "two sides"),
     ("value > 3 && changed", 11, "and joins"),
