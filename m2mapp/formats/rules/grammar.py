@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from typing import cast
 
@@ -65,19 +64,13 @@ class Misfit(Exception):  # noqa: N818 - it never leaves this package
 def parse_tree(text: str) -> Node:
     """The tree of a rule. Raises `Misfit`."""
     try:
-        tree = cast(Node, _parser().parse(text))  # what _Builder.rule gives: Lark's annotation knows trees of its own only
+        tree = cast(Node, _PARSER.parse(text))  # what _Builder.rule gives: Lark's annotation knows trees of its own only
     except UnexpectedInput as unexpected:
         raise _misfit(text, unexpected) from None
     deep = depth(tree)
     if deep > MAX_DEPTH:
         raise Misfit(0, f"here conditions stand {deep} deep inside each other, and at most {MAX_DEPTH} are taken")
     return tree
-
-
-@cache
-def _parser() -> Lark:
-    grammar = files(__package__).joinpath("rule.lark").read_text("utf-8")
-    return Lark(grammar, start="rule", parser="lalr", lexer="contextual", transformer=_Builder(), maybe_placeholders=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +158,15 @@ class _Builder(Transformer[Token, object]):
 
 
 _VALUE = Field("value", (), "value")
+_PARSER = Lark(
+    files(__package__).joinpath("rule.lark").read_text("utf-8"),
+    start="rule",
+    parser="lalr",
+    lexer="contextual",
+    transformer=_Builder(),
+    maybe_placeholders=False,
+)
+"""Made when the program starts: it takes some 50 ms, which no request waits for."""
 
 
 def _place(token: Token) -> int:
