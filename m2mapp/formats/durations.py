@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from m2mapp.formats.shapes import Check, Wrong
+from m2mapp.formats.shapes import Wrong
 
 _UNITS_MS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,15}}){unit})?" for unit in _UNITS_MS))
 _EXPECTED = "a length of time: numbers with w, d, h, m, s or ms, the greater unit first, such as 5m or 1h30m"
 
 
-def duration(low_s: float, high_s: float) -> Check:
+def duration(low_s: float, high_s: float) -> Callable[[object], float]:
     """A check for a length of time from low to high: it takes text and gives seconds."""
 
     def check(value: object) -> float:
