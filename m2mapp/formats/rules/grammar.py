@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import cast
 
-from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
+from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedToken, v_args
 
 from m2mapp.formats.rules.conditions import (
     And,
@@ -65,7 +65,7 @@ def parse_tree(text: str) -> Node:
     """The tree of a rule. Raises `Misfit`."""
     try:
         tree = cast(Node, _PARSER.parse(text))  # what _Builder.rule gives: Lark's annotation knows trees of its own only
-    except UnexpectedInput as unexpected:
+    except (UnexpectedToken, UnexpectedCharacters) as unexpected:
         raise _misfit(text, unexpected) from None
     deep = depth(tree)
     if deep > MAX_DEPTH:
@@ -191,9 +191,7 @@ def _step_text(step: str | int) -> str:
 
 
 def _field(side: _Side) -> Field:
-    if isinstance(side.term, Field):
-        return side.term
-    raise TypeError(side.term)  # The grammar has no such rule.
+    return cast(Field, side.term)  # The grammar has no literal there.
 
 
 def _numeric(side: _Side) -> Field:
@@ -249,16 +247,14 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
 """What people write instead: where the parser would have taken a terminal, what stands there, and what to say of it."""
 
 
-def _misfit(text: str, unexpected: UnexpectedInput) -> Misfit:
+def _misfit(text: str, unexpected: UnexpectedToken | UnexpectedCharacters) -> Misfit:
     """What would be right at the place where the parser stopped."""
-    wanted: set[str] = set()
-    place = len(text)
     if isinstance(unexpected, UnexpectedToken):
         wanted = set(unexpected.expected)
         place = len(text) if unexpected.token.type == "$END" else _place(unexpected.token)
-    elif isinstance(unexpected, UnexpectedCharacters):
+    else:
         wanted, place = set(unexpected.allowed or ()), unexpected.pos_in_stream or 0
     for terminal, pattern, hint in _HINTS:
         if terminal in wanted and re.compile(pattern).match(text, place):
             return Misfit(place, hint)
-    return Misfit(place, next(told for terminal, told in _EXPECTED if terminal in wanted))
+    return Misfit(place, next((told for terminal, told in _EXPECTED if terminal in wanted), "the rule is wrong here"))

@@ -20,6 +20,7 @@ MAX_READ_BYTES = 65_536
 
 _NUMBER = re.compile(r"-?[0-9]{1,308}(?:\.[0-9]{1,308})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _SPACE = " \t\r\n"
+_CONTENT = "content"
 _LONGEST_WHOLE = 20
 """Whole numbers of 64 bits have no more characters."""
 
@@ -65,7 +66,8 @@ class Sample:
         try:
             return _READERS[word](self)
         except Malformed as fault:
-            return Unread(f"the content is not {fault.expected}")
+            what = "the content" if fault.field == _CONTENT else f"the {fault.field}"
+            return Unread(f"{what} is not {fault.expected}")
         except UnicodeDecodeError:
             return Unread("the content is not text in UTF-8")
 
@@ -75,9 +77,9 @@ class Sample:
             records = self._senml()
             return next(iter(records.values())) if isinstance(records, dict) and len(records) == 1 else records
         if is_json(media_type):
-            return load_json(self.content, "content")
+            return load_json(self.content, _CONTENT)
         if is_cbor(media_type):
-            return load_cbor(self.content, "content")
+            return load_cbor(self.content, _CONTENT)
         if media_type is not None and not is_text(media_type):
             return self.content
         try:
@@ -97,18 +99,18 @@ class Sample:
 
     def _document(self, load: Callable[[bytes, str], object], otherwise: bool) -> object:
         if is_json(self.media_type):
-            return load_json(self.content, "content")
+            return load_json(self.content, _CONTENT)
         if is_cbor(self.media_type):
-            return load_cbor(self.content, "content")
+            return load_cbor(self.content, _CONTENT)
         if otherwise:
-            return load(self.content, "content")
+            return load(self.content, _CONTENT)
         return Unread(f"the content is {shown(self.media_type or '')}, neither JSON nor CBOR")
 
     def _senml(self) -> object:
         """The values by name; of several of one name the last, since records are in the order of time (RFC 8428, section 4.6)."""
         if not is_senml(self.media_type):
             return Unread(f"the content is {shown(self.media_type or 'of no media type')}, not SenML")
-        records = parse(self.content, self.media_type, "content")
+        records = parse(self.content, self.media_type, _CONTENT)
         return {record.name: record.value for record in records if record.value is not None}
 
 
