@@ -190,10 +190,16 @@ class Changed:
         now, before = self.field.read(sight), sight.earlier(self.field)
         unread = [one for one in (now, before) if type(one) is Unread]
         if not unread:
-            return sight.tell(self, not same(now, before))
+            return sight.tell(self, not self._same(sight, now, before))
         if len(unread) == 1 and unread[0].absent:
             return sight.tell(self, True)
         return sight.tell(self, None, next((one.why for one in unread if not one.absent), unread[0].why))
+
+    def _same(self, sight: Sight, now: object, before: object) -> bool:
+        """As `same`, once in an evaluation: a document may be large, and a rule may ask for it many times."""
+        if self.field.name not in sight.unchanged:
+            sight.unchanged[self.field.name] = same(now, before)
+        return sight.unchanged[self.field.name]
 
 
 @dataclass(frozen=True, slots=True)

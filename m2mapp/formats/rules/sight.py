@@ -56,12 +56,13 @@ class Field:
 class Sight:
     """What one evaluation sees. `before` is None where there was no content before."""
 
-    __slots__ = ("before", "now", "outcomes", "seen")
+    __slots__ = ("before", "now", "outcomes", "seen", "unchanged")
 
     def __init__(self, now: Sample, before: Sample | None) -> None:
         self.now, self.before = now, before
         self.seen: dict[str, object] = {}
         self.outcomes: list[Told] = []
+        self.unchanged: dict[str, bool] = {}
 
     def see(self, name: str, value: object) -> None:
         """Note a value for the verdict: numbers, truth, null and short text as they are, others as `describe` has them."""

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.formats.documents import CBOR, JSON, SENML_CBOR, SENML_JSON, TEXT, dump_cbor
 from m2mapp.formats.rules.language import parse_rule
 from m2mapp.formats.senml import Record, build
-from m2mapp.groups.figures import FUNCTIONS, Aggregate, aggregate, number_in, read_aggregate
+from m2mapp.groups.figures import FUNCTIONS, Aggregate, aggregate, number_in, read_aggregate, records_in
 from m2mapp.groups.results import MemberResult
 from m2mapp.model.errors import Malformed
 from m2mapp.model.messages import Method, Request
@@ -56,6 +56,7 @@ class NumberTests(SynchronousTestCase):
         ):
             self.assertIsNone(number_in(result(content, media_type)), content)
         self.assertIsNone(number_in(result(b"404", status="4.04")))
+        self.assertEqual(records_in(result(b"[]", SENML_JSON)), ())
 
 
 class AggregateTests(SynchronousTestCase):

@@ -163,6 +163,7 @@ class ConditionTests(SynchronousTestCase):
             (Sample(b"x" * 65_537, TEXT), "text contains 'x'", "the content has 65537 bytes, and rules read at most 65536"),
             (text("x" * 5000), "text matches '*'", "text has 5000 characters, and matches reads at most 4096"),
             (Sample(b"[]", SENML_JSON), "senml.a > 1", "the content is not a SenML pack"),
+            (Sample(b'[{"n":"a","v":"x"}]', SENML_JSON), "value > 1", "the content[0].v is not a number"),
         ):
             verdict = evaluate(rule, now)
             self.assertIsNone(verdict.holds)
