@@ -1,4 +1,4 @@
-"""Numbers in answers: what a member's answer says as a number, and one figure of all (spec section 4).
+"""Numbers in answers: what a member's answer says as a number, one figure of all, and what `?aggregate=` asks for (spec section 4).
 
 The rule for members that gave none: they are silent, or answered with an error, or with what is no number; the figure is of the others,
 and `without` names them. The figure of no number at all is null, but for `count`, which is 0. Pure.
@@ -7,22 +7,24 @@ and `without` names them. The figure of no number at all is null, but for `count
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
-from m2mapp.formats.documents import is_cbor, is_json, is_text, load_cbor, load_json
+from m2mapp.formats.rules.language import Rule, parse_rule
+from m2mapp.formats.rules.sample import Sample
 from m2mapp.formats.senml import Record, is_senml, parse
 from m2mapp.groups.results import MemberResult
+from m2mapp.groups.truths import ANY, EVERY, truth
 from m2mapp.model.errors import Malformed
 from m2mapp.model.messages import Request
 
 AGGREGATE, RULE = "aggregate", "rule"
+_TRUTHS = (EVERY, ANY)
 OWN_KEYS = frozenset({AGGREGATE, RULE})
 """The keys of a query that are meant for the group server and are not passed on to the members."""
 
 Number = int | float
-_NUMBER = re.compile(r"[ \t\r\n]*(-?[0-9]{1,308}(?:\.[0-9]{1,308})?(?:[eE][+-]?[0-9]{1,3})?)[ \t\r\n]*", re.ASCII)
 
 
 def _total(numbers: list[Number]) -> Number:
@@ -40,18 +42,36 @@ FUNCTIONS: Mapping[str, Callable[[list[Number]], Number]] = {
 }
 
 
-def read_aggregate(request: Request) -> str | None:
-    """The function that `?aggregate=` names, or None. Raises `Malformed`, naming those that there are."""
-    asked = [value for key, value in request.query if key == AGGREGATE]
-    choices = ", ".join(FUNCTIONS)
-    if len(asked) > 1:
-        raise Malformed(AGGREGATE, ", ".join(asked), f"given once, as one of {choices}")
-    if asked and asked[0] not in FUNCTIONS:
-        raise Malformed(AGGREGATE, asked[0], f"one of {choices}")
-    rule = request.query_value(RULE)
-    if rule is not None:
-        raise Malformed(RULE, rule, f"left out: it stays here, and none of {choices} has one")
-    return asked[0] if asked else None
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """What is asked of all answers together: a figure, or with a rule a truth."""
+
+    function: str
+    rule: Rule | None = None
+
+    def of(self, members: Mapping[str, MemberResult], silent: Iterable[str]) -> dict[str, object]:
+        """What comes of it, as spec section 12 shows it."""
+        if self.rule is not None:
+            return truth(self.function, self.rule, members, silent)
+        return aggregate(self.function, members, silent)
+
+
+def read_aggregate(request: Request) -> Aggregate | None:
+    """What `?aggregate=` and `?rule=` ask for, or None. Raises `Malformed`, naming the functions that there are or the rule's column."""
+    asked = _given(request, AGGREGATE)
+    rule = _given(request, RULE)
+    if asked is not None and asked not in (*FUNCTIONS, *_TRUTHS):
+        raise Malformed(AGGREGATE, asked, f"one of {', '.join((*FUNCTIONS, *_TRUTHS))}")
+    if asked is None or asked not in _TRUTHS:
+        if rule is not None:
+            raise Malformed(RULE, rule, f"left out: it stays here, and only aggregate={' and '.join(_TRUTHS)} have one")
+        return None if asked is None else Aggregate(asked)
+    if rule is None:
+        raise Malformed(RULE, "nothing", f"enough: aggregate={asked} needs a rule such as value > 30")
+    parsed = parse_rule(rule)
+    if parsed.looks_back:
+        raise Malformed(RULE, rule, "of one answer alone: changed, rises through and falls through need the content before it")
+    return Aggregate(asked, parsed)
 
 
 def aggregate(function: str, members: Mapping[str, MemberResult], silent: Iterable[str]) -> dict[str, object]:
@@ -64,19 +84,8 @@ def aggregate(function: str, members: Mapping[str, MemberResult], silent: Iterab
 
 
 def number_in(result: MemberResult) -> Number | None:
-    """The number that a member answered: text, JSON, CBOR, or SenML with one record; None for anything else, and for an error."""
-    if not result.ok:
-        return None
-    media_type = result.content_type
-    if is_senml(media_type):
-        records = records_in(result)
-        return records[0].number if len(records) == 1 else None
-    if is_json(media_type) or is_cbor(media_type):
-        try:
-            return _finite(load_json(result.content) if is_json(media_type) else load_cbor(result.content))
-        except Malformed:
-            return None
-    return _in_text(result.content) if media_type is None or is_text(media_type) else None
+    """The number that a member answered: text, JSON, CBOR, or SenML of one name; None for anything else, and for an error."""
+    return Sample(result.content, result.content_type).number if result.ok else None
 
 
 def records_in(result: MemberResult) -> tuple[Record, ...]:
@@ -100,16 +109,9 @@ def _figure(function: str, numbers: list[Number]) -> Number | None:
         return None
 
 
-def _in_text(content: bytes) -> Number | None:
-    match = _NUMBER.fullmatch(content.decode("ascii", "replace"))
-    if match is None:
-        return None
-    text = match[1]
-    try:
-        return int(text) if text.lstrip("-").isdecimal() and len(text) < 20 else _finite(float(text))  # noqa: PLR2004 - 64 bits
-    except OverflowError:
-        return None
-
-
-def _finite(value: object) -> Number | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+def _given(request: Request, key: str) -> str | None:
+    """The value of a key that is given once at most. Raises `Malformed`."""
+    values = [value for name, value in request.query if name == key]
+    if len(values) > 1:
+        raise Malformed(key, ", ".join(values), "given once")
+    return values[0] if values else None

@@ -22,7 +22,7 @@ from m2mapp.formats.documents import (
     dump_json,
 )
 from m2mapp.formats.senml import Record, build, name_of
-from m2mapp.groups.figures import OWN_KEYS, Number, aggregate, number_in, read_aggregate, records_in
+from m2mapp.groups.figures import OWN_KEYS, Aggregate, Number, number_in, read_aggregate, records_in
 from m2mapp.groups.results import GroupResults, MemberResult
 from m2mapp.model.errors import Malformed, NotAcceptable
 from m2mapp.model.messages import Method, Request, Response, Status
@@ -36,13 +36,13 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants of the answers: media types that will do, the one to begin with, and the figure of all, if any."""
+    """What a caller wants of the answers: media types that will do, the one to begin with, and the figure or truth of all, if any."""
 
     method: Method
     accept: tuple[str, ...]
     offered: tuple[str, ...]
     media_type: str
-    function: str | None = None
+    aggregate: Aggregate | None = None
 
     @property
     def lines(self) -> bool:
@@ -77,7 +77,7 @@ class Wanted:
         return self._response(dump_cbor(document) if bare(media_type).endswith("cbor") else dump_json(document), media_type)
 
     def _figure(self, results: GroupResults) -> dict[str, object]:
-        return {"aggregate": aggregate(self.function, results.members, results.silent)} if self.function is not None else {}
+        return {"aggregate": self.aggregate.of(results.members, results.silent)} if self.aggregate is not None else {}
 
     def _response(self, payload: bytes, media_type: str) -> Response:
         status = Status.CONTENT if self.method is Method.GET else Status.CHANGED
@@ -86,11 +86,11 @@ class Wanted:
 
 def read_wanted(request: Request) -> Wanted:
     """What a group request wants. Raises `NotAcceptable`, and `Malformed` for an aggregate that there is not."""
-    function = read_aggregate(request)
+    aggregate = read_aggregate(request)
     offered: tuple[str, ...] = _DOCUMENTS if request.source is None else _DOCUMENTS_OVER_COAP
-    if function is None and request.method is Method.GET:
+    if aggregate is None and request.method is Method.GET:
         offered += _SENML  # A figure of all has no place in a pack.
-    return Wanted(request.method, request.accept, offered, choose(request.accept, offered), function)
+    return Wanted(request.method, request.accept, offered, choose(request.accept, offered), aggregate)
 
 
 def for_members(query: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

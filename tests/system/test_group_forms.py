@@ -1,4 +1,4 @@
-"""What a group's callers get, with clients that others wrote: blocks of CBOR, lines as they come, SenML, one figure of all."""
+"""What a group's callers get, with clients that others wrote: blocks of CBOR, lines as they come, SenML, one figure or truth of all."""
 
 from __future__ import annotations
 
@@ -86,6 +86,13 @@ class FormTests(SynchronousTestCase):
             self.assertEqual({record[0]: record[2] for record in cbor2.loads(senml.payload)}, ground.values)
             figure = coap_client(ground.client, "get", f"coap://[{_GATEWAY}]{_CONTENT}?aggregate=max", "-A", "50")
             self.assertEqual(json.loads(figure.payload)["aggregate"], {"function": "max", "value": 22.75, "of": 12, "without": []})
+            asked = "aggregate=every&rule=value%20in%2020..22"
+            truth = coap_client(ground.client, "get", f"coap://[{_GATEWAY}]{_CONTENT}?{asked}", "-A", "50")
+            expected = {"function": "every", "rule": "value in 20..22", "value": False, "of": 12, "without": [], "why": {}}
+            self.assertEqual(json.loads(truth.payload)["aggregate"], expected)
+            refused = ground.aiocoap(f"{_CONTENT}?aggregate=any&rule=value%20%3D%203")
+            self.assertEqual(refused.code, "4.00")
+            self.assertIn(b"column 7: two signs compare", refused.payload)
 
     def test_lines(self) -> None:
         """`curl -N` shows each answer when it is there: all thermometers' while one that is off is still awaited, then the summary."""
@@ -114,6 +121,10 @@ class FormTests(SynchronousTestCase):
             refused = json.loads(ground.curl(_CONTENT, "-H", "Accept: application/senml+json", "-H", "M2M-Deadline: 1"))
             self.assertEqual(refused["status"], 406)
             self.assertIn(f"{_OFF.uri('/temperature')} gave none", refused["detail"])
+            for function, expected in (("every", None), ("any", True)):
+                asked = f"{_CONTENT}?aggregate={function}&rule=value%20>=%2020"
+                truth = json.loads(ground.curl(asked, "-H", "M2M-Deadline: 1"))["aggregate"]
+                self.assertEqual((truth["value"], truth["of"], truth["without"]), (expected, 12, [_OFF.uri("/temperature")]))
             state = json.loads(ground.curl("/groups/all/members?state"))["state"]
             self.assertEqual({uri: float(known["value"]["content"]) for uri, known in state.items() if known["value"]}, ground.values)
             self.assertEqual({known["value"]["fresh"] for known in state.values() if known["value"]}, {True})

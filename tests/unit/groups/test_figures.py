@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.formats.documents import CBOR, JSON, SENML_CBOR, SENML_JSON, TEXT, dump_cbor
+from m2mapp.formats.rules.language import parse_rule
 from m2mapp.formats.senml import Record, build
-from m2mapp.groups.figures import FUNCTIONS, aggregate, number_in, read_aggregate
+from m2mapp.groups.figures import FUNCTIONS, Aggregate, aggregate, number_in, read_aggregate, records_in
 from m2mapp.groups.results import MemberResult
 from m2mapp.model.errors import Malformed
 from m2mapp.model.messages import Method, Request
@@ -19,7 +20,7 @@ def result(content: bytes, media_type: str | None = TEXT, status: str = "2.05") 
     return MemberResult(status, content, media_type, "multicast", 1.0)
 
 
-def read(*query: tuple[str, str]) -> str | None:
+def read(*query: tuple[str, str]) -> Aggregate | None:
     """What a query asks for."""
     return read_aggregate(Request(Method.GET, ("groups", "g", "membersContent"), query=query))
 
@@ -55,6 +56,7 @@ class NumberTests(SynchronousTestCase):
         ):
             self.assertIsNone(number_in(result(content, media_type)), content)
         self.assertIsNone(number_in(result(b"404", status="4.04")))
+        self.assertEqual(records_in(result(b"[]", SENML_JSON)), ())
 
 
 class AggregateTests(SynchronousTestCase):
@@ -91,16 +93,22 @@ class AggregateTests(SynchronousTestCase):
 
 class AskTests(SynchronousTestCase):
     def test_what_is_asked(self) -> None:
-        """One function; other keys do not matter."""
-        self.assertEqual((read(), read(("u", "C"), ("aggregate", "median"))), (None, "median"))
+        """One function, with a rule where it takes one; other keys do not matter."""
+        self.assertEqual((read(), read(("u", "C"), ("aggregate", "median"))), (None, Aggregate("median")))
+        self.assertEqual(read(("rule", "value>30"), ("aggregate", "any")), Aggregate("any", parse_rule("value > 30")))
 
     def test_refused(self) -> None:
-        """An unknown function, none, two, and a rule are refused with those that there are."""
-        for query in (
-            (("aggregate", "mean"),),
-            (("aggregate", ""),),
-            (("aggregate", "avg"), ("aggregate", "min")),
-            (("rule", "value > 1"),),
+        """An unknown function, none and two; a rule without a function, for a figure, missing, twice, wrong, or about what was before."""
+        for query, told in (
+            ([("aggregate", "mean")], "one of avg, min, max, sum, count, median, every, any"),
+            ([("aggregate", "")], "one of avg"),
+            ([("aggregate", "avg"), ("aggregate", "min")], "aggregate: avg, min is not given once"),
+            ([("rule", "value > 1")], "only aggregate=every and any have one"),
+            ([("aggregate", "avg"), ("rule", "value > 1")], "only aggregate=every and any have one"),
+            ([("aggregate", "any")], "aggregate=any needs a rule"),
+            ([("aggregate", "any"), ("rule", "changed"), ("rule", "value > 1")], "given once"),
+            ([("aggregate", "every"), ("rule", "value = 1")], "column 7: two signs compare"),
+            ([("aggregate", "every"), ("rule", "value > 1 or changed")], "need the content before"),
         ):
-            with self.assertRaisesRegex(Malformed, "avg, min, max, sum, count, median"):
-                read(*query)
+            fault = self.assertRaises(Malformed, read, *query)
+            self.assertIn(told, fault.detail)

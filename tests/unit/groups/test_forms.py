@@ -66,8 +66,17 @@ class DocumentTests(SynchronousTestCase):
         query = (("aggregate", "max"), ("u", "C"))
         shown = json.loads(respond(results(value(b"1"), value(b"2"), silent=("coap://x/",)), query=query).payload)
         self.assertEqual(shown["aggregate"], {"function": "max", "value": 2, "of": 2, "without": ["coap://x/"]})
-        self.assertEqual(for_members(query), (("u", "C"),))
+        self.assertEqual(for_members((*query, ("rule", "changed"))), (("u", "C"),))
         self.assertRaises(NotAcceptable, respond, results(value(b"1")), SENML_JSON, query=query)
+
+    def test_a_truth(self) -> None:
+        """A truth of all stands in the document and in the summary of lines."""
+        query = (("aggregate", "any"), ("rule", "value>1"))
+        shown = json.loads(respond(results(value(b"1"), value(b"2")), query=query).payload)
+        expected = {"function": "any", "rule": "value > 1", "value": True, "of": 2, "without": [], "why": {}}
+        self.assertEqual(shown["aggregate"], expected)
+        lines = respond(results(value(b"1"), value(b"2")), NDJSON, query=query).payload.splitlines()
+        self.assertEqual(json.loads(lines[-1])["aggregate"], expected)
 
 
 class SenmlTests(SynchronousTestCase):

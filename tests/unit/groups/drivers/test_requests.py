@@ -54,10 +54,10 @@ class FormTests(RequestCase):
         self.assertEqual(shown["aggregate"], {"function": "avg", "value": 21.5, "of": 2, "without": [uri_at(3)]})
 
     def test_refused_before_anything_is_sent(self) -> None:
-        """A figure that there is not, a form that a write cannot have, a block that is kept no longer: nobody is asked."""
+        """No such figure, a rule that is none, a form that a write cannot have, a block that is kept no longer: nobody is asked."""
         groups = self.build_joined()
-        for rule in ("every", "any"):
-            self.failureResultOf(groups.send(Method.GET, CONTENT, query=(("aggregate", rule), ("rule", "value > 1"))), Malformed)
+        for query in ((("aggregate", "mean"),), (("aggregate", "every"), ("rule", "value = 1")), (("aggregate", "any"),)):
+            self.failureResultOf(groups.send(Method.GET, CONTENT, query=query), Malformed)
         self.failureResultOf(groups.send(Method.PUT, CONTENT, b"on", accept=(SENML_JSON,)), NotAcceptable)
         self.failureResultOf(groups.send(Method.GET, CONTENT, later_block=True), Conflict)
         self.assertEqual((groups.sender.gatherings, groups.requester.sent, self.records(groups)), ([], [], []))

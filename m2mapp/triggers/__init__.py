@@ -1,0 +1,1 @@
+"""Operations: what a change sets off (spec section 7)."""
