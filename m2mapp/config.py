@@ -1,7 +1,7 @@
 """The configuration file: TOML to frozen settings, every fault at once (spec section 11).
 
 Each part reads its own table (its `settings.py`); here they are joined, and what must hold between tables is checked in one function.
-Opens no socket, and no file but the one it reads and those of the certificates and keys that this names.
+Opens no socket, and no file but the one it reads and those that this names: certificates, keys, bootstrap plans.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from m2mapp.groups import settings as group_settings
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http import settings as http_settings
 from m2mapp.http.settings import HttpSettings
+from m2mapp.lwm2m import settings as bootstrap_settings
+from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.model.errors import Fault, Malformed
 from m2mapp.sim import settings as sim_settings
 from m2mapp.sim.settings import SimSettings
@@ -60,6 +62,7 @@ class Settings:
     groups: GroupSettings | None = None
     member: bool = False
     dhcpv6: Dhcpv6Settings | None = None
+    bootstrap: BootstrapSettings | None = None
     sim: SimSettings | None = None
     peers: tuple[Peer, ...] = ()
 
@@ -105,7 +108,7 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
 def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
     """The settings in a document as TOML gives it, or None and all faults."""
     faults: list[Malformed] = []
-    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "sim", "peers")
+    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "sim", "peers")
     faults += [Malformed(f"[{name}]", "a table", f"one of {', '.join(known)}") for name in document if name not in known]
     node = _part(document, "node", _read_node, faults) if "node" in document else None
     if "node" not in document:
@@ -117,6 +120,7 @@ def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malforme
         groups=_part(document, "groups", group_settings.read, faults),
         member=_part(document, "member", _read_member, faults) or False,
         dhcpv6=_part(document, "dhcpv6", dhcpv6_settings.read, faults),
+        bootstrap=_part(document, "bootstrap", bootstrap_settings.read, faults),
         sim=_part(document, "sim", sim_settings.read, faults),
         peers=_part(document, "peers", _read_peers, faults) or (),
     )
@@ -133,6 +137,8 @@ def _across(settings: Settings) -> list[Malformed]:
             faults.append(Malformed(f"[{name}]", "a table without [coap]", "used without CoAP: add the table [coap]"))
         elif wanted and settings.coap is not None and not settings.coap.interfaces:
             faults.append(Malformed("[coap] interfaces", [], f"a list of one or more interfaces, which [{name}] needs for group traffic"))
+    if settings.bootstrap is not None and settings.coap is None:
+        faults.append(Malformed("[bootstrap]", "a table without [coap]", "used without CoAP: add the table [coap]"))
     sim = settings.sim
     if sim is not None and sim.registrar.startswith(("coap:", "coaps:")) and settings.coap is None:
         faults.append(Malformed("[sim] registrar", sim.registrar, "reached without CoAP: add the table [coap]"))

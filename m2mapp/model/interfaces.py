@@ -53,6 +53,19 @@ class IRequester(Interface):
         """A Deferred of the `Answer` to an `Outgoing`; fails with `PeerFailed` or `DeadlinePassed`."""
 
 
+class IAskBack(Interface):
+    """Asks those back who have asked this node, on the pair of ports that their request came by. `peer` is `Request.peer`."""
+
+    def ask_back(peer: object, outgoing: Outgoing) -> Any:
+        """Send an `Outgoing` whose URI is a path, `/0/1`: a Deferred of the `Answer`.
+
+        Fails with `PeerFailed`, also where the peer's session is over, or `DeadlinePassed`.
+        """
+
+    def names(peer: object) -> tuple[str, ...]:
+        """The names in the certificate that the peer has shown and this node verified; empty where it has shown none."""
+
+
 class IGroupSender(Interface):
     """Sends one request to a multicast address and hands on every answer."""
 

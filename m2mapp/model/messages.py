@@ -73,6 +73,8 @@ class Request(NamedTuple):
 
     `takes_stream`: whoever asks can be answered with a `Response.stream`. `later_block`: a block of an answer is asked for that is kept no
     longer (RFC 7959); what cannot be made twice alike refuses it.
+
+    `peer`: whom `IAskBack` can ask back, where a request came by CoAP; opaque to all but that.
     """
 
     method: Method
@@ -91,6 +93,7 @@ class Request(NamedTuple):
     multicast: Multicast | None = None
     takes_stream: bool = False
     later_block: bool = False
+    peer: object = field(default=None, compare=False, repr=False)
 
     def query_value(self, key: str) -> str | None:
         """The first value of a query key, or None."""

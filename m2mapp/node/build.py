@@ -19,6 +19,7 @@ from m2mapp.clients.http import HttpClient
 from m2mapp.clients.names import Names, OwnUris
 from m2mapp.clients.requester import Requester, Send
 from m2mapp.coap.access import Principals
+from m2mapp.coap.back import AskBack
 from m2mapp.coap.dtls.settings import about
 from m2mapp.coap.faults import CODES
 from m2mapp.coap.numbers import code_text
@@ -47,6 +48,8 @@ from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import Feed
 from m2mapp.http.service import HttpParts, HttpService
 from m2mapp.http.tokens import Tokens, load_tokens
+from m2mapp.lwm2m.service import ROUTES, BootstrapNode, BootstrapService, bootstrap_types, plan_changes
+from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
 from m2mapp.member.service import MemberService
 from m2mapp.model.errors import Overloaded
@@ -72,7 +75,7 @@ from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher, Observed
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ResourceType, Types
-from m2mapp.tree.unit import COLLECTION, Unit, Write
+from m2mapp.tree.unit import COLLECTION, Remove, Unit, Write
 
 _log = Logger(namespace="m2mapp")
 
@@ -80,6 +83,7 @@ _FIXED_LINKS = {
     "rd": Link("/rd", (("rt", "core.rd"), ("ct", "40"))),
     "groups": Link("/groups", (("rt", "m2m.groups"),)),
     "mcAddrPool": Link("/mcAddrPool", (("rt", "m2m.mcaddrpool"),)),
+    "bs": Link("/bs", (("rt", "core.bs"),)),
     "mcGroups": Link("/mcGroups", (("rt", "m2m.mcgroups"),)),
     "node": Link("/node", (("rt", "m2m.node"),)),
 }
@@ -141,6 +145,8 @@ class _Builder:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
             types += [*BINDING_TYPES, UPLINK_TYPE]
+        if settings.bootstrap is not None:
+            types += bootstrap_types(settings.bootstrap)
         self._types = Types(types)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
@@ -167,6 +173,8 @@ class _Builder:
         requester = self._requester(own, coap)
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
+        if settings.bootstrap is not None and coap is not None:
+            self._bootstrap(settings.bootstrap, coap)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
         dhcpv6 = self._dhcpv6()
         page = self._describe()
@@ -265,6 +273,10 @@ class _Builder:
         self._routes[MC_GROUPS] = member
         return member.handle_multicast
 
+    def _bootstrap(self, settings: BootstrapSettings, coap: CoapService) -> None:
+        node = BootstrapNode(self._tree, self._rules, self._committer, self._world.clock, AskBack(coap.client))
+        self._routes |= dict.fromkeys(ROUTES, BootstrapService(self._world.reactor, node, settings, self._metrics))
+
     def _dhcpv6(self) -> list[Service]:
         settings = self._settings.dhcpv6
         if settings is None:
@@ -327,10 +339,12 @@ class _Builder:
         return [LagMonitor(self._world.reactor, self._metrics), HttpService(self._world.reactor, settings.listen, parts)]
 
     def _prepare(self) -> Deferred[None]:
-        """Make the collections that are there from the start."""
+        """Make the collections that are there from the start, and make the bootstrap plans those of the files."""
         owned = sorted(path for path in self._types.owned_collections() if len(path) == 1)
-        missing = tuple(Write(path, COLLECTION) for path in owned if self._tree.find(path) is None)
-        return self._committer.commit(Unit(missing)).addCallback(lambda _: None) if missing else succeed(None)
+        changes: tuple[Write | Remove, ...] = tuple(Write(path, COLLECTION) for path in owned if self._tree.find(path) is None)
+        if self._settings.bootstrap is not None:
+            changes += plan_changes(self._tree, self._settings.bootstrap.plans)
+        return self._committer.commit(Unit(changes)).addCallback(lambda _: None) if changes else succeed(None)
 
     def _unready(self) -> list[str]:
         reasons = [] if self._node.prepared else ["the node is starting or stopping"]
@@ -340,7 +354,7 @@ class _Builder:
 
     def _describe(self) -> Mapping[str, object]:
         settings = self._settings
-        roles = [name for name in ("http", "coap", "groups", "sim") if getattr(settings, name) is not None]
+        roles = [name for name in ("http", "coap", "groups", "bootstrap", "sim") if getattr(settings, name) is not None]
         return {
             "name": settings.node.name,
             "aliases": list(settings.node.aliases),

@@ -11,12 +11,17 @@ _WRITE_RIGHTS = {"mcGroups": Right.ADVERTISE, "coap-group": Right.ADVERTISE, "rd
 DISCOVERY: Path = (".well-known", "core")
 WIRE: Path = ("node", "wire")
 """Where the messages of the CoAP ports are shown: whatever path they are about, so that the right must hold at the root."""
+BOOTSTRAP: Path = ("bs",)
+BOOTSTRAP_PACK: Path = ("bspack",)
+"""Where an LwM2M client asks to be bootstrapped. The right to that is the same as to register: the plan may ask for more."""
 
 
 def needed(method: Method, path: Path) -> Right:
     """The right that a request with this method to this path needs."""
     if path[:1] == ("admin",) or path == WIRE:
         return Right.ADMIN
+    if (method is Method.POST and path == BOOTSTRAP) or path == BOOTSTRAP_PACK:
+        return Right.REGISTER
     if method is Method.GET:
         return Right.DISCOVER if path == DISCOVERY else Right.READ
     return _WRITE_RIGHTS.get(path[0], Right.WRITE) if path else Right.WRITE

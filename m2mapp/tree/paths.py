@@ -13,7 +13,7 @@ MAX_PATH_BYTES = 1024
 RESERVED = frozenset(
     [
         *("admin", "bs", "coap-group", "devices", "gateways", "groups", "healthz", "leases", "leaves", "mcAddrPool", "mcGroups", "metrics"),
-        *("node", "prefixes", "rd", "readyz", "scls", "timers", ".well-known"),
+        *("bspack", "node", "prefixes", "rd", "readyz", "scls", "timers", ".well-known"),
     ]
 )
 """Names at the root that only the part of the program that owns them may make."""

@@ -1,0 +1,1 @@
+"""What waits for others: one bootstrap session with one device."""
