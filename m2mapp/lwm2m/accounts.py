@@ -62,10 +62,12 @@ def _server(account: Account) -> dict[int, str | int | bool | bytes]:
 def security_numbers(discovered: bytes) -> frozenset[int]:
     """The numbers of the Security instances that a client has, by its answer to Bootstrap-Discover (1.1, section 6.1.7.3).
 
-    Asked after everything else was deleted, these are the bootstrap server's own accounts. What is no list of links says nothing.
+    Asked after everything else was deleted, these are the bootstrap server's own accounts. The list begins with the version, as
+    `</>;lwm2m=1.1` or, in 1.0, as `lwm2m="1.0"`, which is no link. What is no list of links says nothing.
     """
     try:
-        links = parse_links(discovered.decode())
+        text = discovered.decode()
+        links = parse_links(text.partition(",")[2] if text.startswith("lwm2m=") else text)
     except (Fault, UnicodeDecodeError):
         return frozenset()
     parts = [link.target.strip("/").split("/") for link in links]
