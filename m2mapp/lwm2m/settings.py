@@ -92,7 +92,7 @@ def read(table: Mapping[str, object], where: str) -> tuple[BootstrapSettings, li
     """The settings in the table, and all faults; `where` stands before each key, the file's name before each key of a plan."""
     values, faults = _TABLE.read(table, where)
     credentials = _credentials(values[_CREDENTIALS] or {}, where, faults)
-    folder = values["plans"]
+    folder = values.get("plans")
     plans = _plans(FilePath(folder), PlanShape(credentials), faults) if isinstance(folder, str) else {}
     if faults:
         return BootstrapSettings(), faults
