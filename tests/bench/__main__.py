@@ -22,6 +22,7 @@ _BENCHMARKS = (
     ("coap_get", "CoAP GET beside aiocoap and libcoap", "coap-server-notls"),
     ("million", "A million messages of a thousand sources", ""),
     ("coaps", "coaps beside plain CoAP and libcoap", "coap-server-openssl"),
+    ("bootstrap", "LwM2M bootstrap sessions", ""),
     ("group_read", "A group read beside a bare loop and concurrent unicast", ""),
     ("plan", "Planning a group of ten thousand", ""),
     ("loss", "Group operations where packets are lost", ""),

@@ -30,14 +30,18 @@ def free_port() -> int:
 
 
 class Gateway:
-    """A gateway in a state directory of its own. `start_s` is the time from its start to its first answer on /readyz."""
+    """A gateway in a state directory of its own. `start_s` is the time from its start to its first answer on /readyz.
 
-    def __init__(self, state_dir: Path | None = None, program: Sequence[str] = ()) -> None:
+    `tables` is TOML that its configuration file has besides.
+    """
+
+    def __init__(self, state_dir: Path | None = None, program: Sequence[str] = (), tables: str = "") -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="m2mapp-bench-")
         self.dir = Path(self._scratch.name)
         self.state_dir = state_dir or self.dir / "state"
         self.port, self.coap_port = free_port(), free_port()
         self._program = tuple(program) or (sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "m2m")
+        self._tables = tables
         self.start_s = 0.0
         self.token = ""
 
@@ -48,7 +52,8 @@ class Gateway:
             f'[node]\nname = "g1.example.org"\nstate_dir = "{self.state_dir}"\n'
             f'[http]\nlisten = ["tcp:{self.port}:interface=127.0.0.1"]\n'
             f'[coap]\nlisten = ["127.0.0.1:{self.coap_port}"]\ninterfaces = ["lo"]\n'
-            '[coap.access]\nread = ["link"]\nwrite = ["link"]\n[groups]\n',
+            '[coap.access]\nread = ["link"]\nwrite = ["link"]\n[groups]\n'
+            f"{self._tables}",
             encoding="utf-8",
         )
         environment = dict(os.environ, PYTHONPATH=str(ROOT))

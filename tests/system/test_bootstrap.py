@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,7 +16,6 @@ from tests.system.libcoap import CoapReply, coap_client
 from tests.system.namespaces import Host, skip_reason, wait_until
 from tests.system.node_modules import SCRIPTS, node_environment, skip_reason_of_npm
 from tests.system.nodes import Gateway, Site
-from tests.system.programs import Tables
 
 _SERVER, _CLIENT = "fd00:1::1", "fd00:1::c1"
 _PLAN = {"servers": [{"shortId": 1, "uri": "coap://[::1]:5783", "lifetime": 300}]}
@@ -59,7 +58,7 @@ def _ground(coaps: bool = False) -> Iterator[_Ground]:
         (folder / "plans").mkdir()
         server = '[[servers]]\nshortId = 1\nuri = "coap://[::1]:5783"\nlifetime = 300\n'
         (folder / "plans" / "fleet.toml").write_text(f'pattern = "dev-*"\npack = true\n{server}')
-        tables: dict[str, dict[str, object]] = {
+        tables: dict[str, Mapping[str, object]] = {
             "coap": {"listen": [f"[{_SERVER}]:5683"], "interfaces": ["eth0"]},
             "bootstrap": {"plans": str(folder / "plans")},
         }
@@ -71,7 +70,7 @@ def _ground(coaps: bool = False) -> Iterator[_Ground]:
         yield _Ground(site, gateway, host)
 
 
-def _secured(site: Site) -> Tables:
+def _secured(site: Site) -> dict[str, dict[str, object]]:
     """Certificates as files, coaps with them, and a plan for endpoints that show theirs."""
     folder = site.folder
     authority = issue(authority=True)
@@ -94,7 +93,7 @@ class CoapNodeTests(SynchronousTestCase):
     skip = skip_reason("node", "npm") or skip_reason_of_npm()
 
     def test_coap_node(self) -> None:
-        """npm coap-node 0.2.5 bootstraps over IPv6 in TLV: it holds the account of the plan, and the server has each step."""
+        """The npm package coap-node 0.2.5 bootstraps over IPv6 in TLV: it holds the account of the plan, and the server has each step."""
         with _ground() as ground:
             log = ground.site.folder / "coap-node.log"
             command = ["node", str(SCRIPTS / "bootstrap.js"), _SERVER, "5683", "dev-npm"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -78,7 +78,11 @@ class Node:
 
     def ask(self, request: Request) -> Deferred[Response]:
         """The answer to a request at `/bs` or `/bspack`."""
-        return maybeDeferred(self.service.handle, request)
+        try:
+            answered = self.service.handle(request)
+        except Fault as fault:
+            return fail(fault)
+        return succeed(answered) if isinstance(answered, Response) else answered
 
     def put(self, name: str, document: dict[str, object]) -> Deferred[Response]:
         """Write a plan."""

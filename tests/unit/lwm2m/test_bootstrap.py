@@ -58,7 +58,7 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(_asked(begin(plan(delete="accounts"), {}, ALL), "2.02", "4.05"), ["DELETE /0", "DELETE /1", "failed"])
 
     def test_discover(self) -> None:
-        """After Discover the number of the bootstrap server's own account is left alone; a client that has no Discover is written to all the same."""
+        """After Discover the number of the bootstrap server's own account is left alone; without an answer to it all is as usual."""
         exchange = advance(begin(plan(discover=True), {}, ALL), "2.02")
         ask = exchange.ask()
         assert ask is not None
@@ -79,7 +79,7 @@ class ExchangeTests(SynchronousTestCase):
 
     @given(st.lists(st.sampled_from(["2.02", "2.04", "2.05", "4.00", "4.04", "4.05", "4.15", "5.00"]), max_size=14), st.booleans())
     def test_ends(self, codes: list[str], discover: bool) -> None:
-        """Whatever a client answers, the exchange is over after as many answers as there are steps and formats, and is done only by Finish."""
+        """Whatever a client answers, the exchange is over in the end, and it is done only by Finish."""
         exchange = begin(plan(discover=discover), {}, ALL)
         last = ""
         for code in (*codes, *["4.00"] * 4):

@@ -31,8 +31,8 @@ _ENTRIES = st.lists(
 class VectorTests(SynchronousTestCase):
     def test_accounts(self) -> None:
         """The Security and the Server instance of an exchange between two foreign programs, byte by byte."""
-        security = [(0, "coap://[::1]:5783"), (1, False), (10, 1), (2, 3)]
-        server = [(0, 1), (1, 300), (6, False), (7, "U")]
+        security: list[tuple[int, Value]] = [(0, "coap://[::1]:5783"), (1, False), (10, 1), (2, 3)]
+        server: list[tuple[int, Value]] = [(0, 1), (1, 300), (6, False), (7, "U")]
         for data, values in ((SECURITY, security), (SERVER, server)):
             entries = tuple(Entry(Kind.RESOURCE, number, encode(value)) for number, value in values)
             self.assertEqual((parse(data), build(entries)), (entries, data))

@@ -14,6 +14,8 @@ from m2mapp.config import NodeSettings, Peer, Settings
 from m2mapp.groups.service import GroupService
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http.settings import HttpSettings
+from m2mapp.lwm2m.plans import PlanShape
+from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.member.service import MemberService
 from m2mapp.model.errors import Conflict, NoSuchResource, Overloaded
 from m2mapp.model.messages import Method, Request
@@ -70,6 +72,15 @@ class RoleTests(BuildCase):
         self.assertEqual(page["certificate"]["sha256"], sha256(shown.der).hexdigest())
         assert box.node is not None
         self.assertEqual(len(box.node.part(CoapService).endpoint.dtls_ports), 1)
+
+    def test_bootstrap(self) -> None:
+        """A bootstrap server has the plans of its files in the tree when it is ready, is found in discovery, and is a role on /node."""
+        document = {"default": True, "servers": [{"shortId": 1, "uri": "coap://[::1]"}]}
+        plan = {**PlanShape(()).check("fleet", document), "file": "/etc/fleet.toml"}
+        box = self.build(node_settings(bootstrap=BootstrapSettings({"fleet": plan})))
+        self.assertEqual(box.read("/node")["roles"], ["bootstrap", "coap"])
+        self.assertEqual((box.read("/bs/fleet")["file"], box.read("/devices")["children"]), ("/etc/fleet.toml", []))
+        self.assertIn('</bs>;rt="core.bs"', box.ask(Method.GET, "/.well-known/core").payload.decode())
 
     def test_every_role(self) -> None:
         """Roles that are on have their collections from the first start, are found on /node and in discovery."""

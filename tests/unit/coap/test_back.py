@@ -1,0 +1,63 @@
+"""`coap.back`: a client is asked back at the address and port that it asked from, or by its session; and who its certificate says it is."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from m2mapp.coap.back import AskBack
+from m2mapp.model.errors import PeerFailed
+from m2mapp.model.interfaces import IAskBack
+from m2mapp.model.messages import Answer, Method, Outgoing
+from tests.simulation import Simulation, seeded
+from tests.unit.coap.dtls.ground import DEVICE, TEMP, CoapsNode, device, gateway, outcome
+
+_WRITE = Outgoing(Method.PUT, "/0/1", b"\xc1\x01\x00", "application/vnd.oma.lwm2m+tlv", timeout_s=20)
+
+
+class AskBackTests(SynchronousTestCase):
+    def ask(self, asking: CoapsNode, back: AskBack, peer: object) -> Answer | object:
+        """Ask a peer, and let time pass until it has answered."""
+        answered: Deferred[Answer] = back.ask_back(peer, _WRITE)
+        return outcome(asking.simulation, answered)
+
+    @seeded(1)
+    def test_plain(self, simulation: Simulation) -> None:
+        """By plain CoAP: to the source of the request, from the port that it went to, with the path alone."""
+        server, client = gateway(simulation), device(simulation)
+        back = AskBack(server.service.client)
+        self.assertTrue(verifyObject(IAskBack, back))
+        asked = client.service.client.request(Outgoing(Method.GET, "coap://[fd00::1]/temp"), ("fd00::1", 5683, 0, 0))
+        outcome(simulation, asked)
+        peer = server.handler.requests[0].peer
+        self.assertEqual((peer, back.names(peer)), (("fd00::d1", 5683, 0, 0), ()))
+        self.ask(server, back, peer)
+        received = client.handler.requests[0]
+        self.assertEqual((received.method, received.path, received.payload), (Method.PUT, ("0", "1"), _WRITE.payload))
+        self.assertEqual(received.source, ("fd00::1", 5683))
+        for node in (server, client):
+            node.stop()
+
+    @seeded(1)
+    def test_session(self, simulation: Simulation) -> None:
+        """By coaps: by the client's own session, with the names of its certificate; when that is over, it fails."""
+        server, client = gateway(simulation, asks=True), device(simulation, DEVICE.identity)
+        back = AskBack(server.service.client)
+        outcome(simulation, client.ask(TEMP))
+        peer = server.handler.requests[0].peer
+        self.assertIn("dev-one", back.names(peer))
+        self.ask(server, back, peer)
+        received = client.handler.requests[0]
+        self.assertEqual((received.path, received.source, server.sessions), (("0", "1"), ("fd00::1", 5684), 1))
+        client.stop()
+        simulation.scheduler.advance(1)
+        self.assertIsInstance(self.ask(server, back, peer), PeerFailed)
+        server.stop()
+
+    @seeded(1)
+    def test_not_by_coap(self, simulation: Simulation) -> None:
+        """Who did not ask by CoAP cannot be asked back."""
+        server = gateway(simulation)
+        self.assertIsInstance(self.ask(server, AskBack(server.service.client), None), PeerFailed)
+        server.stop()
