@@ -5,37 +5,52 @@ Responsible for the way back. Not responsible for what is asked.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import cast
 
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from m2mapp.coap.client import CoapClient
-from m2mapp.coap.dtls.address import SessionAddress
-from m2mapp.formats.uris import Uri
-from m2mapp.model.errors import PeerFailed
+from m2mapp.coap import numbers
+from m2mapp.coap.addresses import target_options
+from m2mapp.coap.client import request_options
+from m2mapp.coap.context import Context
+from m2mapp.coap.dtls.address import session_of
+from m2mapp.coap.endpoint import Endpoint
+from m2mapp.coap.exchange import MessageLayer
+from m2mapp.coap.transfer import Asking, Transfer
+from m2mapp.model.errors import Fault, PeerFailed
 from m2mapp.model.interfaces import IAskBack
 from m2mapp.model.messages import Answer, Outgoing
 from m2mapp.net.interfaces import Sockaddr
+from m2mapp.tree.paths import parse_path
+
+Way = tuple[MessageLayer, Sockaddr, str | None]
+"""What the server puts into `Request.peer`: the message layer of the port, the client's address, and the address that it asked at."""
 
 
 @implementer(IAskBack)
 class AskBack:
-    """The way back by a node's CoAP ports. A peer is the `Sockaddr` that the server puts into `Request.peer`."""
+    """The way back by the ports of an endpoint."""
 
-    def __init__(self, client: CoapClient) -> None:
-        self._client = client
+    def __init__(self, endpoint: Endpoint, context: Context) -> None:
+        self._endpoint, self._context = endpoint, context
 
     def ask_back(self, peer: object, outgoing: Outgoing) -> Deferred[Answer]:
         """See `IAskBack`. No Uri-Host and Uri-Port go out: it is the client's own endpoint (RFC 7252, section 5.10.1)."""
         if not isinstance(peer, tuple):
             return fail(PeerFailed("it did not ask by CoAP"))
-        remote = cast("Sockaddr", peer)
-        scheme = "coaps" if isinstance(peer, SessionAddress) else "coap"
-        authority = Uri(scheme, remote[0], remote[1], ()).authority
-        return self._client.request(replace(outgoing, uri=f"{scheme}://{authority}{outgoing.uri}"), remote)
+        layer, remote, local = cast("Way", peer)
+        try:
+            if session_of(remote) is not None:
+                self._endpoint.layer_to(remote)  # raises where the session is over
+            options = request_options(outgoing, target_options(parse_path(outgoing.uri, "uri"), ()))
+            code = numbers.CODE_OF_METHOD[outgoing.method]
+            asking = Asking(code, remote, options, outgoing.payload, outgoing.timeout_s, way=(layer, local))
+            return Transfer(asking, self._endpoint, self._context).start()
+        except Fault as fault:
+            return fail(fault)
 
     def names(self, peer: object) -> tuple[str, ...]:
         """See `IAskBack`."""
-        return peer.names if isinstance(peer, SessionAddress) else ()
+        session = session_of(cast("Way", peer)[1]) if isinstance(peer, tuple) else None
+        return session.names if session is not None else ()

@@ -233,7 +233,7 @@ class Server:
             inbound.multicast,
             False,
             asked.block2 is not None and asked.block2.number > 0,
-            source,
+            (serving.layer, source, inbound.local),
         )
 
     def _observe(self, serving: _Serving, asked: Asked, request: Request) -> None:

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from m2mapp.coap.back import AskBack
 from m2mapp.coap.client import CoapClient
 from m2mapp.coap.context import Context
 from m2mapp.coap.counters import Counters
@@ -87,6 +88,7 @@ class CoapService(Service):
         self.server = Server(handler.handle, principals, context)
         self.endpoint = Endpoint(self.server, context)
         self.client = CoapClient(self.endpoint, context, datagrams.interface_index)
+        self.back = AskBack(self.endpoint, context)
         self._coaps = NO_COAPS
         self._clients = ClientContexts(None, ())
         self._server_context: SSL.Context | None = None

@@ -17,6 +17,7 @@ from m2mapp.coap.addresses import location_text
 from m2mapp.coap.blocks import LARGEST_SIZE_EXPONENT, Block, next_number
 from m2mapp.coap.context import Context
 from m2mapp.coap.endpoint import Endpoint
+from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.message import Message, Options, number_in, uint
 from m2mapp.coap.transmission import Outcome, Repeats, Transmission
 from m2mapp.model.errors import DeadlinePassed, Fault, Malformed, PeerFailed
@@ -39,6 +40,7 @@ class Asking:
     """A request as it goes out: its code, its options in order without blocks, its whole payload, and how it is sent.
 
     `timeout_s` is for the whole, with all blocks; `repeats` None is what the transmission parameters say; `patient`: others go first.
+    `way`: the message layer that it leaves by and the address that it leaves from; None where the endpoint and the system choose.
     """
 
     code: int
@@ -49,6 +51,7 @@ class Asking:
     confirmable: bool = True
     repeats: Repeats | None = None
     patient: bool = False
+    way: tuple[MessageLayer, str | None] | None = None
 
 
 def critical_unknown(message: Message) -> int | None:
@@ -98,7 +101,7 @@ class Transfer:
         self._asking = asking
         self._endpoint = endpoint
         self._context = context
-        self._layer = endpoint.layer_to(asking.remote)
+        self._layer, self._local = asking.way or (endpoint.layer_to(asking.remote), None)
         self._began = context.clock.seconds()
         self._token: bytes | None = None
         self._transmission: Transmission | None = None
@@ -248,7 +251,7 @@ class Transfer:
         mtype = things.CON if self._asking.confirmable else things.NON
         message = Message(mtype, self._asking.code, 0, self._token, options, payload)
         asking = self._asking
-        self._transmission = self._layer.send(asking.remote, message, self._on_outcome, asking.repeats, patient=asking.patient)
+        self._transmission = self._layer.send(asking.remote, message, self._on_outcome, asking.repeats, self._local, patient=asking.patient)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._transmission = None

@@ -93,7 +93,7 @@ class Request(NamedTuple):
     multicast: Multicast | None = None
     takes_stream: bool = False
     later_block: bool = False
-    peer: object = field(default=None, compare=False, repr=False)
+    peer: object = None
 
     def query_value(self, key: str) -> str | None:
         """The first value of a query key, or None."""

@@ -19,7 +19,6 @@ from m2mapp.clients.http import HttpClient
 from m2mapp.clients.names import Names, OwnUris
 from m2mapp.clients.requester import Requester, Send
 from m2mapp.coap.access import Principals
-from m2mapp.coap.back import AskBack
 from m2mapp.coap.dtls.settings import about
 from m2mapp.coap.faults import CODES
 from m2mapp.coap.numbers import code_text
@@ -274,7 +273,7 @@ class _Builder:
         return member.handle_multicast
 
     def _bootstrap(self, settings: BootstrapSettings, coap: CoapService) -> None:
-        node = BootstrapNode(self._tree, self._rules, self._committer, self._world.clock, AskBack(coap.client))
+        node = BootstrapNode(self._tree, self._rules, self._committer, self._world.clock, coap.back)
         self._routes |= dict.fromkeys(ROUTES, BootstrapService(self._world.reactor, node, settings, self._metrics))
 
     def _dhcpv6(self) -> list[Service]:

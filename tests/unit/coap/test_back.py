@@ -7,11 +7,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from m2mapp.coap.back import AskBack
+from m2mapp.coap.service import CoapService, make_context
 from m2mapp.model.errors import PeerFailed
 from m2mapp.model.interfaces import IAskBack
 from m2mapp.model.messages import Answer, Method, Outgoing
+from m2mapp.model.metrics import Metrics
 from tests.simulation import Simulation, seeded
 from tests.unit.coap.dtls.ground import DEVICE, TEMP, CoapsNode, device, gateway, outcome
+from tests.unit.coap.fakes import FakeHandler
 
 _WRITE = Outgoing(Method.PUT, "/0/1", b"\xc1\x01\x00", "application/vnd.oma.lwm2m+tlv", timeout_s=20)
 
@@ -26,12 +29,12 @@ class AskBackTests(SynchronousTestCase):
     def test_plain(self, simulation: Simulation) -> None:
         """By plain CoAP: to the source of the request, from the port that it went to, with the path alone."""
         server, client = gateway(simulation), device(simulation)
-        back = AskBack(server.service.client)
+        back = server.service.back
         self.assertTrue(verifyObject(IAskBack, back))
         asked = client.service.client.request(Outgoing(Method.GET, "coap://[fd00::1]/temp"), ("fd00::1", 5683, 0, 0))
         outcome(simulation, asked)
         peer = server.handler.requests[0].peer
-        self.assertEqual((peer, back.names(peer)), (("fd00::d1", 5683, 0, 0), ()))
+        self.assertEqual(back.names(peer), ())
         self.ask(server, back, peer)
         received = client.handler.requests[0]
         self.assertEqual((received.method, received.path, received.payload), (Method.PUT, ("0", "1"), _WRITE.payload))
@@ -43,7 +46,7 @@ class AskBackTests(SynchronousTestCase):
     def test_session(self, simulation: Simulation) -> None:
         """By coaps: by the client's own session, with the names of its certificate; when that is over, it fails."""
         server, client = gateway(simulation, asks=True), device(simulation, DEVICE.identity)
-        back = AskBack(server.service.client)
+        back = server.service.back
         outcome(simulation, client.ask(TEMP))
         peer = server.handler.requests[0].peer
         self.assertIn("dev-one", back.names(peer))
@@ -59,5 +62,21 @@ class AskBackTests(SynchronousTestCase):
     def test_not_by_coap(self, simulation: Simulation) -> None:
         """Who did not ask by CoAP cannot be asked back."""
         server = gateway(simulation)
-        self.assertIsInstance(self.ask(server, AskBack(server.service.client), None), PeerFailed)
+        self.assertIsInstance(self.ask(server, server.service.back, None), PeerFailed)
         server.stop()
+
+    @seeded(1)
+    def test_from_the_same_address(self, simulation: Simulation) -> None:
+        """A node with two addresses and two ports asks back from those that were asked, not from those that it would choose."""
+        client = device(simulation)
+        network = simulation.network.attach("two", {"lan": ["fd00::a/64", "fd00::b/64"]})
+        handler = FakeHandler()
+        context = make_context(simulation.scheduler, Metrics(), simulation.scheduler.generator("two"))
+        service = CoapService((("::", 5683), ("::", 5783)), (), network, handler, handler.principals, context)
+        service.startService()
+        for place, (host, port) in enumerate((("fd00::a", 5783), ("fd00::b", 5783), ("fd00::b", 5683))):
+            outcome(simulation, client.service.client.request(Outgoing(Method.GET, f"coap://[{host}]:{port}/temp")))
+            outcome(simulation, service.back.ask_back(handler.requests[place].peer, _WRITE))
+            self.assertEqual(client.handler.requests[place].source, (host, port))
+        client.stop()
+        service.stopService()
