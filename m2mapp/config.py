@@ -139,6 +139,9 @@ def _across(settings: Settings) -> list[Malformed]:
             faults.append(Malformed("[coap] interfaces", [], f"a list of one or more interfaces, which [{name}] needs for group traffic"))
     if settings.bootstrap is not None and settings.coap is None:
         faults.append(Malformed("[bootstrap]", "a table without [coap]", "used without CoAP: add the table [coap]"))
+    elif settings.bootstrap is not None and settings.coap is not None and not settings.coap.coaps.client_ca:
+        asking = [f"{plan['file']}: identity" for plan in settings.bootstrap.plans.values() if plan["identity"] == "certificate"]
+        faults += [Malformed(key, "certificate", "used without [coap] coaps and its client_ca, who verifies it") for key in asking]
     sim = settings.sim
     if sim is not None and sim.registrar.startswith(("coap:", "coaps:")) and settings.coap is None:
         faults.append(Malformed("[sim] registrar", sim.registrar, "reached without CoAP: add the table [coap]"))

@@ -187,6 +187,7 @@ def _accounts(values: Document, where: str) -> list[Malformed]:
     faults = []
     seen: set[object] = set()
     servers = values["servers"]
+    shown = values["identity"] == Identity.CERTIFICATE.value
     for index, server in enumerate(servers if isinstance(servers, list) else ()):
         place = f"{where}servers[{index}]."
         if server["shortId"] in seen:
@@ -199,6 +200,8 @@ def _accounts(values: Document, where: str) -> list[Malformed]:
         if bool(server["credentials"]) is not secure:
             wanted = "given where security is certificate, and only there"
             faults.append(Malformed(f"{place}credentials", server["credentials"] or "nothing", wanted))
+        elif secure and not shown:  # a key would go to whoever gives a name, in clear text
+            faults.append(Malformed(f"{where}identity", values["identity"], "certificate, since the plan has credentials"))
     return faults
 
 
@@ -230,6 +233,11 @@ def _account(document: Document) -> Account:
         str(document["binding"]),
         bool(document["storing"]),
     )
+
+
+def clashing(plan: Plan, other: str) -> Conflict:
+    """The fault that a plan of this name is for the same devices."""
+    return Conflict(f"the plan {other} is for {plan.selector.value} {plan.who or 'devices'} already: two cannot be for the same")
 
 
 class PlanBook:
@@ -264,12 +272,17 @@ class PlanBook:
             self._default = None
         self._patterns = [each for each in self._patterns if each[1] is not plan]
 
+    def clash(self, plan: Plan) -> str | None:
+        """The name of another plan that is for the same devices."""
+        others = filter(None, [self._by_endpoint.get(plan.who)]) if plan.selector is Selector.ENDPOINT else self._plans.values()
+        same = (other.name for other in others if (other.selector, other.who) == (plan.selector, plan.who))
+        return next((name for name in same if name != plan.name), None)
+
     def check(self, plan: Plan) -> None:
         """Raise `Conflict` where another plan is for the same devices, `Overloaded` where there are too many patterns."""
-        for other in self._plans.values() if plan.selector is not Selector.ENDPOINT else filter(None, [self._by_endpoint.get(plan.who)]):
-            if other.name != plan.name and (other.selector, other.who) == (plan.selector, plan.who):
-                whom = plan.who or "all others"
-                raise Conflict(f"the plan {other.name} is for {plan.selector.value} {whom} already: two cannot be for the same")
+        other = self.clash(plan)
+        if other is not None:
+            raise clashing(plan, other)
         if plan.selector is Selector.PATTERN and sum(each.name != plan.name for _, each in self._patterns) >= MAX_PATTERNS:
             raise Overloaded(f"there are {MAX_PATTERNS} plans with a pattern, and no more are taken")
 

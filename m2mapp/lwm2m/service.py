@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,7 +23,7 @@ from m2mapp.lwm2m.accounts import instances
 from m2mapp.lwm2m.bootstrap import Ask, begin
 from m2mapp.lwm2m.drivers.session import Session
 from m2mapp.lwm2m.objects import formats, pack
-from m2mapp.lwm2m.plans import BS, FILE, PLAN, Identity, Plan, PlanBook, PlanShape, endpoint_name, plan_of
+from m2mapp.lwm2m.plans import BS, FILE, PLAN, Identity, Plan, PlanBook, PlanShape, Selector, clashing, endpoint_name, plan_of
 from m2mapp.lwm2m.record import (
     BOOTSTRAPPED,
     BOOTSTRAPPED_AT,
@@ -36,7 +37,7 @@ from m2mapp.lwm2m.record import (
     interrupted,
 )
 from m2mapp.lwm2m.settings import BootstrapSettings
-from m2mapp.model.errors import Conflict, Forbidden, Malformed, MethodNotAllowed, NoSuchResource, Overloaded, TooManyRequests
+from m2mapp.model.errors import Conflict, Fault, Forbidden, Malformed, MethodNotAllowed, NoSuchResource, Overloaded, TooManyRequests
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IAskBack, IClock, ICommit, IHandle
 from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
@@ -46,7 +47,7 @@ from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ResourceType
-from m2mapp.tree.unit import Change, Remove, Resource, Unit, Write
+from m2mapp.tree.unit import Change, Document, Remove, Resource, Unit, Write
 from m2mapp.tree.watch import Watch
 
 MAX_DEVICES = 100_000
@@ -54,6 +55,7 @@ MAX_DEVICES = 100_000
 RETRY_AFTER_S = 30
 
 _log = Logger()
+_Outcome = TypeVar("_Outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def bootstrap_types(settings: BootstrapSettings) -> tuple[ResourceType, ...]:
     return PlanShape(settings.credentials).type(), DEVICE_TYPE
 
 
-def plan_changes(tree: Tree, plans: Mapping[str, object]) -> tuple[Write | Remove, ...]:
+def plan_changes(tree: Tree, plans: Mapping[str, Document]) -> tuple[Write | Remove, ...]:
     """What makes the tree's plans those of the files, beside those that were written: files that are gone, changed or new."""
     there = {resource.path[-1]: resource for resource in tree.children(BS)}
     gone = [name for name, resource in there.items() if FILE in resource.attributes and name not in plans]
@@ -90,7 +92,7 @@ def plan_changes(tree: Tree, plans: Mapping[str, object]) -> tuple[Write | Remov
     for name in changed:
         if name in there and FILE not in there[name].attributes:
             _log.warn("the plan {name} that was written is replaced by that of the file of its name", name=name)
-    writes = (Write((*BS, name), PLAN, plan) for name, plan in changed.items() if isinstance(plan, Mapping))
+    writes = (Write((*BS, name), PLAN, plan) for name, plan in changed.items())
     return *(Remove((*BS, name)) for name in gone), *writes
 
 
@@ -104,6 +106,7 @@ class BootstrapService(Service):
         self._reactor, self._node, self._settings = reactor, node, settings
         self._book = PlanBook()
         self._running: dict[str, _Running] = {}
+        self._under_way: dict[tuple[Selector, str], str] = {}
         self._by_host: dict[str, int] = {}
         self._devices = 0
         self._watches: list[Watch] = []
@@ -272,8 +275,26 @@ class BootstrapService(Service):
                 raise Conflict(f"this plan is that of the file {there.attributes[FILE]}: change it there")
             for change in decision.unit.changes:
                 if isinstance(change, Write):
-                    self._book.check(plan_of(change.path[-1], change.attributes))
+                    return self._write_plan(plan_of(change.path[-1], change.attributes), decision)
         return execute(self._node.committer, decision)
+
+    def _write_plan(self, plan: Plan, decision: Decision) -> Response | Deferred[Response]:
+        """Write a plan, unless another is for the same devices, be it only on its way to the disk."""
+        whom = plan.selector, plan.who
+        if self._under_way.setdefault(whom, plan.name) != plan.name:
+            raise clashing(plan, self._under_way[whom])
+        try:
+            self._book.check(plan)
+            written = maybeDeferred(execute, self._node.committer, decision)
+        except Fault:
+            del self._under_way[whom]
+            raise
+
+        def over(outcome: _Outcome) -> _Outcome:
+            self._under_way.pop(whom, None)
+            return outcome
+
+        return written.addBoth(over)
 
     def _on_plan(self, change: Change) -> None:
         if change.after is not None:
@@ -289,8 +310,15 @@ class BootstrapService(Service):
         if missing:  # it was written when the configuration file still had them
             _log.warn("the plan {plan} is not used: there are no credentials {names}", plan=plan.name, names=", ".join(sorted(missing)))
             self._book.drop(plan.name)
-        else:
-            self._book.put(plan)
+            return
+        other = self._book.clash(plan)
+        if other is not None:  # a plan was written before a file had one for the same devices: the file's counts
+            unused = other if FILE in resource.attributes else plan.name
+            _log.warn("the plan {plan} is not used: that of a file is for the same devices", plan=unused)
+            self._book.drop(unused)
+            if unused == plan.name:
+                return
+        self._book.put(plan)
 
     def _on_device(self, change: Change) -> None:
         if len(change.path) > len(DEVICES):

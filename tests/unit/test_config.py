@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -237,10 +238,20 @@ class FaultTests(SynchronousTestCase):
         self.assertIn("reachable", faults(node)[0])
         self.assertIn("[groups]", faults(node + "[http]\n[groups]\n")[0])
         self.assertIn("[member]", faults(node + "[http]\n[member]\n")[0])
+        self.assertIn("[bootstrap]", faults(node + "[http]\n[bootstrap]\n")[0])
         self.assertIn("[coap] interfaces", faults(node + "[coap]\n[groups]\n")[0])
         self.assertIn(
             "[sim] registrar", faults(node + '[http]\n[sim]\nmodel = "temperature"\nendpoint = "e"\nregistrar = "coap://g/rd"\n')[0]
         )
+
+    def test_bootstrap_certificates(self) -> None:
+        """A plan that asks for certificates, where coaps does not verify any, is told with its file."""
+        with tempfile.TemporaryDirectory() as folder:
+            plan = 'default = true\nidentity = "certificate"\n[[servers]]\nshortId = 1\nuri = "coap://m"\n'
+            Path(folder, "all.toml").write_text(plan)
+            told = faults(LEAST + f'[bootstrap]\nplans = "{folder}"\n')
+            self.assertEqual(len(told), 1)
+            self.assertIn("all.toml: identity: certificate is not used without [coap] coaps and its client_ca", told[0])
 
     def test_nothing(self) -> None:
         """An empty file needs its first table."""

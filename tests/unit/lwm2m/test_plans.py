@@ -20,8 +20,8 @@ _SAFE = {"shortId": 2, "uri": "coaps://m.example.org", "security": "certificate"
 class ShapeTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """A plan says whom it is for and which servers there are; all else has its default."""
-        found = plan_of("x", PlanShape(("fleet",)).check("x", {"default": True, "servers": [SERVER, _SAFE]}))
-        self.assertEqual((found.selector.value, found.identity.value, found.delete.value), ("default", "none", "all"))
+        found = plan_of("x", PlanShape(("fleet",)).check("x", {"default": True, "identity": "certificate", "servers": [SERVER, _SAFE]}))
+        self.assertEqual((found.selector.value, found.identity.value, found.delete.value), ("default", "certificate", "all"))
         self.assertEqual((found.discover, found.pack), (False, False))
         self.assertEqual([account.security for account in found.accounts], [Security.NONE, Security.CERTIFICATE])
         self.assertEqual((found.accounts[1].lifetime_s, found.accounts[1].binding, found.accounts[1].storing), (86_400, "U", False))
@@ -34,6 +34,7 @@ class ShapeTests(SynchronousTestCase):
             "servers[0].uri ": {"servers": [{**SERVER, "uri": "coap://x/path"}]},
             "servers[0].uri  ": {"servers": [{**SERVER, "uri": "coaps://x"}]},
             "servers[0].uri   ": {"servers": [{**SERVER, "uri": 5}]},
+            "identity ": {"servers": [_SAFE]},
             "servers[0].credentials": {"servers": [{**_SAFE, "credentials": "other"}]},
             "servers[0].credentials ": {"servers": [{**_SAFE, "credentials": ""}]},
             "servers[0].credentials  ": {"servers": [{**SERVER, "credentials": "fleet"}]},
@@ -123,7 +124,8 @@ class SettingsTests(SynchronousTestCase):
         shown = issue("dev-one")
         certificate, key = shown.write(self.folder, "fleet")
         fleet = f'[credentials.fleet]\ncertificate = "{certificate}"\nkey = "{key}"\nserver = "{certificate}"\n'
-        text = 'default = true\n[[servers]]\nshortId = 2\nuri = "coaps://m"\nsecurity = "certificate"\ncredentials = "fleet"\n'
+        server = '[[servers]]\nshortId = 2\nuri = "coaps://m"\nsecurity = "certificate"\ncredentials = "fleet"\n'
+        text = f'default = true\nidentity = "certificate"\n{server}'
         settings, faults = self.read("session_s = 5\nsessions = 7\nsessions_per_host = 3\n" + fleet, all=text)
         self.assertEqual((faults, list(settings.plans)), ([], ["all"]))
         self.assertEqual(settings.plans["all"]["file"], str(self.folder / "all.toml"))

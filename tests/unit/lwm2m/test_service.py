@@ -197,6 +197,26 @@ class PlanTests(Case):
         self.assertEqual([each.path[-1] for each in self.node.built.tree.children(("bs",))], ["fleet"])
         self.refused(self.node.put("other", {**FLEET, "servers": [SERVER, SERVER]}), Malformed)
 
+    def test_clash_under_way(self) -> None:
+        """A plan for devices that another one on its way to the disk is for is refused, too; what was lost on the way is not in the way."""
+        self.node.built.committer.hold()
+        first = self.node.put("a", {**FLEET, "pattern": "a-*"})
+        self.refused(self.node.put("b", {**FLEET, "pattern": "a-*"}), Conflict)
+        self.node.built.committer.fail_held(StorageFull())
+        self.refused(first, StorageFull)
+        self.successResultOf(self.node.put("b", {**FLEET, "pattern": "a-*"}))
+
+    def test_files_before_resources(self) -> None:
+        """Where a file comes to have a plan for the same devices it counts, also after a start; the one that was written is not used."""
+        document = {**PlanShape(()).check("zz", FLEET), "file": "/etc/zz.toml"}
+        self.node.built.committer.commit(Unit(plan_changes(self.node.built.tree, {"zz": document})))
+        for start in (1, 2):
+            self.successResultOf(self.node.request(EP))
+            self.node.clock.advance(0)
+            self.assertEqual(self.node.record("dev-one")["plan"], "zz", start)
+            self.node.service.stopService()
+            self.node.start()
+
     def test_files(self) -> None:
         """The plans of files stand in the tree; they are changed in their files only, follow them at a start, and go with them."""
         document = {**PlanShape(()).check("file", {"endpoint": "x", "servers": [SERVER]}), "file": "/etc/file.toml"}
@@ -213,7 +233,7 @@ class PlanTests(Case):
         """A plan whose credentials the configuration does not have any more is not used."""
         server = {"shortId": 1, "uri": "coaps://m", "security": "certificate", "credentials": "x"}
         node = Node(BootstrapSettings(credentials={"x": Credentials(b"", b"", b"")}))
-        self.successResultOf(node.put("safe", {"default": True, "servers": [server]}))
+        self.successResultOf(node.put("safe", {"default": True, "identity": "certificate", "servers": [server]}))
         node.service.stopService()
         node.settings = BootstrapSettings()
         node.start()
