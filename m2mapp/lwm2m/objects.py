@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from m2mapp.formats import senml
-from m2mapp.formats.documents import SENML_CBOR, SENML_JSON
+from m2mapp.formats.documents import SENML_CBOR, SENML_JSON, dump_cbor, dump_json
 from m2mapp.lwm2m.tlv import Entry, Kind, build, encode
 from m2mapp.model.errors import Malformed
 
@@ -52,15 +52,29 @@ def formats(preferred: str | None) -> tuple[str, ...]:
 
 
 def payload(instance: Instance, media_type: str) -> bytes:
-    """The payload that writes an instance, in one of `FORMATS`."""
+    """The payload that writes an instance, or that a read of it gives, in one of `FORMATS`."""
     if media_type == TLV:
-        return build(Entry(Kind.RESOURCE, number, encode(value)) for number, value in instance.resources.items())
+        return build(_entries(instance))
     return senml.build(_records(instance), media_type, instance.path + "/")
+
+
+def payload_of_object(instances: Iterable[Instance], media_type: str) -> bytes:
+    """What a read of a whole object gives, in one of `FORMATS`; also where it has no instances, of which RFC 8428 has no pack."""
+    found = tuple(instances)
+    if media_type == TLV:
+        return build(Entry(Kind.OBJECT_INSTANCE, instance.number, _entries(instance)) for instance in found)
+    if not found:
+        return dump_json([]) if media_type == SENML_JSON else dump_cbor([])
+    return pack(found, media_type)
 
 
 def pack(instances: Iterable[Instance], media_type: str) -> bytes:
     """One SenML pack of several instances, as a Bootstrap-Pack is (OMA TS-LightweightM2M-Core 1.2, section 6.1.6)."""
     return senml.build((record for instance in instances for record in _records(instance)), media_type)
+
+
+def _entries(instance: Instance) -> tuple[Entry, ...]:
+    return tuple(Entry(Kind.RESOURCE, number, encode(value)) for number, value in instance.resources.items())
 
 
 def _records(instance: Instance) -> Iterable[senml.Record]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -285,10 +285,10 @@ class BootstrapService(Service):
             raise clashing(plan, self._under_way[whom])
         try:
             self._book.check(plan)
-            written = maybeDeferred(execute, self._node.committer, decision)
         except Fault:
             del self._under_way[whom]
             raise
+        written: Deferred[Response] = self._node.committer.commit(decision.unit).addCallback(decision.answer)
 
         def over(outcome: _Outcome) -> _Outcome:
             self._under_way.pop(whom, None)
