@@ -258,7 +258,7 @@ class PlanBook:
         elif plan.selector is Selector.DEFAULT:
             self._default = plan
         else:
-            self._patterns.append((re.compile(translate(plan.who)), plan))
+            self._patterns.append((re.compile(translate(plan.who.replace("[", "[[]"))), plan))
             self._patterns.sort(key=lambda each: (-_weight(each[1].who), each[1].who))
 
     def drop(self, name: str) -> None:

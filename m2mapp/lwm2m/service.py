@@ -117,13 +117,17 @@ class BootstrapService(Service):
         metrics.gauge("m2mapp_bootstrap_sessions", "Bootstrap sessions under way.", lambda: len(self._running))
 
     def startService(self) -> None:
-        """Take the plans and records that are in the tree, and follow them."""
+        """Take the plans of the files, then those and the records that are in the tree, and follow the tree."""
         super().startService()
         tree = self._node.tree
+        for name, document in self._settings.plans.items():
+            self._book.put(plan_of(name, document))
         for resource in tree.children(BS):
-            self._enter(resource)
-        left = [each for each in tree.children(DEVICES) if each.attributes.get(STATE) == BOOTSTRAPPING]
-        self._devices = len(tree.children(DEVICES))
+            if FILE not in resource.attributes and resource.path[-1] not in self._settings.plans:
+                self._enter(resource)
+        devices = tree.children(DEVICES)
+        left = [each for each in devices if each.attributes.get(STATE) == BOOTSTRAPPING]
+        self._devices = len(devices)
         self._watches = [tree.watch(BS, self._on_plan, subtree=True), tree.watch(DEVICES, self._on_device, subtree=True)]
         self._write(interrupted(each.path[-1], each.attributes) for each in left)
 
@@ -139,6 +143,8 @@ class BootstrapService(Service):
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """The answer to a request at `/bs`, below it, or at `/bspack`. Raises, or fails with, a `Fault`."""
+        if not self.running:  # with no plans yet, or no more, every client would be told that it is unknown
+            raise Overloaded("the bootstrap server is starting or stopping")
         if request.path[:1] == BOOTSTRAP_PACK:
             return self._pack(request)
         if request.path == BS and request.method is Method.POST:
@@ -312,12 +318,9 @@ class BootstrapService(Service):
             self._book.drop(plan.name)
             return
         other = self._book.clash(plan)
-        if other is not None:  # a plan was written before a file had one for the same devices: the file's counts
-            unused = other if FILE in resource.attributes else plan.name
-            _log.warn("the plan {plan} is not used: that of a file is for the same devices", plan=unused)
-            self._book.drop(unused)
-            if unused == plan.name:
-                return
+        if other is not None:  # it was written before a file had one for the same devices
+            _log.warn("the plan {plan} is not used: {other}, of a file, is for the same devices", plan=plan.name, other=other)
+            return
         self._book.put(plan)
 
     def _on_device(self, change: Change) -> None:

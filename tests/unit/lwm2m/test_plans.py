@@ -80,6 +80,8 @@ class BookTests(SynchronousTestCase):
             return [found.name if (found := book.find(endpoint)) is not None else None for endpoint in endpoints]
 
         self.assertEqual(names("dev-one", "dev-b2", "dev-b22", "x"), ["one", "narrow", "wide", "all"])
+        book.put(plan_of("odd", PlanShape(()).check("odd", {**FLEET, "pattern": "[ab]*"})))
+        self.assertEqual(names("[ab]c", "a"), ["odd", "all"])
         for name in ("one", "narrow", "all", "all"):
             book.drop(name)
         self.assertEqual(names("dev-one", "dev-b2", "x"), ["wide", "wide", None])

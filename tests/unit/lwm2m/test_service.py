@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -148,6 +147,7 @@ class BootstrapTests(Case):
         self.node.clock.advance(0)
         self.node.service.stopService()
         self.assertEqual(self.node.back.cancelled, 1)
+        self.refused(self.node.request(EP), Overloaded)
         self.node.start()
         record = self.node.record("dev-one")
         self.assertEqual((record["state"], record["why"]), ("failed", "the server was started again while it went on"))
@@ -209,18 +209,21 @@ class PlanTests(Case):
     def test_files_before_resources(self) -> None:
         """Where a file comes to have a plan for the same devices it counts, also after a start; the one that was written is not used."""
         document = {**PlanShape(()).check("zz", FLEET), "file": "/etc/zz.toml"}
-        self.node.built.committer.commit(Unit(plan_changes(self.node.built.tree, {"zz": document})))
-        for start in (1, 2):
-            self.successResultOf(self.node.request(EP))
-            self.node.clock.advance(0)
-            self.assertEqual(self.node.record("dev-one")["plan"], "zz", start)
-            self.node.service.stopService()
+        self.node.service.stopService()
+        self.node.settings = BootstrapSettings({"zz": document})
+        for _ in range(2):
             self.node.start()
+            self.successResultOf(self.node.request(EP))  # before the plan of the file is in the tree, and after that
+            self.node.clock.advance(0)
+            self.assertEqual(self.node.record("dev-one")["plan"], "zz")
+            self.node.built.committer.commit(Unit(plan_changes(self.node.built.tree, self.node.settings.plans)))
+            self.assertEqual(self.successResultOf(self.node.request(("ep", "dev-two"))).status, Status.CHANGED)
+            self.node.service.stopService()
 
     def test_files(self) -> None:
         """The plans of files stand in the tree; they are changed in their files only, follow them at a start, and go with them."""
         document = {**PlanShape(()).check("file", {"endpoint": "x", "servers": [SERVER]}), "file": "/etc/file.toml"}
-        node = Node(replace(self.settings, plans={"file": document}))
+        node = Node(BootstrapSettings(plans={"file": document}))
         self.refused(node.put("file", FLEET), Conflict)
         self.refused(node.ask(ask(Method.DELETE, "/bs/file")), Conflict)
         self.successResultOf(node.put("fleet", FLEET))
