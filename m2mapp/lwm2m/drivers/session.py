@@ -59,8 +59,6 @@ class Session:
             asking.cancel()
 
     def _next(self) -> None:
-        if self._over:
-            return
         ask = self._exchange.ask()
         left_s = self._ends_at - self._reactor.seconds()
         if ask is None or left_s <= 0:

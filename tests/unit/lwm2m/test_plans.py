@@ -26,6 +26,13 @@ class ShapeTests(SynchronousTestCase):
         self.assertEqual([account.security for account in found.accounts], [Security.NONE, Security.CERTIFICATE])
         self.assertEqual((found.accounts[1].lifetime_s, found.accounts[1].binding, found.accounts[1].storing), (86_400, "U", False))
 
+    def test_all_said(self) -> None:
+        """What a plan says of a server arrives."""
+        server = {**SERVER, "binding": "UQ", "storing": True}
+        found = plan(servers=[server], delete="accounts", discover=True, pack=True)
+        self.assertEqual((found.accounts[0].binding, found.accounts[0].storing, found.accounts[0].lifetime_s), ("UQ", True, 300))
+        self.assertEqual((found.delete.value, found.discover, found.pack), ("accounts", True, True))
+
     def test_faults(self) -> None:
         """Each fault names its key: clashing short identifiers, bad URIs, unknown keys and credentials, security that is not the URI's."""
         cases: dict[str, dict[str, object]] = {
@@ -161,6 +168,11 @@ class SettingsTests(SynchronousTestCase):
         )
         self.assertIn("a table", self.read("credentials = 5\n")[1][0])
         self.assertIn("a table", self.read("credentials.x = 5\n")[1][0])
+
+    def test_unreadable(self) -> None:
+        """A plan that cannot be read is told with its file."""
+        (self.folder / "x.toml").symlink_to("/nowhere")
+        self.assertIn("No such file", self.read()[1][0])
 
     def test_no_folder(self) -> None:
         """A folder that is not there is told."""

@@ -261,7 +261,7 @@ class PlanTests(Case):
         """Nobody writes a record, or deletes them all; one may be deleted."""
         self.node.request(EP)
         self.node.clock.advance(0)
-        for method, path in ((Method.PUT, "/devices/x"), (Method.DELETE, "/devices")):
+        for method, path in ((Method.PUT, "/devices/x"), (Method.POST, "/devices"), (Method.DELETE, "/devices")):
             with self.assertRaises(MethodNotAllowed):
                 self.node.built.dispatcher.handle(ask(method, path, b"{}", "application/json"))
         self.node.built.dispatcher.handle(ask(Method.DELETE, "/devices/dev-one"))
