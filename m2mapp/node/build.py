@@ -59,7 +59,7 @@ from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
-from m2mapp.node.life import Node
+from m2mapp.node.life import Between, Node
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -223,7 +223,7 @@ class _Builder:
         context = make_context(self._world.reactor, self._metrics, self._rng, limits=settings.limits)
         principals = Principals(settings.access, addresses.contains, lambda address: self._leased(address), context.names)
         self._leases_moved = principals.forget
-        self._parts.append(_Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
+        self._parts.append(Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
         coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)
         coap.secure(settings.coaps)
         coap.observe(Observed(self._tree, self._types))
@@ -237,7 +237,7 @@ class _Builder:
         peers = {peer.name: peer.uri for peer in settings.peers}
         tokens = {place: peer.token_file for peer in settings.peers if peer.token_file for place in _authorities(peer.name, peer.uri)}
         http = HttpClient(reactor, tokens)
-        self._parts.append(_Between("http client", lambda: None, http.close))
+        self._parts.append(Between("http client", lambda: None, http.close))
         schemes: dict[str, Send] = {"http": http.request}
         if coap is not None:
             schemes["coap"] = schemes["coaps"] = coap_sender(coap.client, self._datagrams.interface_index)
@@ -374,23 +374,6 @@ class _Builder:
                 if isinstance(address, IPv6Interface) and not address.ip.is_link_local and not address.ip.is_loopback:
                     return address
         return None
-
-
-class _Between(Service):
-    """Something that begins and ends with the node and is no service."""
-
-    def __init__(self, name: str, begin: Callable[[], None], end: Callable[[], Deferred[object] | None]) -> None:
-        self.name, self._begin, self._end = name, begin, end
-
-    def startService(self) -> None:
-        """Begin it."""
-        super().startService()
-        self._begin()
-
-    def stopService(self) -> Deferred[object] | None:
-        """End it."""
-        super().stopService()
-        return self._end()
 
 
 def node_uri(settings: Settings) -> str:

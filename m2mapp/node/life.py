@@ -101,6 +101,23 @@ class Node(Service):
             _log.failure("the node could not be prepared", failure)
 
 
+class Between(Service):
+    """Something that begins and ends with the node and is no service."""
+
+    def __init__(self, name: str, begin: Callable[[], None], end: Callable[[], Deferred[object] | None]) -> None:
+        self.name, self._begin, self._end = name, begin, end
+
+    def startService(self) -> None:
+        """Begin it."""
+        super().startService()
+        self._begin()
+
+    def stopService(self) -> Deferred[object] | None:
+        """End it."""
+        super().stopService()
+        return self._end()
+
+
 def _is_up(part: Service) -> bool:
     """Whether there is something to stop. HTTP listens from before it is started."""
     return bool(part.running) or isinstance(part, HttpService)
