@@ -10,11 +10,12 @@ they are done twice: the oldest makes room. Payloads of answers have a room of t
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from hashlib import blake2b, sha256
+from hashlib import sha256
+from zlib import crc32
 
 from m2mapp.model.errors import Conflict, LoopDetected, Overloaded
 from m2mapp.model.identifiers import REQUEST_ID_BYTES, Path
@@ -58,7 +59,7 @@ class Seen:
     key: Key
     requester: bytes
     owner: str
-    asked: bytes
+    asked: int
     until_s: float
     state: State = State.UNDER_WAY
     answer: Response | None = None
@@ -88,12 +89,14 @@ def requester_of(request: Request) -> bytes:
     return request.requester or request.principal.name.encode(errors="surrogateescape")
 
 
-def fingerprint(request: Request) -> bytes:
-    """Eight bytes that tell a request from another of the same method and target: over payload, media type and query."""
-    digest = blake2b(request.payload, digest_size=8)
-    if request.query or request.content_type:
-        digest.update(repr((request.query, (request.content_type or "").partition(";")[0])).encode(errors="surrogatepass"))
-    return digest.digest()
+def fingerprint(request: Request) -> int:
+    """What tells a request from another of the same method and target: over payload, media type and query. A mistake, not an attack."""
+    found = crc32(request.payload)
+    if request.content_type is not None:
+        found = crc32(request.content_type.partition(";")[0].encode(errors="replace"), found)
+    if request.query:
+        found = crc32(repr(request.query).encode(errors="replace"), found)
+    return found << 32 | len(request.payload)
 
 
 class SeenRequests:
@@ -102,7 +105,7 @@ class SeenRequests:
     def __init__(self, bounds: Bounds | None = None) -> None:
         self._bounds = bounds or Bounds()
         self._writes, self._reads = _Room(self._bounds.writes), _Room(self._bounds.reads)
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._share = max(1, self._bounds.writes // 2)
         self.loops = 0
 
@@ -120,7 +123,10 @@ class SeenRequests:
             raise ValueError("a request without an identifier")
         key = (request.request_id, request.method, request.path)
         room = self._room(request.method)
-        self._forget(room, now)
+        for oldest in room.by_key.values():
+            if oldest.until_s <= now:
+                self._forget(room, now)
+            break
         known = room.by_key.get(key)
         if known is not None:
             if known.state is State.UNDER_WAY or known.until_s > now:
@@ -161,7 +167,7 @@ class SeenRequests:
                     yield one
 
     def _room(self, method: Method) -> _Room:
-        return self._writes if method in WRITES else self._reads
+        return self._reads if method is Method.GET else self._writes
 
     def _is_due_again(self, known: Seen, request: Request) -> bool:
         identifier = known.key[0].hex()
@@ -190,19 +196,18 @@ class SeenRequests:
                 self._drop(room, one)
 
     def _make_room(self, room: _Room, owner: str, now: float) -> None:
-        if room is self._writes and self._held[owner] >= self._share:
+        if room is self._writes and self._held.get(owner, 0) >= self._share:
             raise Overloaded(f"{self._share} identifiers of writes of {owner} are kept, which is its share", self._wait_s(room, now))
+        if len(room.by_key) < room.most:
+            return
         for _ in range(MOST_FORGOTTEN if room is self._reads else 0):
-            if len(room.by_key) < room.most:
-                return
             oldest = next(iter(room.by_key.values()))
             if oldest.state is not State.UNDER_WAY:
                 self._drop(room, oldest)
-            else:
-                oldest.until_s = now + self._bounds.keep_s
-                room.by_key.move_to_end(oldest.key)
-        if len(room.by_key) >= room.most:
-            raise Overloaded(f"{room.most} identifiers are kept, and none of them is over", self._wait_s(room, now))
+                return
+            oldest.until_s = now + self._bounds.keep_s
+            room.by_key.move_to_end(oldest.key)
+        raise Overloaded(f"{room.most} identifiers are kept, and none of them is over", self._wait_s(room, now))
 
     @staticmethod
     def _wait_s(room: _Room, now: float) -> int:
@@ -212,7 +217,7 @@ class SeenRequests:
     def _add(self, room: _Room, one: Seen) -> None:
         room.by_key[one.key] = one
         if room is self._writes:
-            self._held[one.owner] += 1
+            self._held[one.owner] = self._held.get(one.owner, 0) + 1
 
     def _drop(self, room: _Room, one: Seen) -> None:
         del room.by_key[one.key]
@@ -223,7 +228,8 @@ class SeenRequests:
                 del self._held[one.owner]
 
     def _keep(self, room: _Room, one: Seen, answer: Response) -> None:
-        self._let_go(room, one)
+        if one.answer is not None:
+            self._let_go(room, one)
         if answer.stream is not None or len(answer.payload) > self._bounds.longest_payload:
             return
         one.answer = answer
