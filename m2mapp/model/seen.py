@@ -20,6 +20,7 @@ from zlib import crc32
 from m2mapp.model.errors import Conflict, LoopDetected, Overloaded
 from m2mapp.model.identifiers import REQUEST_ID_BYTES, Path
 from m2mapp.model.messages import WRITES, Method, Request, Response
+from m2mapp.model.metrics import Counter
 
 KEEP_S = 247.0
 """EXCHANGE_LIFETIME (RFC 7252, section 4.8.2)."""
@@ -102,12 +103,12 @@ def fingerprint(request: Request) -> int:
 class SeenRequests:
     """The requests of the last minutes. `loops` counts those that came by another way."""
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(self, bounds: Bounds | None = None, loops: Counter | None = None) -> None:
         self._bounds = bounds or Bounds()
         self._writes, self._reads = _Room(self._bounds.writes), _Room(self._bounds.reads)
         self._held: dict[str, int] = {}
         self._share = max(1, self._bounds.writes // 2)
-        self.loops = 0
+        self.loops = loops or Counter()
 
     def __len__(self) -> int:
         return len(self._writes.by_key) + len(self._reads.by_key)
@@ -172,7 +173,7 @@ class SeenRequests:
     def _is_due_again(self, known: Seen, request: Request) -> bool:
         identifier = known.key[0].hex()
         if known.requester != requester_of(request):
-            self.loops += 1
+            self.loops.add()
             raise LoopDetected(f"the request {identifier} was here before, from another requester")
         if known.asked != fingerprint(request):
             raise Conflict(f"M2M-Request-Id: {identifier} is that of another request to this resource: each request has one of its own")

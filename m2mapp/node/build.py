@@ -145,7 +145,7 @@ class _Builder:
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
         store, self._committer = world.open_store(settings, self._tree, self._metrics)
-        self._once = Once(world.reactor.seconds, self._committer, REQUESTS)
+        self._once = Once(world.reactor.seconds, self._committer, REQUESTS, self._metrics)
         self._restore: list[Callable[[], Deferred[None]]] = [lambda: self._once.restore(self._committer, world.clock)]
         self._registrations = Registrations(self._tree)
         self._datagrams = world.datagrams(settings, self._metrics)

@@ -91,9 +91,8 @@ def tree_handler(tree: Tree) -> IHandle:
     )
     staged = tree.stage(Unit((*changes, Write(tuple(PATH[1:].split("/")), content=BODY, media_type="text/plain"))), NOW_MS)
     tree.apply(staged)
-    handler: IHandle = Dispatcher(
-        ResourceRules(tree, types), Nothing(), Discovery(tree, ()), {}, lambda request: None, Once(lambda: 0.0, Nothing(), REQUESTS)
-    )
+    once = Once(lambda: 0.0, Nothing(), REQUESTS, Metrics())
+    handler: IHandle = Dispatcher(ResourceRules(tree, types), Nothing(), Discovery(tree, ()), {}, lambda request: None, once)
     return handler
 
 

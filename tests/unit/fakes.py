@@ -17,6 +17,7 @@ from m2mapp.model.errors import Fault
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock, ICommit, IGathering, IGroupSender, IHandle, IJournals, IRequester
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response
+from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NODE
 from m2mapp.net.interfaces import IHost, IIcmpv6Port
 from m2mapp.tree.discovery import Discovery
@@ -227,7 +228,7 @@ def build_tree(
     committer = FakeCommitter(tree, clock)
     rules = ResourceRules(tree, kinds)
     discovery = Discovery(tree, fixed_links)
-    once = Once(lambda: clock.now_ms() / 1000, committer, REQUESTS)
+    once = Once(lambda: clock.now_ms() / 1000, committer, REQUESTS, Metrics())
     dispatcher = Dispatcher(rules, committer, discovery, routes or {}, on_multicast, once)
     return Built(tree, kinds, rules, clock, committer, discovery, dispatcher, errors)
 

@@ -94,7 +94,7 @@ class GroupRequests:
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
         self._reactor, self._means, self._on_proven = reactor, means, on_proven
-        self.once = Once(reactor.seconds, means.committer, GROUP_REQUESTS)
+        self.once = Once(reactor.seconds, means.committer, GROUP_REQUESTS, metrics)
         self._paces = Paces()
         self._running: dict[RunningFanOut, _Running] = {}
         self._restored: set[str] = set()

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from m2mapp.model.errors import Conflict
 from m2mapp.model.interfaces import IClock, ICommit, IJournals
 from m2mapp.model.messages import WRITES, Request, Response
+from m2mapp.model.metrics import Metrics
 from m2mapp.model.seen import KEEP_S, Key, Seen, SeenRequests
 from m2mapp.tree.done import record_of, seen_in
 from m2mapp.tree.resources import Decision
@@ -33,9 +34,11 @@ _log = Logger(namespace="m2mapp.once")
 class Once:
     """The requests of the last minutes of one node or of its groups. `now` gives monotonic seconds; `journal` is where its writes stand."""
 
-    def __init__(self, now: Callable[[], float], committer: ICommit, journal: str, seen: SeenRequests | None = None) -> None:
+    def __init__(self, now: Callable[[], float], committer: ICommit, journal: str, metrics: Metrics) -> None:
         self._now, self._committer, self._journal = now, committer, journal
-        self.seen = seen or SeenRequests()
+        of = {"journal": journal}
+        self.seen = SeenRequests(loops=metrics.counter("m2mapp_request_loops_total", "Requests that were here by another way.", **of))
+        metrics.gauge("m2mapp_request_ids", "Request identifiers that are remembered.", lambda: len(self.seen), **of)
         self._waiting: dict[Key, list[Deferred[Response]]] = {}
         self._restoring: list[Deferred[None]] | None = None
 

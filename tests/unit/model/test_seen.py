@@ -64,7 +64,7 @@ class WhoTests(SeenCase):
             end()
             self.fault(asked(who="coap:fd00::2"), LoopDetected)
         self.fault(asked(who="coap:fd00::2", payload=b"x"), LoopDetected)
-        self.assertEqual(self.seen.loops, 4)
+        self.assertEqual(self.seen.loops.value, 4)
 
     def test_another_address(self) -> None:
         """A requester with a tag is known by that: its repair may come from another of its addresses, or by HTTP with a token."""

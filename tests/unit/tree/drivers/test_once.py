@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import Conflict, LoopDetected, StorageFull
 from m2mapp.model.messages import Method, Request, Response, Status
+from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import Principal
 from m2mapp.model.seen import KEEP_S
 from m2mapp.tree.drivers.once import PAGE, Once
@@ -29,7 +30,7 @@ class OnceCase(SynchronousTestCase):
         """Nothing is remembered, the clock is at 0; the committer answers when it is told to."""
         self.now = 0.0
         self.built = build_tree()
-        self.once = Once(lambda: self.now, self.built.committer, REQUESTS)
+        self.once = Once(lambda: self.now, self.built.committer, REQUESTS, Metrics())
         self.acts: list[Deferred[Response]] = []
 
     def ask(self, request: Request) -> Deferred[Response]:
@@ -161,7 +162,7 @@ class TreeTests(OnceCase):
     def test_after_a_restart(self) -> None:
         """What was done before is known from the journal: the same answer, and nothing is done twice."""
         first = answer_of(self.built, self.put())
-        again = Once(lambda: self.now, self.built.committer, REQUESTS)
+        again = Once(lambda: self.now, self.built.committer, REQUESTS, Metrics())
         self.successResultOf(again.restore(self.built.committer, self.built.clock))
         self.assertEqual(again.write(self.put(), lambda: self.fail("it is done twice")), first)
         self.assertRaises(LoopDetected, again.write, self.put(requester=b"gateway2"), lambda: CHANGED)
@@ -175,7 +176,7 @@ class RestoreTests(OnceCase):
 
     def restored(self) -> Once:
         """The memory of the next start."""
-        again = Once(lambda: self.now, self.built.committer, REQUESTS)
+        again = Once(lambda: self.now, self.built.committer, REQUESTS, Metrics())
         self.successResultOf(again.restore(self.built.committer, self.built.clock))
         return again
 
@@ -200,7 +201,7 @@ class RestoreTests(OnceCase):
         """A request that comes while the journal is read waits for it; one without an identifier does not."""
         self.records(1)
         journals = SlowJournals()
-        again = Once(lambda: self.now, self.built.committer, REQUESTS)
+        again = Once(lambda: self.now, self.built.committer, REQUESTS, Metrics())
         done = again.restore(journals, self.built.clock)  # type: ignore[arg-type]
         early = again.once(put(bytes(8), "g0"), lambda: CHANGED)
         self.assertIs(again.once(put(None), lambda: CHANGED), CHANGED)
@@ -220,7 +221,7 @@ class RestoreTests(OnceCase):
     def test_journal_fails(self) -> None:
         """A journal that cannot be read is logged; requests are served."""
         journals = SlowJournals()
-        again = Once(lambda: self.now, self.built.committer, REQUESTS)
+        again = Once(lambda: self.now, self.built.committer, REQUESTS, Metrics())
         done = again.restore(journals, self.built.clock)  # type: ignore[arg-type]
         journals.waiting.errback(StorageFull())
         self.successResultOf(done)
