@@ -5,7 +5,8 @@ so that of two copies that come together one acts. What is on disk of it is in `
 
 What is forgotten, and when. Each request is remembered for `keep_s` from its first time, and as long as it is under way. Live writes
 are never forgotten for others: one that finds no room is refused, and a requester has half of the room at most. Reads change nothing if
-they are done twice: the oldest makes room. Payloads of answers have a room of their own; the oldest is let go, its request stays known.
+they are done twice: the oldest makes room. Who asks for long paths has room for fewer of them. Payloads of answers have a room of their
+own; the oldest is let go, its request stays known.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ KEEP_S = 247.0
 MOST_FORGOTTEN = 64
 """So many are forgotten in one call, which adds one: none takes long, and what is over is gone soon."""
 
+_SEGMENTS, _CHARACTERS = 16, 128
+"""So many segments, and characters, of a path make a request count as one more."""
+
 Key = tuple[bytes, Method, Path]
 """What makes a request the same as another: its identifier, method and target."""
 
@@ -41,7 +45,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long requests are remembered, how many writes and reads, and how many bytes of answers' payloads of either, and of one."""
+    """How long requests are remembered, how many writes and reads, and how many bytes of answers' payloads of either, and of one.
+
+    A request whose path is longer than most counts as several: so the memory that all take is bounded too.
+    """
 
     keep_s: float = KEEP_S
     writes: int = 50_000
@@ -62,6 +69,7 @@ class Seen:
     owner: str
     asked: int
     until_s: float
+    cost: int = 1
     state: State = State.UNDER_WAY
     answer: Response | None = None
 
@@ -73,7 +81,13 @@ class _Room:
     most: int
     by_key: OrderedDict[Key, Seen] = field(default_factory=OrderedDict)
     with_payload: OrderedDict[Key, Seen] = field(default_factory=OrderedDict)
+    used: int = 0
     size_bytes: int = 0
+
+
+def _cost(path: Path) -> int:
+    """For how many requests one with this path counts."""
+    return 1 + len(path) // _SEGMENTS + len("".join(path)) // _CHARACTERS
 
 
 def requester_tag(node_uri: str, group: Path, request_id: bytes) -> bytes:
@@ -94,7 +108,7 @@ def fingerprint(request: Request) -> int:
     """What tells a request from another of the same method and target: over payload, media type and query. A mistake, not an attack."""
     found = crc32(request.payload)
     if request.content_type is not None:
-        found = crc32(request.content_type.partition(";")[0].encode(errors="replace"), found)
+        found = crc32(request.content_type.encode("utf-8", "replace"), found)
     if request.query:
         found = crc32(repr(request.query).encode(errors="replace"), found)
     return found << 32 | len(request.payload)
@@ -122,8 +136,9 @@ class SeenRequests:
         """
         if request.request_id is None:
             raise ValueError("a request without an identifier")
-        key = (request.request_id, request.method, request.path)
-        room = self._room(request.method)
+        path = request.path
+        key = (request.request_id, request.method, path)
+        room = self._reads if request.method is Method.GET else self._writes
         for oldest in room.by_key.values():
             if oldest.until_s <= now:
                 self._forget(room, now)
@@ -134,8 +149,9 @@ class SeenRequests:
                 return known, self._is_due_again(known, request)
             self._drop(room, known)
         owner = request.principal.name
-        self._make_room(room, owner, now)
-        one = Seen(key, requester_of(request), owner, fingerprint(request), now + self._bounds.keep_s)
+        cost = _cost(path)
+        self._make_room(room, owner, cost, now)
+        one = Seen(key, requester_of(request), owner, fingerprint(request), now + self._bounds.keep_s, cost)
         self._add(room, one)
         return one, True
 
@@ -154,7 +170,8 @@ class SeenRequests:
         if one.key in room.by_key:
             return
         answer, one.answer = one.answer, None
-        if len(room.by_key) >= room.most:
+        one.cost = _cost(one.key[2])
+        while room.used + one.cost > room.most and room.by_key:
             self._drop(room, next(iter(room.by_key.values())))
         self._add(room, one)
         if answer is not None:
@@ -196,35 +213,42 @@ class SeenRequests:
             else:
                 self._drop(room, one)
 
-    def _make_room(self, room: _Room, owner: str, now: float) -> None:
-        if room is self._writes and self._held.get(owner, 0) >= self._share:
+    def _make_room(self, room: _Room, owner: str, cost: int, now: float) -> None:
+        if room is self._writes and self._held.get(owner, 0) + cost > self._share:
             raise Overloaded(f"{self._share} identifiers of writes of {owner} are kept, which is its share", self._wait_s(room, now))
-        if len(room.by_key) < room.most:
+        if room.used + cost <= room.most:
             return
         for _ in range(MOST_FORGOTTEN if room is self._reads else 0):
-            oldest = next(iter(room.by_key.values()))
-            if oldest.state is not State.UNDER_WAY:
+            oldest = next(iter(room.by_key.values()), None)
+            if oldest is None:
+                break
+            if oldest.state is State.UNDER_WAY:
+                oldest.until_s = now + self._bounds.keep_s
+                room.by_key.move_to_end(oldest.key)
+            else:
                 self._drop(room, oldest)
+            if room.used + cost <= room.most:
                 return
-            oldest.until_s = now + self._bounds.keep_s
-            room.by_key.move_to_end(oldest.key)
         raise Overloaded(f"{room.most} identifiers are kept, and none of them is over", self._wait_s(room, now))
 
     @staticmethod
     def _wait_s(room: _Room, now: float) -> int:
         """When the first one is over, in whole seconds."""
-        return max(1, int(next(iter(room.by_key.values())).until_s - now) + 1)
+        first = next(iter(room.by_key.values()), None)
+        return 1 if first is None else max(1, int(first.until_s - now) + 1)
 
     def _add(self, room: _Room, one: Seen) -> None:
         room.by_key[one.key] = one
+        room.used += one.cost
         if room is self._writes:
-            self._held[one.owner] = self._held.get(one.owner, 0) + 1
+            self._held[one.owner] = self._held.get(one.owner, 0) + one.cost
 
     def _drop(self, room: _Room, one: Seen) -> None:
         del room.by_key[one.key]
+        room.used -= one.cost
         self._let_go(room, one)
         if room is self._writes:
-            self._held[one.owner] -= 1
+            self._held[one.owner] -= one.cost
             if not self._held[one.owner]:
                 del self._held[one.owner]
 

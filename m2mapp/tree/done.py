@@ -40,7 +40,7 @@ def seen_in(body: Document, until_s: float) -> Seen | None:
     try:
         key = (_bytes(body["id"]), Method(body["method"]), _path(body["path"]))
         kept = body["answer"]
-        one = Seen(key, _bytes(body["requester"]), str(body["owner"]), int(str(body["asked"])), until_s, State.DONE)
+        one = Seen(key, _bytes(body["requester"]), str(body["owner"]), int(str(body["asked"])), until_s, state=State.DONE)
         if isinstance(kept, Mapping) and "payload" in kept:
             one.answer = Response(
                 Status(kept["status"]),

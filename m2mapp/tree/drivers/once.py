@@ -129,7 +129,12 @@ class Once:
         return Append(self._journal, record_of(one, answer(changes)))
 
     def _recorded(self, response: Response, one: Seen) -> Answered:
-        """It was done elsewhere: its record alone is written. Where that fails, it was done all the same, and is answered."""
+        """It was done elsewhere: its record alone is written. Where that fails, it was done all the same, and is answered.
+
+        One that is answered while it is being done has no record: after a restart it is to be gone through again.
+        """
+        if response.stream is not None:
+            return self._done(response, one)
         written: Deferred[object] = self._committer.commit(Unit(appends=(Append(self._journal, record_of(one, response)),)))
         return written.addErrback(_not_recorded).addCallback(lambda _: self._done(response, one))
 

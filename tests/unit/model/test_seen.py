@@ -94,7 +94,7 @@ class WhoTests(SeenCase):
     def test_identifier_used_again(self) -> None:
         """An honest caller's identifier of another request to the same target: told apart, and said so."""
         self.act(asked(payload=b"on", content_type="text/plain"))
-        self.assert_known(asked(payload=b"on", content_type="text/plain;charset=utf-8"))
+        self.assert_known(asked(payload=b"on", content_type="text/plain"))
         for other in (asked(payload=b"off", content_type="text/plain"), asked(payload=b"on"), asked(payload=b"on", query=(("a", ""),))):
             self.assertIn("0000000000000001 is that of another request", self.fault(other, Conflict).detail)
 
@@ -148,6 +148,15 @@ class ForgettingTests(SeenCase):
         self.assert_known(asked(0, Method.GET), answer=None)
         self.act(asked(1, Method.GET))
         self.assertIs(under_way.state, State.UNDER_WAY)
+
+    def test_long_paths(self) -> None:
+        """A request for a long path, or one of many segments, takes the room of several: of reads the oldest make place for it."""
+        for number, path in ((1, ("x" * 256,)), (2, ("x",) * 32)):
+            for other in range(5, 8):
+                self.act(asked(other + 10 * number, Method.GET))
+            self.act(Request(Method.GET, path, principal=GATEWAY, request_id=number.to_bytes(8, "big")))
+            self.assertEqual(len(self.seen), 1)
+        self.assertRaises(Overloaded, self.seen.check, asked(path="x" * 512), 0.0)
 
     def test_all_under_way(self) -> None:
         """Where every read is under way, the next one is refused."""

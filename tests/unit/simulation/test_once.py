@@ -6,9 +6,10 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.coap.service import CoapService
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.model.errors import Conflict, LoopDetected
-from m2mapp.model.messages import Method
+from m2mapp.model.messages import Answer, GroupOutgoing, Method
 from m2mapp.net.medium import Quality
 from tests.simulation import Simulation, seeded
 from tests.unit.simulation.world import Box, Site, build_site
@@ -77,6 +78,22 @@ class MemberTests(OnceCase):
                 self.assertLessEqual(lines(site.members[place]), number + 2)
         for place, box in enumerate(site.members):
             self.assertGreaterEqual(lines(box), done[place])
+        site.stop()
+
+    @seeded(2)
+    def test_another_gateway(self, simulation: Simulation) -> None:
+        """The same request from another requester, to the whole group: each member says that it was here, and acts no more."""
+        site = self.build(simulation)
+        site.gateway.ask(Method.POST, LOG, b"on", request_id=IDENTIFIER)
+        assert site.gateway.node is not None
+        address = str(site.gateway.read("/groups/temps/fanoutSets/1")["fanoutAddress"])
+        heard: list[Answer] = []
+        again = GroupOutgoing(Method.POST, address, ("temperature", "log"), payload=b"on", content_type="text/plain", request_id=IDENTIFIER)
+        gathering = site.gateway.node.part(CoapService).send_to_group(again, heard.append)
+        site.run(2.0)
+        gathering.close()
+        self.assertEqual([(answer.code, answer.max_age_s) for answer in heard], [("5.08", 0)] * 3)
+        self.assertEqual([lines(box) for box in site.members], [2, 2, 2])
         site.stop()
 
 

@@ -13,7 +13,7 @@ from m2mapp.model.seen import Seen, State
 from m2mapp.store.codec import decode, encode
 from m2mapp.tree.done import LONGEST_PAYLOAD, record_of, seen_in
 
-ONE = Seen((b"12345678", Method.POST, ("groups", "g", "membersContent")), b"gateway1", "coap:fd00::1", 1 << 40, 247.0, State.DONE)
+ONE = Seen((b"12345678", Method.POST, ("groups", "g", "membersContent")), b"gateway1", "coap:fd00::1", 1 << 40, 247.0, state=State.DONE)
 
 
 class RecordTests(SynchronousTestCase):

@@ -113,6 +113,12 @@ class ActTests(OnceCase):
         self.failureResultOf(second, Conflict)
         self.assertIs(self.answer(put(method=Method.GET), lambda: CHANGED), CHANGED)
 
+    def test_stream_of_a_write(self) -> None:
+        """A write that is answered line by line is not done when its answer begins: there is no record of it, and it is not done again."""
+        self.answer(put(), lambda: Response(Status.CHANGED, stream=object()))  # type: ignore[arg-type]
+        self.assertNotIn(REQUESTS, self.built.committer.journals)
+        self.assertRaises(Conflict, self.once.once, put(), lambda: CHANGED)
+
 
 class TreeTests(OnceCase):
     """Writes to the tree, by the dispatcher, with the committer that the test releases."""
