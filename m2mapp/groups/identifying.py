@@ -22,7 +22,7 @@ _KEPT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Subgroup:
+class NamedGroup:
     """A member that is a group: of this node by its name, or of another one (None)."""
 
     uri: str
@@ -37,7 +37,7 @@ class Identified:
     why: str
 
 
-def subgroup_in(member: str, is_own: Callable[[Uri], bool]) -> Subgroup | None:
+def subgroup_in(member: str, is_own: Callable[[Uri], bool]) -> NamedGroup | None:
     """The group that a member's URI names, as the group or by its `membersContent` with whatever follows; None where it names none.
 
     Of another node's URI its form is all that is known without asking for it.
@@ -49,17 +49,17 @@ def subgroup_in(member: str, is_own: Callable[[Uri], bool]) -> Subgroup | None:
     is_content = MEMBERS_CONTENT in path[1:]
     if is_own(uri):
         is_group = path[:1] == GROUPS and (len(path) == 2 or path[2:3] == (MEMBERS_CONTENT,))  # noqa: PLR2004 - /groups/<name>
-        return Subgroup(member, path[1]) if is_group else None
-    return Subgroup(member, None) if is_content or path[-2:-1] == GROUPS else None
+        return NamedGroup(member, path[1]) if is_group else None
+    return NamedGroup(member, None) if is_content or path[-2:-1] == GROUPS else None
 
 
-def questions(group: str, subgroups_of: Callable[[str], Iterator[Subgroup]]) -> Identified:
+def questions(group: str, subgroups_of: Callable[[str], Iterator[NamedGroup]]) -> Identified:
     """Whether a read of a group needs an identifier. `subgroups_of` gives the groups among the members of one of this node's, by its name.
 
     Has it a sub-group? Is one remote, be it below another? Then nobody here knows what that has in it, and the document does not ask on. Do
     groups of this node contain each other?
     """
-    way: list[tuple[str, Iterator[Subgroup]]] = [(group, subgroups_of(group))]
+    way: list[tuple[str, Iterator[NamedGroup]]] = [(group, subgroups_of(group))]
     on_way, done = {group}, set[str]()
     while way:
         name, rest = way[-1]
@@ -113,7 +113,7 @@ class Identifiers:
         """By what those who are asked know the group that asks."""
         return None if request_id is None else requester_tag(self._node_uri, (*GROUPS, group), request_id)
 
-    def _subgroups_of(self, name: str) -> Iterator[Subgroup]:
+    def _subgroups_of(self, name: str) -> Iterator[NamedGroup]:
         resource = self._tree.find((*GROUPS, name))
         found = map(partial(subgroup_in, is_own=self._is_own), members_of(resource) if resource is not None else ())
         return (one for one in found if one is not None)

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.formats.uris import Uri
 from m2mapp.groups.group import GROUP, GROUPS
-from m2mapp.groups.identifying import ALWAYS, AUTO, Identifiers, Subgroup, questions, subgroup_in
+from m2mapp.groups.identifying import ALWAYS, AUTO, Identifiers, NamedGroup, questions, subgroup_in
 from m2mapp.model.messages import Method, Request
 from m2mapp.tree.unit import Unit, Write
 from tests.unit.fakes import build_tree
@@ -30,7 +30,7 @@ class SubgroupTests(SynchronousTestCase):
             ("http://g4.example.com/groups/grp4", None),
             ("http://g4.example.com/m2m/groups/grp4/membersContent", None),
         ):
-            self.assertEqual(subgroup_in(member, is_own), Subgroup(member, expected), member)
+            self.assertEqual(subgroup_in(member, is_own), NamedGroup(member, expected), member)
         for member in (
             uri_at(1),
             "http://g1.example.org/groups/b/members",
@@ -45,8 +45,8 @@ class QuestionTests(SynchronousTestCase):
     def ask(self, **groups: str) -> tuple[bool, str]:
         """The answer for group `a`; each group has those of its letters as sub-groups, a capital is a group elsewhere."""
 
-        def subgroups_of(name: str) -> Iterator[Subgroup]:
-            return (Subgroup(letter, None if letter.isupper() else letter) for letter in groups.get(name, ""))
+        def subgroups_of(name: str) -> Iterator[NamedGroup]:
+            return (NamedGroup(letter, None if letter.isupper() else letter) for letter in groups.get(name, ""))
 
         found = questions("a", subgroups_of)
         return found.needed, found.why
@@ -69,9 +69,9 @@ class QuestionTests(SynchronousTestCase):
         """A chain of thousands of groups is walked without as many calls."""
         names = {str(number): str(number + 1) for number in range(5_000)}
 
-        def subgroups_of(name: str) -> Iterator[Subgroup]:
+        def subgroups_of(name: str) -> Iterator[NamedGroup]:
             below = names.get("0" if name == "a" else name)
-            return iter([Subgroup(below, below)] if below is not None else [])
+            return iter([NamedGroup(below, below)] if below is not None else [])
 
         self.assertFalse(questions("a", subgroups_of).needed)
 
