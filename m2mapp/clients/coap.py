@@ -27,7 +27,7 @@ round trips, for 1.3 datagrams a member (docs/benchmarks.md)."""
 def coap_sender(client: CoapClient, interface_index: Callable[[str], int]) -> Callable[[Outgoing, Uri, str, int], Deferred[Answer]]:
     """What sends a request by a node's CoAP ports to the address (with its zone) and port where its URI's host is.
 
-    A group operation (it has a request identifier) is repeated at times that follow the round-trip time seen, until its time is over
+    A group operation is repeated at times that follow the round-trip time seen, until its time is over
     (spec section 4); others as RFC 7252 has it.
     """
 
@@ -39,7 +39,7 @@ def coap_sender(client: CoapClient, interface_index: Callable[[str], int]) -> Ca
                 remote = (address, port, 0, interface_index(zone) if zone and not zone.isdecimal() else int(zone or 0))
             except OSError as error:
                 return fail(PeerFailed(f"{uri.text()}: there is no interface {zone}: {error}"))
-        rtt_s = (client.rtt_s(remote) or outgoing.rtt_s) if outgoing.request_id is not None else None
+        rtt_s = (client.rtt_s(remote) or outgoing.rtt_s) if outgoing.of_group else None
         how = repeats_again if outgoing.again else repeats
         return client.request(outgoing, remote, repeats=how(rtt_s, outgoing.timeout_s) if rtt_s is not None else None)
 

@@ -112,6 +112,7 @@ class HttpClient:
             "Content-Type": outgoing.content_type if outgoing.payload else None,
             "Accept": outgoing.accept,
             "M2M-Request-Id": outgoing.request_id.hex() if outgoing.request_id else None,
+            "M2M-Requester": outgoing.requester.hex() if outgoing.requester else None,
             "M2M-Cause": ", ".join(outgoing.cause) or None,
             "M2M-Deadline": f"{outgoing.timeout_s:.3f}",
             "traceparent": f"00-{outgoing.trace}-{outgoing.trace[:16]}-01" if outgoing.trace else None,

@@ -86,6 +86,7 @@ class Requester:
             deadline=started + outgoing.timeout_s,
             request_id=outgoing.request_id,
             cause=outgoing.cause,
+            requester=outgoing.requester,
         )
         try:
             answered = answer_here(request)

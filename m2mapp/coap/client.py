@@ -45,6 +45,8 @@ def request_options(outgoing: Outgoing | GroupOutgoing, of_uri: Sequence[tuple[i
         options.append((things.ACCEPT, uint(_format(outgoing.accept))))
     if outgoing.request_id is not None:
         options.append((numbers.REQUEST_ID, outgoing.request_id))
+    if outgoing.requester is not None:
+        options.append((numbers.REQUESTER, outgoing.requester))
     options += [(numbers.CAUSE, cause.encode()[:_LONGEST_CAUSE]) for cause in outgoing.cause[: numbers.CAUSES] if cause]
     return tuple(sorted(options, key=lambda option: option[0]))
 

@@ -26,6 +26,7 @@ REQUEST_TAG: Final = 292
 REQUEST_ID: Final = 65052
 CAUSE: Final = 65084
 DEADLINE: Final = 65116
+REQUESTER: Final = 65148
 
 LARGEST_OPTION: Final = 65535
 CAUSES: Final = 16
@@ -94,6 +95,7 @@ OPTIONS: Final[dict[int, OptionFormat]] = {
     NO_RESPONSE: OptionFormat("No-Response", 0, 1),
     REQUEST_TAG: OptionFormat("Request-Tag", 0, 8, True),
     REQUEST_ID: OptionFormat("M2M-Request-Id", 8, 8),
+    REQUESTER: OptionFormat("M2M-Requester", 8, 8),
     CAUSE: OptionFormat("M2M-Cause", 1, 255, True),
     DEADLINE: OptionFormat("M2M-Deadline", 0, 4),
 }

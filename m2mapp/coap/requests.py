@@ -44,6 +44,7 @@ class Asked:
     echo: bytes | None = None
     no_response: int | None = None
     request_id: bytes | None = None
+    requester: bytes | None = None
     cause: tuple[str, ...] = ()
     deadline_ms: int | None = None
     query: tuple[tuple[str, str], ...] = ()
@@ -98,6 +99,8 @@ def _read(options: Options) -> Asked:
         if not shortest <= len(value) <= longest or (again and not repeatable):
             if number & 1:
                 raise Refused(things.BAD_OPTION, f"{numbers.option_name(number)} of {len(value)} bytes, or repeated")
+            if number in _NOT_IGNORED:
+                raise Malformed(numbers.option_name(number), f"{len(value)} bytes{', repeated' if again else ''}", f"{longest} bytes, once")
             continue
         read(asked, value)
     return asked
@@ -182,6 +185,10 @@ def _request_id(asked: Asked, value: bytes) -> None:
     asked.request_id = value
 
 
+def _requester(asked: Asked, value: bytes) -> None:
+    asked.requester = value
+
+
 def _cause(asked: Asked, value: bytes) -> None:
     if len(asked.cause) >= numbers.CAUSES:
         raise TooLarge("M2M-Cause", numbers.CAUSES, "operations")
@@ -220,6 +227,7 @@ _READ_BY: Final[dict[int, Callable[[Asked, bytes], None]]] = {
     numbers.ECHO: _echo,
     numbers.NO_RESPONSE: _no_response,
     numbers.REQUEST_ID: _request_id,
+    numbers.REQUESTER: _requester,
     numbers.CAUSE: _cause,
     numbers.DEADLINE: _deadline,
 }
@@ -227,4 +235,6 @@ _READERS: Final = {
     number: (read, numbers.OPTIONS[number].shortest, numbers.OPTIONS[number].longest, numbers.OPTIONS[number].repeatable)
     for number, read in _READ_BY.items()
 }
+_NOT_IGNORED: Final = frozenset({numbers.REQUEST_ID, numbers.REQUESTER})
+"""Elective, for those who do not know them. Ill-sized or repeated they are refused: who sends one relies on its request being done once."""
 _known: dict[Options, Asked] = {}

@@ -234,6 +234,7 @@ class Server:
             False,
             asked.block2 is not None and asked.block2.number > 0,
             (serving.layer, source, inbound.local),
+            asked.requester,
         )
 
     def _observe(self, serving: _Serving, asked: Asked, request: Request) -> None:
@@ -249,7 +250,7 @@ class Server:
         may = serving.method is Method.GET and asked.block1 is None and not asked.no_response
         if asked.observe == REGISTER and may:
             # Nothing is heard from the source when it is told, and no time or identifier of this one request holds then.
-            again = request._replace(source=None, deadline=None, request_id=None)
+            again = request._replace(source=None, deadline=None, request_id=None, requester=None)
             self._want_proof(serving)
             if self._is_unproven(serving):
                 asked = in_blocks_of(asked, Allowance.of(serving.message).exponent())

@@ -67,7 +67,7 @@ class GroupResults:
     """
 
     group: str
-    request_id: bytes
+    request_id: bytes | None
     trace: str
     members: Mapping[str, MemberResult]
     silent: tuple[str, ...]
@@ -97,7 +97,7 @@ class GroupResults:
         """The joined answer without the members' own."""
         return {
             "group": path_text(("groups", self.group)),
-            "requestId": self.request_id.hex(),
+            "requestId": self.request_id.hex() if self.request_id is not None else None,
             "trace": self.trace,
             "complete": self.complete,
             "datagrams": {"sent": self.sent, "received": self.received},

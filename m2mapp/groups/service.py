@@ -41,6 +41,7 @@ from m2mapp.groups.group import (
     raw_joins,
     sets_of,
 )
+from m2mapp.groups.identifying import Identifiers
 from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.groups.leaves import LEAVE, LEAVES
 from m2mapp.groups.ledger import AddressLedger, Taking
@@ -48,6 +49,7 @@ from m2mapp.groups.lending import POOL
 from m2mapp.groups.pool import Network
 from m2mapp.groups.query import Followers
 from m2mapp.groups.reach import Reaches
+from m2mapp.groups.request_tag import REQUEST_TAG, request_tag_response
 from m2mapp.groups.state import STATE, state_response
 from m2mapp.model.errors import Malformed, MethodNotAllowed
 from m2mapp.model.identifiers import path_text
@@ -121,7 +123,9 @@ class GroupService(Service):
             metrics=metrics,
         )
         senders = (node.group_sender, node.requester)
-        means = Means(node.name, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
+        around = self._around
+        self._identifiers = Identifiers(self._tree, around.is_own, around.settings.request_id, around.node_uri)
+        means = Means(self._identifiers, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
         self._requests = GroupRequests(reactor, means, self._on_proven, metrics)
         self._requests.expand = self._others.expanded
         self._requests.on_results = lambda results: self._advertiser.members_are_deaf(deaf.heard(results, reactor.seconds()))
@@ -167,10 +171,22 @@ class GroupService(Service):
             return self._handle_group(request)
         if path[2] == MEMBERS and len(path) == 3:  # noqa: PLR2004 - /groups/<name>/members
             return self._handle_members(request)
+        return self._handle_below(request)
+
+    def _handle_below(self, request: Request) -> Response | Deferred[Response]:
+        path = request.path
         self._tree.get(path[:2])
         if path[2] == MEMBERS_CONTENT:
             return self._requests.ask(request, path[1], path[3:], lambda: self._reaches.of(path[1]))
+        if path[2:] == (REQUEST_TAG,):
+            at_servers = bool(self._reaches.of(path[1]).subgroups)
+            seen = self._requests.once.seen
+            return request_tag_response(seen, self._identifiers, request, self._reactor.seconds(), at_servers=at_servers)
         return execute(self._node.committer, self._node.rules.decide(request))
+
+    def restore(self) -> Deferred[None]:
+        """Know the writes to groups that were done before the last stop, when the store is there; what comes meanwhile waits."""
+        return self._requests.once.restore(self._node.journals, self._node.clock)
 
     def groups_of(self, device: str) -> list[str]:
         """The paths of the groups that have a member on a device, by its registration's name."""

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, integer, list_of, number, text
 from m2mapp.formats.uris import parse_uri
+from m2mapp.groups.identifying import ALWAYS, AUTO
 from m2mapp.model.errors import Fault, Malformed
 from m2mapp.tree.paths import parse_path
 
@@ -41,6 +42,7 @@ class GroupSettings:
     virtual_uri: str = "/well-known/{group}"
     advertise: str = "unicast"
     advertise_group: str = ""
+    request_id: str = AUTO
 
 
 def _pool(value: object) -> Network:
@@ -103,6 +105,7 @@ _SHAPE = Shape(
         "deadline_s": Field(number(0.1, 3600), 30.0),
         "advertise": Field(choice("unicast", "multicast", "broadcast"), "unicast"),
         "advertise_group": Field(text, ""),
+        "request_id": Field(choice(AUTO, ALWAYS), AUTO),
     }
 )
 

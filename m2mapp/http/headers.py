@@ -109,12 +109,12 @@ def trace_of(traceparent: bytes | None) -> str:
     return match[2].decode()
 
 
-def parse_request_id(raw: bytes | None) -> bytes | None:
-    """The request identifier of `M2M-Request-Id`: 16 hexadecimal digits (spec section 6). Raises `Malformed`."""
+def parse_request_id(raw: bytes | None, field: str = "M2M-Request-Id") -> bytes | None:
+    """The request identifier of `M2M-Request-Id`: 16 hexadecimal digits, once (spec section 6); `M2M-Requester` too. Raises `Malformed`."""
     if raw is None:
         return None
     if not _REQUEST_ID.fullmatch(raw):
-        raise Malformed("M2M-Request-Id", _text(raw), f"{2 * REQUEST_ID_BYTES} hexadecimal digits")
+        raise Malformed(field, _text(raw), f"{2 * REQUEST_ID_BYTES} hexadecimal digits")
     return bytes.fromhex(raw.decode())
 
 

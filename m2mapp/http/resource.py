@@ -174,6 +174,7 @@ class Edge:
             request_id=headers.parse_request_id(get(b"M2m-Request-Id")),
             cause=headers.parse_cause(get(b"M2m-Cause")),
             takes_stream=wire.method != b"HEAD",
+            requester=headers.parse_request_id(get(b"M2m-Requester"), "M2M-Requester"),
         )
 
     # Through the node.

@@ -255,6 +255,8 @@ class MemberService(Service):
             request_id=request.request_id,
             cause=request.cause,
             principal=request.principal,
+            of_group=True,
+            requester=request.requester,
         )
         answered: Deferred[Answer] = self._requester.send(outgoing)
         return answered.addCallback(_as_response, request.method)

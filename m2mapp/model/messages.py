@@ -71,6 +71,7 @@ class Request(NamedTuple):
     seconds of the node's monotonic clock. `cause` lists the operations passed through (spec section 6). `trace` is in every log
     line, event and record that comes of this request.
 
+    `requester`: eight bytes by which who sent it is known, whatever address it came from (`seen.requester_tag`).
     `takes_stream`: whoever asks can be answered with a `Response.stream`. `later_block`: a block of an answer is asked for that is kept no
     longer (RFC 7959); what cannot be made twice alike refuses it.
 
@@ -94,6 +95,7 @@ class Request(NamedTuple):
     takes_stream: bool = False
     later_block: bool = False
     peer: object = None
+    requester: bytes | None = None
 
     def query_value(self, key: str) -> str | None:
         """The first value of a query key, or None."""
@@ -129,7 +131,8 @@ class Outgoing:
     `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count. `certificate` (DER) is the one that
     the server of a `coaps` URI has to show, byte for byte, in place of one that names the URI's host. `rtt_s`: the round-trip time to
     reckon with where none is known of the peer; `again`: an earlier copy was lost, so that this one is repeated sooner.
-    `patient`: other requests to the same peer go first, also while it is not answered.
+    `patient`: other requests to the same peer go first, also while it is not answered. `of_group`: it is of a group operation, and
+    repeated at the pace of the round trips seen. `requester`: as in `Request`.
     """
 
     method: Method
@@ -146,6 +149,8 @@ class Outgoing:
     rtt_s: float | None = None
     again: bool = False
     patient: bool = False
+    of_group: bool = False
+    requester: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ class GroupOutgoing:
     tell_deadline: bool = False
     request_id: bytes | None = None
     cause: tuple[str, ...] = ()
+    requester: bytes | None = None
 
 
 class Answer(NamedTuple):

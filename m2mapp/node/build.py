@@ -8,7 +8,7 @@ from ipaddress import IPv6Interface
 from uuid import UUID
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -67,14 +67,14 @@ from m2mapp.registry.service import RegistryService
 from m2mapp.sim.service import SimService
 from m2mapp.tree.access import DISCOVERY, WIRE
 from m2mapp.tree.discovery import Discovery
-from m2mapp.tree.drivers.repeats import Repeats
+from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.node import NODE, NodePage
 from m2mapp.tree.registrations import SCLS, Registrations
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher, Observed
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ResourceType, Types
-from m2mapp.tree.unit import COLLECTION, Remove, Unit, Write
+from m2mapp.tree.unit import COLLECTION, REQUESTS, Remove, Unit, Write
 
 _log = Logger(namespace="m2mapp")
 
@@ -150,6 +150,8 @@ class _Builder:
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
         store, self._committer = world.open_store(settings, self._tree, self._metrics)
+        self._once = Once(world.reactor.seconds, self._committer, REQUESTS, self._metrics)
+        self._restore: list[Callable[[], Deferred[None]]] = [lambda: self._once.restore(self._committer, world.clock)]
         self._registrations = Registrations(self._tree)
         self._datagrams = world.datagrams(settings, self._metrics)
         self._rng = world.rng(settings.node.name)
@@ -180,9 +182,7 @@ class _Builder:
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
         discovery = Discovery(self._tree, [link for name, link in _FIXED_LINKS.items() if name in names])
-        self._door.dispatcher = Dispatcher(
-            self._rules, self._committer, discovery, self._routes, member or (lambda _: None), Repeats(self._world.reactor.seconds)
-        )
+        self._door.dispatcher = Dispatcher(self._rules, self._committer, discovery, self._routes, member or (lambda _: None), self._once)
         edges: list[Service] = [coap] if coap is not None else []
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
         node.parts = (*self._parts, *edges, *answering, *dhcpv6, *self._sim(), *self._http(addresses))
@@ -263,6 +263,7 @@ class _Builder:
         )
         groups = GroupService(self._world.reactor, node, self._metrics)
         registry.groups_of = groups.groups_of
+        self._restore.append(groups.restore)
         self._routes |= dict.fromkeys((GROUPS, RESTING_AT, HELD_AT, *([POOL] if settings.global_pool else [])), groups)
 
     def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
@@ -338,6 +339,10 @@ class _Builder:
         return [LagMonitor(self._world.reactor, self._metrics), HttpService(self._world.reactor, settings.listen, parts)]
 
     def _prepare(self) -> Deferred[None]:
+        """Read which requests were done before the last stop, and make the collections that are there from the start."""
+        return gatherResults([restore() for restore in self._restore]).addCallback(lambda _: self._make_collections())
+
+    def _make_collections(self) -> Deferred[None]:
         """Make the collections that are there from the start, and make the bootstrap plans those of the files."""
         owned = sorted(path for path in self._types.owned_collections() if len(path) == 1)
         changes: tuple[Write | Remove, ...] = tuple(Write(path, COLLECTION) for path in owned if self._tree.find(path) is None)

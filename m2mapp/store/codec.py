@@ -94,7 +94,7 @@ def weigh(unit: Unit) -> int:
             size += _weigh_document("attributes", part.attributes) if part.attributes else 0
     for append in unit.appends:
         size += _UNIT_BYTES + _weigh_text("journal", append.journal) + _weigh_document("journal entry", append.body)
-    return size
+    return size if unit.record is None else size + _UNIT_BYTES
 
 
 def _weigh_text(field: str, text: str) -> int:

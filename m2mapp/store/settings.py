@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m2mapp.tree.unit import CHANGES, VALUES
+from m2mapp.tree.unit import CHANGES, REQUESTS, VALUES
 
 _MB = 1 << 20
 
@@ -31,6 +31,7 @@ class StoreSettings:
     values: JournalLimit = JournalLimit(100, 256 * 1024)
     changes: JournalLimit = JournalLimit(10_000, 16 * _MB)
     others: JournalLimit = JournalLimit(1_000, 4 * _MB)
+    requests: JournalLimit = JournalLimit(50_000, 16 * _MB)
     wal_bytes: int = 4 * _MB
     reserve_bytes: int = 6 * _MB
 
@@ -38,4 +39,6 @@ class StoreSettings:
         """The limit that holds for the journal of this name."""
         if name == CHANGES:
             return self.changes
+        if name.split("/", 1)[0] == REQUESTS:
+            return self.requests
         return self.values if name.startswith(VALUES + "/") else self.others

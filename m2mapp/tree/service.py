@@ -17,7 +17,7 @@ from m2mapp.model.interfaces import ICommit, IHandle
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.tree.access import DISCOVERY, check_access
 from m2mapp.tree.discovery import Discovery
-from m2mapp.tree.drivers.repeats import Repeats
+from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
@@ -39,7 +39,7 @@ class Dispatcher:
     """Answers every request of the node.
 
     `routes`: who answers at and below a path, the longest one first. `on_multicast` answers requests that came to a multicast
-    address, or gives None, which is silence. `repeats` remembers the writes of group requests, so that each is done once.
+    address, or gives None, which is silence. `once` remembers requests that bear an identifier, so that each is done once.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Dispatcher:
         discovery: Discovery,
         routes: Mapping[Path, IHandle],
         on_multicast: Callable[[Request], Answered],
-        repeats: Repeats,
+        once: Once,
     ) -> None:
         self._rules, self._committer, self._discovery = rules, committer, discovery
         self._routes = dict(routes)
         self._depth = max((len(path) for path in self._routes), default=0)
         self._on_multicast = on_multicast
-        self._repeats = repeats
+        self._once = once
 
     def handle(self, request: Request) -> Answered:
         """The answer, or a Deferred of it. None only for a request to a multicast address: stay silent. Raises `Fault`s."""
@@ -78,9 +78,11 @@ class Dispatcher:
             if handler is not None:
                 answered: Response | Deferred[Response] = handler.handle(request)
                 return answered
-        if request.method is Method.GET or request.request_id is None:
+        if request.request_id is None:
             return self._execute(request)
-        return self._repeats.once(request, partial(self._execute, request))
+        if request.method is Method.GET:
+            return self._once.once(request, partial(self._execute, request))
+        return self._once.write(request, partial(self._rules.decide, request))
 
     def _execute(self, request: Request) -> Response | Deferred[Response]:
         return execute(self._committer, self._rules.decide(request))

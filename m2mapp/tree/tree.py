@@ -130,7 +130,7 @@ class Tree:
             raise TooLarge("resources", self._max_resources, "resources in the tree")
         changes = tuple(self._change(path, write, now_ms, unit.trace) for path, write in drafts.items())
         entries = [entry for change in changes for entry in _entries(change)]
-        for append in unit.appends:
+        for append in unit.appends if unit.record is None else (*unit.appends, unit.record(changes)):
             self._number += 1
             entries.append(Entry(append.journal, self._number, now_ms, append.body))
         for change in changes:

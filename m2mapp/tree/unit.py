@@ -5,7 +5,7 @@ A unit is done whole or not at all: several writes and removals, and entries for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -23,6 +23,9 @@ CHANGES = "changes"
 """The journal of all changes; entries bear the change's number."""
 VALUES = "values"
 """The journal of a content resource's values is named `values` and its path: `values/temperature`."""
+REQUESTS = "requests"
+"""The journal of writes that bear a request identifier; that of groups' is named `requests/groups` (`tree.done`)."""
+GROUP_REQUESTS = REQUESTS + "/groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,14 @@ class Unit:
     """Several changes and journal entries as one.
 
     Later changes win: a path that is removed and then written is replaced, and keeps its time of creation and volatile attributes.
+    `record` makes one more entry, small, of the changes as they were numbered.
     """
 
     changes: tuple[Write | Remove, ...] = ()
     appends: tuple[Append, ...] = ()
     requires: tuple[Requirement, ...] = ()
     trace: str = ""
+    record: Callable[[tuple[Change, ...]], Append] | None = None
 
 
 @dataclass(frozen=True, slots=True)

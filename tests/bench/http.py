@@ -30,12 +30,12 @@ from m2mapp.model.interfaces import ICommit, IHandle
 from m2mapp.model.messages import Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.discovery import Discovery
-from m2mapp.tree.drivers.repeats import Repeats
+from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Dispatcher
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
-from m2mapp.tree.unit import Change, Unit, Write
+from m2mapp.tree.unit import REQUESTS, Change, Unit, Write
 from tests.bench.report import Row, table
 from tests.unit.http.harness import ADMIN, NOW_MS, PRINCIPALS, FakeClock, FakeJournals
 
@@ -91,9 +91,8 @@ def tree_handler(tree: Tree) -> IHandle:
     )
     staged = tree.stage(Unit((*changes, Write(tuple(PATH[1:].split("/")), content=BODY, media_type="text/plain"))), NOW_MS)
     tree.apply(staged)
-    handler: IHandle = Dispatcher(
-        ResourceRules(tree, types), Nothing(), Discovery(tree, ()), {}, lambda request: None, Repeats(lambda: 0.0)
-    )
+    once = Once(lambda: 0.0, Nothing(), REQUESTS, Metrics())
+    handler: IHandle = Dispatcher(ResourceRules(tree, types), Nothing(), Discovery(tree, ()), {}, lambda request: None, once)
     return handler
 
 

@@ -17,16 +17,17 @@ from m2mapp.model.errors import Fault
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock, ICommit, IGathering, IGroupSender, IHandle, IJournals, IRequester
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response
+from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NODE
 from m2mapp.net.interfaces import IHost, IIcmpv6Port
 from m2mapp.tree.discovery import Discovery
-from m2mapp.tree.drivers.repeats import Repeats
+from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.paths import parse_path
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher
 from m2mapp.tree.tree import MAX_RESOURCES, Tree
 from m2mapp.tree.types import ResourceType, Types
-from m2mapp.tree.unit import Change, Entry, Staged, Unit
+from m2mapp.tree.unit import REQUESTS, Change, Entry, Staged, Unit
 
 START_MS = 1_800_000_000_000
 """The time that a `FakeClock` begins with: 2027-01-15T08:00:00Z."""
@@ -227,7 +228,8 @@ def build_tree(
     committer = FakeCommitter(tree, clock)
     rules = ResourceRules(tree, kinds)
     discovery = Discovery(tree, fixed_links)
-    dispatcher = Dispatcher(rules, committer, discovery, routes or {}, on_multicast, Repeats(lambda: clock.now_ms() / 1000))
+    once = Once(lambda: clock.now_ms() / 1000, committer, REQUESTS, Metrics())
+    dispatcher = Dispatcher(rules, committer, discovery, routes or {}, on_multicast, once)
     return Built(tree, kinds, rules, clock, committer, discovery, dispatcher, errors)
 
 

@@ -71,6 +71,7 @@ class TakenTests(SynchronousTestCase):
             global_pool = ["ff3e:30:3ffe:ffff:1::8000:0/112", "232.1.1.0/24"]
             subgroup_threshold = 4
             virtual_uri = "/v/{group}/x"
+            request_id = "always"
             [member]
             [peers.n1]
             uri = "HTTP://n1.example.com:80"
@@ -93,7 +94,7 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual([str(network) for network in found.groups.local_pool], ["ff35:30:3ffe:ffff:1:0:8000:0/112", "239.1.0.0/24"])
         self.assertEqual([str(network) for network in found.groups.global_pool], ["ff3e:30:3ffe:ffff:1:0:8000:0/112", "232.1.1.0/24"])
         pools = found.groups.local_pool, found.groups.global_pool
-        self.assertEqual(found.groups, GroupSettings(pools[0], 3, True, 5.0, pools[1], "", 4, "/v/{group}/x"))
+        self.assertEqual(found.groups, GroupSettings(pools[0], 3, True, 5.0, pools[1], "", 4, "/v/{group}/x", request_id="always"))
         self.assertTrue(found.member)
         self.assertEqual(found.peers, (Peer("n1", "http://n1.example.com/", "/p"), Peer("n2", "coap://[fd00::2]/", "")))
 
@@ -184,6 +185,7 @@ class FaultTests(SynchronousTestCase):
             ("source_requests_per_s = 0", "[coap] source_requests_per_s: 0 is not a whole number from 1 to 1000000"),
             ("source_bytes_per_s = 10", "[coap] source_bytes_per_s: 10 is not a whole number from 1000 to 1000000000"),
             ("[groups]\naddress_per_set = 1", "[groups] address_per_set: 1 is not true or false"),
+            ('[groups]\nrequest_id = "never"', "[groups] request_id: never is not one of 'auto', 'always'"),
             ('[groups]\nadvertise = "all"', "[groups] advertise: all is not one of 'unicast', 'multicast', 'broadcast'"),
             (
                 '[groups]\nadvertise = "multicast"',

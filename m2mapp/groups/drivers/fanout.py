@@ -30,13 +30,17 @@ _log = Logger(namespace="m2mapp.groups.fanout")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What is asked of every member: the caller's request, the suffix after `membersContent`, the query for them, the identifier."""
+    """What is asked of every member: the caller's request, the suffix after `membersContent`, the query for them, the identifier.
+
+    `requester` is the tag by which this operation is known to them (`seen.requester_tag`).
+    """
 
     group: str
     request: Request
     suffix: Path
     query: tuple[tuple[str, str], ...]
-    request_id: bytes
+    request_id: bytes | None
+    requester: bytes | None = None
 
 
 class RunningFanOut:
@@ -118,6 +122,7 @@ class RunningFanOut:
             tell_deadline=leg.servers,
             request_id=operation.request_id,
             cause=request.cause,
+            requester=operation.requester,
         )
         try:
             self._gatherings.append(self._group_sender.send_to_group(outgoing, partial(self._on_multicast_answer, leg)))
@@ -163,6 +168,8 @@ class RunningFanOut:
             principal=request.principal,
             rtt_s=self._machine.first_s,
             again=ask.via == "repair",
+            of_group=True,
+            requester=operation.requester,
         )
         self._sent += 1
         answered: Deferred[Answer] = maybeDeferred(self._requester.send, outgoing)

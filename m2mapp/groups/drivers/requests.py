@@ -20,18 +20,19 @@ from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.fanout import FanOut
 from m2mapp.groups.forms import Wanted, for_members, read_wanted
 from m2mapp.groups.group import GROUPS
+from m2mapp.groups.identifying import Identifiers
 from m2mapp.groups.latest import Latest
 from m2mapp.groups.lines import Lines
 from m2mapp.groups.pace import Paces
 from m2mapp.groups.reach import Reach
 from m2mapp.groups.results import GroupResults
-from m2mapp.groups.seen import SeenRequests
-from m2mapp.model.errors import Conflict, DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, Overloaded
-from m2mapp.model.identifiers import Path, new_request_id, path_text
+from m2mapp.model.errors import Conflict, DeadlinePassed, Fault, MethodNotAllowed, Overloaded
+from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IJournals, IRequester
 from m2mapp.model.messages import WRITES, Method, Request, Response, Status
 from m2mapp.model.metrics import Metrics
-from m2mapp.tree.unit import Append, Entry, Unit
+from m2mapp.tree.drivers.once import Answered, Once
+from m2mapp.tree.unit import GROUP_REQUESTS, Append, Entry, Unit
 
 MAX_UNDER_WAY = 64
 """So many group requests may be under way at once."""
@@ -47,9 +48,9 @@ _log = Logger(namespace="m2mapp.groups")
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What group requests need of the node: its name, how long one may take, who sends, where records go and come from, the wall clock."""
+    """What group requests need of the node: who gives identifiers, how long one may take, who sends, where records are, the wall clock."""
 
-    name: str
+    identifiers: Identifiers
     deadline_s: float
     senders: tuple[IGroupSender, IRequester]
     committer: ICommit
@@ -93,7 +94,7 @@ class GroupRequests:
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
         self._reactor, self._means, self._on_proven = reactor, means, on_proven
-        self._seen = SeenRequests()
+        self.once = Once(reactor.seconds, means.committer, GROUP_REQUESTS, metrics)
         self._paces = Paces()
         self._running: dict[RunningFanOut, _Running] = {}
         self._restored: set[str] = set()
@@ -112,27 +113,30 @@ class GroupRequests:
             one.cut = True
             running.stop()
 
-    def ask(self, request: Request, group: str, suffix: Path, reach: Callable[[], Reach]) -> Deferred[Response]:
-        """Ask every member of a group that is there, and give the joined answer. Raises, or fails with, a `Fault`."""
+    def ask(self, request: Request, group: str, suffix: Path, reach: Callable[[], Reach]) -> Answered:
+        """Ask every member of a group that is there, once for each identifier; the joined answer. Raises, or fails with, a `Fault`."""
         if request.method is Method.PATCH:
             raise MethodNotAllowed("PATCH", path_text(request.path), ("GET", "PUT", "POST", "DELETE"))
         wanted = read_wanted(request)
         if request.later_block:
             raise Conflict("the joined answer is not kept any more: it is asked for again from its first block")
+        request_id = self._means.identifiers.of(request, group, at_servers=bool(reach().subgroups))
+        request = request._replace(request_id=request_id)
+        return self.once.once(request, lambda: self._ask(request, group, suffix, reach(), wanted))
+
+    def _ask(self, request: Request, group: str, suffix: Path, found: Reach, wanted: Wanted) -> Deferred[Response]:
         if len(self._running) >= MAX_UNDER_WAY:
             raise Overloaded(f"{MAX_UNDER_WAY} group requests are under way")
         now = self._reactor.seconds()
         deadline = now + self._means.deadline_s
         if request.deadline is not None:
             deadline = min(deadline, request.deadline - _way_back_s(request.deadline - now))
-        request_id = request.request_id or new_request_id(self._means.name)
         if deadline <= now:
             raise DeadlinePassed("no time is left for the group's members")
-        if not self._seen.first_time(request_id, request.method, request.path, now):
-            raise LoopDetected(f"the request {request_id.hex()} was here before")
-        operation = Operation(group, request, suffix, for_members(request.query), request_id)
+        request_id = request.request_id
+        tag = self._means.identifiers.tag(group, request_id)
+        operation = Operation(group, request, suffix, for_members(request.query), request_id, tag)
         one = _Running(request, wanted, operation, (now, self._means.clock.now_ms()))
-        found = reach()
         if not found.size:
             # A dynamic group that nobody is in at the moment: there is nobody to wait for.
             one.tell(GroupResults(group, request_id, request.trace, {}, (), 0, 0, 0.0))
@@ -217,7 +221,7 @@ class GroupRequests:
             "who": request.principal.name,
             "method": request.method.value,
             "path": path_text(request.path),
-            "requestId": results.request_id.hex(),
+            "requestId": results.request_id.hex() if results.request_id is not None else None,
             "trace": request.trace,
             "ms": round(results.ms, 1),
             "silent": list(results.silent),

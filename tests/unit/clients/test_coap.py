@@ -57,7 +57,7 @@ class SendTests(SynchronousTestCase):
     def test_when_it_is_repeated(self) -> None:
         """Group operations follow the round-trip time, where one was seen; everything else RFC 7252."""
         uri = parse_uri("coap://d1/t")
-        operation, other = Outgoing(Method.GET, "coap://d1/t", request_id=b"12345678"), Outgoing(Method.GET, "coap://d1/t")
+        operation, other = Outgoing(Method.GET, "coap://d1/t", of_group=True), Outgoing(Method.GET, "coap://d1/t")
         found = []
         for client in (FakeClient(), FakeClient(0.1)):
             for outgoing in (operation, other):
@@ -68,7 +68,7 @@ class SendTests(SynchronousTestCase):
     def test_hints(self) -> None:
         """Who asks says what round trip to reckon with where none is known, and whether a copy was lost: then it is repeated sooner."""
         client = FakeClient()
-        given = Outgoing(Method.GET, "coap://d1/t", request_id=b"12345678", rtt_s=0.1)
+        given = Outgoing(Method.GET, "coap://d1/t", of_group=True, rtt_s=0.1)
         for outgoing in (given, replace(given, again=True)):
             coap_sender(client, index_of)(outgoing, parse_uri("coap://d1/t"), "fd00::1", 5683)
         first_s = AGAIN_ROUND_TRIPS * 0.1

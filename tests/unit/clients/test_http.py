@@ -91,6 +91,7 @@ class RequestTests(HttpCase):
             "ab" * 16,
             b"12345678",
             ("c1", "c2"),
+            requester=b"abcdefgh",
         )
         answer = await self.send(client, port, outgoing)
         self.assertEqual((answer.code, answer.payload, answer.content_type), ("201", b"ok", "text/plain"))
@@ -103,13 +104,23 @@ class RequestTests(HttpCase):
         self.assertEqual(
             {
                 name: headers[name]
-                for name in ("host", "content-type", "accept", "m2m-request-id", "m2m-cause", "m2m-deadline", "traceparent")
+                for name in (
+                    "host",
+                    "content-type",
+                    "accept",
+                    "m2m-request-id",
+                    "m2m-requester",
+                    "m2m-cause",
+                    "m2m-deadline",
+                    "traceparent",
+                )
             },
             {
                 "host": f"n1.example.com:{port}",
                 "content-type": "text/plain",
                 "accept": "application/json",
                 "m2m-request-id": b"12345678".hex(),
+                "m2m-requester": b"abcdefgh".hex(),
                 "m2m-cause": "c1, c2",
                 "m2m-deadline": "5.000",
                 "traceparent": f"00-{'ab' * 16}-{'ab' * 8}-01",
@@ -124,7 +135,7 @@ class RequestTests(HttpCase):
             script.reply = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nETag: " + tag + b"\r\n\r\n"
             answer = await self.send(client, port, Outgoing(Method.GET, f"http://127.0.0.1:{port}/"))
             self.assertEqual((answer.code, answer.payload, answer.content_type, answer.etag), ("404", b"", None, None))
-        for name in (b"content-type", b"m2m-request-id", b"traceparent", b"accept", b"m2m-cause"):
+        for name in (b"content-type", b"m2m-request-id", b"m2m-requester", b"traceparent", b"accept", b"m2m-cause"):
             self.assertNotIn(name, script.received.lower())
 
     async def test_max_age(self) -> None:

@@ -106,11 +106,13 @@ class AnswerTests(ClientCase):
     def test_post(self) -> None:
         """Payload, media type, identifier, cause and the time that remains arrive; a location comes back."""
         handler = self.serve(Response(Status.CREATED, location=("rd", "a b")))
-        outgoing = Outgoing(Method.POST, URI, b"{}", "application/json", timeout_s=4.0, request_id=b"12345678", cause=("/a", "/b"))
+        outgoing = Outgoing(
+            Method.POST, URI, b"{}", "application/json", timeout_s=4.0, request_id=b"12345678", cause=("/a", "/b"), requester=b"abcdefgh"
+        )
         self.assertEqual(self.ask(outgoing).location, "/rd/a%20b")
         asked = handler.requests[0]
         self.assertEqual((asked.method, asked.payload, asked.content_type), (Method.POST, b"{}", "application/json"))
-        self.assertEqual((asked.request_id, asked.cause), (b"12345678", ("/a", "/b")))
+        self.assertEqual((asked.request_id, asked.requester, asked.cause), (b"12345678", b"abcdefgh", ("/a", "/b")))
         self.assertAlmostEqual(asked.deadline or 0.0, 4.0, 1)
 
     def test_every_method(self) -> None:

@@ -138,9 +138,18 @@ class OptionTests(ServerCase):
 
     def test_unknown_elective(self) -> None:
         """Elective options that are unknown, repeated or of a wrong size are ignored."""
-        odd = [(10, b"x"), (numbers.REQUEST_ID, b"short"), (things.CONTENT_FORMAT, b"\x32"), (things.CONTENT_FORMAT, b"\x3c")]
+        odd = [(10, b"x"), (numbers.DEADLINE, b"12345"), (things.CONTENT_FORMAT, b"\x32"), (things.CONTENT_FORMAT, b"\x3c")]
         self.assertEqual(self.ask(request(things.PUT, mid=1, options=odd)).code, things.CHANGED)
-        self.assertEqual((self.asked().request_id, self.asked().content_type), (None, "application/json"))
+        self.assertEqual((self.asked().deadline, self.asked().content_type), (None, "application/json"))
+
+    def test_ill_sized_identifiers(self) -> None:
+        """An identifier or a requester's tag of a wrong size, or a second one, is 4.00 with its name: the handler sees none."""
+        for number in (numbers.REQUEST_ID, numbers.REQUESTER):
+            for mid, values in enumerate(([b""], [b"1234567"], [b"x" * 1000], [b"12345678"] * 2)):
+                answer = self.ask(request(things.PUT, mid=mid + 10 * (number & 32), options=[(number, value) for value in values]))
+                self.assertEqual(answer.code, things.BAD_REQUEST)
+                self.assertIn(numbers.option_name(number).encode(), answer.payload)
+        self.assertEqual(self.node.handler.requests, [])
 
     def test_critical_of_a_wrong_kind(self) -> None:
         """Critical options of a wrong size, or repeated where once is all, are like unknown ones (RFC 7252, sections 5.4.3 and 5.4.5)."""

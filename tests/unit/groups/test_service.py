@@ -185,7 +185,7 @@ class LimitTests(ServiceCase):
         """A request that comes back by another way is a loop; one with another identifier is not."""
         groups = self.build_joined()
         groups.send(Method.GET, CONTENT, request_id=b"12345678")
-        self.failureResultOf(groups.send(Method.GET, CONTENT, request_id=b"12345678"), LoopDetected)
+        self.failureResultOf(groups.send(Method.GET, CONTENT, request_id=b"12345678", requester=b"another."), LoopDetected)
         self.assertNoResult(groups.send(Method.GET, CONTENT, request_id=b"abcdefgh"))
         self.assertNoResult(groups.send(Method.GET, CONTENT + "/x", request_id=b"12345678"))
         self.assertEqual(groups.sender.gatherings[0].outgoing.request_id, b"12345678")

@@ -60,6 +60,7 @@ class RequestTests(EdgeCase):
             If_None_Match='W/"0106", *',
             traceparent=f"00-{TRACE}-00f067aa0ba902b7-01",
             M2M_Request_Id="9f86d081884c7d65",
+            M2M_Requester="0102030405060708",
             M2M_Cause="/a/Operations/x, /b/Operations/y",
             M2M_Deadline="2.5",
         )
@@ -83,11 +84,12 @@ class RequestTests(EdgeCase):
             Accept="text/plain;q=0.1, application/json",
             traceparent=f"00-{TRACE}-00f067aa0ba902b7-01",
             M2M_Request_Id="9f86d081884c7d65",
+            M2M_Requester="0102030405060708",
             M2M_Cause="/a/Operations/x, /b/Operations/y",
         )
         (request,) = self.handler.requests
         self.assertEqual((request.trace, answer.headers["m2m-trace"]), (TRACE, TRACE))
-        self.assertEqual(request.request_id, bytes.fromhex("9f86d081884c7d65"))
+        self.assertEqual((request.request_id, request.requester), (bytes.fromhex("9f86d081884c7d65"), bytes(range(1, 9))))
         self.assertEqual(request.cause, ("/a/Operations/x", "/b/Operations/y"))
         self.assertEqual((request.content_type, request.accept), ("text/plain;charset=utf-8", ("application/json", "text/plain")))
         self.assertEqual((request.path, request.deadline, request.multicast, request.source), ((), None, None, None))
@@ -134,6 +136,9 @@ class RequestTests(EdgeCase):
             ("/a", {"If_Match": "nonsense"}, 400, "If-Match"),
             ("/a", {"If_None_Match": "nonsense"}, 400, "If-None-Match"),
             ("/a", {"M2M_Request_Id": "12"}, 400, "M2M-Request-Id"),
+            ("/a", {"M2M_Request_Id": "9f86d081884c7d65, 9f86d081884c7d65"}, 400, "M2M-Request-Id"),
+            ("/a", {"M2M_Request_Id": "ab" * 5_000}, 400, "M2M-Request-Id"),
+            ("/a", {"M2M_Requester": "12"}, 400, "M2M-Requester"),
             ("/a", {"M2M_Cause": ",".join("abcdefghijklmnopq")}, 413, "M2M-Cause"),
             ("/a", {"M2M_Deadline": "soon"}, 400, "M2M-Deadline"),
             ("/a", {"Content_Range": "bytes 0-1/2"}, 400, "Content-Range"),
