@@ -126,7 +126,9 @@ class Device:
 class Devices(Program):
     """Member nodes in one process, each with an address of its own. Neighbours may write to them, as test programs do."""
 
-    def __init__(self, place: Place, folder: Path, name: str, devices: Sequence[Device], more: Callable[[Device], Tables] | None = None) -> None:
+    def __init__(
+        self, place: Place, folder: Path, name: str, devices: Sequence[Device], more: Callable[[Device], Tables] | None = None
+    ) -> None:
         """`more`: further tables of a device's configuration."""
         self.devices = tuple(devices)
         files = folder / f"{name}.d"

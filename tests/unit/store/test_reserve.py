@@ -60,7 +60,7 @@ class ReserveTests(SynchronousTestCase):
         reserve.size_bytes = space.f_blocks * space.f_frsize
         self.assertFalse(reserve.grow())
         self.assertLess(self.path.stat().st_size, 2 * FIRST_BYTES)
-        
+
     def test_a_disk_that_is_gone(self) -> None:
         """Where the folder is not there nothing is taken, and nobody says that the disk is full."""
         reserve = Reserve(self.folder / "gone" / "reserve", 10)
