@@ -7,7 +7,6 @@ from pathlib import Path
 
 from m2mapp.store.wal import sync_directory
 
-
 FIRST_BYTES = 256 * 1024
 """So much is set aside first: a store whose log has never been long needs no more to go on."""
 

@@ -1,8 +1,8 @@
 """`twistd` whose datagrams get lost on the way in, for each socket by itself: `python -m tests.system.lossy_child SHARE ARGUMENT...`.
 
-A rule of netfilter loses a datagram to a group once for all the members of one host. Here each socket has a classic BPF filter that drops
-by the kernel's random number (socket(7), SO_ATTACH_FILTER; networking/filter.rst of the kernel: the `rand` extension), so that the members of
-one process lose independently. SIGUSR1: from now on; SIGUSR2: no more. The program itself knows nothing of it.
+A rule of netfilter loses a datagram to a group once for all the members of one host. Here each socket has a classic BPF filter that
+drops by the kernel's random number (socket(7), SO_ATTACH_FILTER; networking/filter.rst of the kernel: the `rand` extension), so that
+the members of one process lose independently. SIGUSR1: from now on; SIGUSR2: no more. The program itself knows nothing of it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from weakref import WeakSet
 from twisted.scripts.twistd import run
 
 from m2mapp.net import sockets
+from m2mapp.net.interfaces import Sockaddr
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _LOAD, _JUMP_IF_GREATER_OR_EQUAL, _RETURN = 0x20, 0x35, 0x06
@@ -50,7 +51,7 @@ def lose(share: float) -> None:
     instructions, opened, whole = dropping(share), WeakSet[socket.socket](), sockets.open_socket
     losing = False
 
-    def open_socket(family: sockets.Family, address: sockets.Sockaddr, shared: bool) -> socket.socket:
+    def open_socket(family: sockets.Family, address: Sockaddr, shared: bool) -> socket.socket:
         sock = whole(family, address, shared)
         opened.add(sock)
         if losing:

@@ -84,7 +84,7 @@ class ForeignTests(SynchronousTestCase):
     skip = _SKIP
 
     def test_libcoap_servers(self) -> None:
-        """libcoap's servers beside devices of ours, all of which lose one datagram in five: they cannot join, and are read and written."""
+        """Servers of libcoap beside devices of ours, all of which lose one datagram in five: they cannot join, and are read and written."""
         with crowd(4, segments=1) as site:
             foreign = [Device(f"f{number}", f"fd00:1::f{number}") for number in range(1, 5)]
             for device in foreign:

@@ -118,7 +118,7 @@ class GroupLossTests(SynchronousTestCase):
                     self.assertEqual(counts[value], 1, (device, value))
 
     def check_foreign_callers(self, site: Crowd, uris: set[str], value: str) -> None:
-        """aiocoap and libcoap, who themselves lose nothing, read the group and get every member's value, in some thirty blocks."""
+        """Two foreign callers, aiocoap and libcoap, who themselves lose nothing, read the group: every value, in some thirty blocks."""
         caller = site.site.host("caller", [f"{_CALLER}/64"])
         site.host.run(["ip6tables", "-w", "-I", "INPUT", "-s", _CALLER, "-j", "ACCEPT"])
         [answer] = call_aiocoap(caller, Call("GET", f"coap://[fd00:1::1]{_CONTENT}"))
