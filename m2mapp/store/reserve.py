@@ -30,8 +30,7 @@ class Reserve:
                 os.posix_fallocate(descriptor, 0, self.size_bytes)
             finally:
                 os.close(descriptor)
-            aside.rename(self._path)
-            sync_directory(self._path.parent)
+            aside.rename(self._path)  # Its name need not be durable: one that a power loss takes away is taken again at the start.
         except OSError:
             aside.unlink(missing_ok=True)
             return False
