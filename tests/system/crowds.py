@@ -2,7 +2,7 @@
 
     with crowd(300) as site:
         site.group("all", "/temperature")
-        site.lose(0.2)
+        site.lose_requests(True)
 
 Responsible for starting and registering them, for losing datagrams, and for what the devices wrote to their disks. Not responsible for what
 is expected.
