@@ -49,7 +49,8 @@ def mc_group_of(resource: Resource) -> McGroup:
         name=resource.path[-1],
         address=str(document["mcAddress"]),
         fanout_path=parse_path(fanout) if isinstance(fanout, str) else None,
-        members=tuple(str(member) for member in members) if isinstance(members, list) else (),
+        # Each once: a member that is named twice is not asked twice.
+        members=tuple(dict.fromkeys(str(member) for member in members)) if isinstance(members, list) else (),
         leisure_s=leisure if isinstance(leisure, float) else 0.0,
     )
 
@@ -91,8 +92,9 @@ def _local(member: str, suffix: Path) -> Local:
 
 
 def _address(value: object) -> str:
+    text = value if isinstance(value, str) else ""
     try:
-        address = ip_address(value if isinstance(value, str) else "")
+        address = ip_address(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
     except ValueError as error:
         raise Wrong(value, "a multicast address such as ff35:30:3ffe:ffff:1::1234") from error
     if not address.is_multicast:
@@ -101,8 +103,9 @@ def _address(value: object) -> str:
 
 
 def _path(value: object) -> str:
+    text = value if isinstance(value, str) else ""
     try:
-        return path_text(parse_path(value if isinstance(value, str) else ""))
+        return path_text(parse_path(text[:-1] if text.endswith("/") and len(text) > 1 else text))
     except Fault as fault:
         raise Wrong(value, f"a path such as /xx/aa ({fault.detail})") from fault
 
@@ -131,4 +134,5 @@ def _check(_name: str, given: Document) -> Document:
 
 
 MC_GROUP_TYPE = ResourceType(MC_GROUP, (*MC_GROUPS, "*"), _check)
-"""`leisure` is DEFAULT_LEISURE (RFC 7252, section 4.8) where the group server says nothing."""
+"""`leisure` is DEFAULT_LEISURE (RFC 7252, section 4.8) where the group server says nothing. An address in brackets, and a path with a slash
+at its end, are taken as table 3 of the document has them."""

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp.formats.documents import CBOR, LINK_FORMAT, RESULTS_CBOR, content_value, dump_cbor
-from m2mapp.formats.uris import Uri
+from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.member.announcement import announced
 from m2mapp.member.listing import listing
 from m2mapp.member.mc_group import MC_GROUP, MC_GROUPS, Local, McGroup, mapped, mc_group_of
@@ -32,12 +32,14 @@ from m2mapp.tree.watch import Watch
 
 JOIN_AGAIN_S = 5.0
 """How often a join that the system refused is tried again: interfaces come up late on a box that just started."""
-MAX_MC_GROUPS = 1024
-"""So many groups this node is in at most; the kernel has bounds of its own (20 addresses for IPv4, about 2,300 for IPv6)."""
+MAX_MC_GROUPS = 4096
+"""So many groups this node is in at most; one socket holds 20 addresses of IPv4, about 2,300 of IPv6, and `net.udp` opens more."""
 ELSEWHERE_S = 30.0
 """How long a member elsewhere is waited for, where the request says nothing."""
 
 _CODES = {Status.CREATED: "2.01", Status.DELETED: "2.02", Status.VALID: "2.03", Status.CHANGED: "2.04", Status.CONTENT: "2.05"}
+_CREATED = ("2.01", "201")
+_DONE = {Method.GET: Status.CONTENT, Method.DELETE: Status.DELETED}
 
 _Outcome = TypeVar("_Outcome", Response, Failure)
 
@@ -244,12 +246,17 @@ class MemberService(Service):
             return self._here(request._replace(path=local.path, multicast=None))
         if self._requester is None:
             raise InternalError("the member role is not connected")
+        uri = parse_uri(local.elsewhere)
+        query = (*uri.query, *request.query)
+        if self._is_own(uri):
+            return self._here(request._replace(path=uri.path, query=query, multicast=None))
         check_access(request.principal, request.method, local.path)
         outgoing = Outgoing(
             method=request.method,
-            uri=local.elsewhere,
+            uri=Uri(uri.scheme, uri.host, uri.port, uri.path, query).text(),
             payload=request.payload,
             content_type=request.content_type,
+            accept=request.accept[0] if request.accept else None,
             timeout_s=ELSEWHERE_S if request.deadline is None else max(0.0, request.deadline - self._reactor.seconds()),
             trace=request.trace,
             request_id=request.request_id,
@@ -301,5 +308,5 @@ def _as_fault(failure: Failure) -> Fault:
 def _as_response(answer: Answer, method: Method) -> Response:
     if not answer.ok:
         raise PeerFailed(f"the member elsewhere answered {answer.code}")
-    status = Status.CONTENT if method is Method.GET else Status.CHANGED
+    status = Status.CREATED if answer.code in _CREATED else _DONE.get(method, Status.CHANGED)
     return Response(status, answer.payload, answer.content_type)

@@ -118,18 +118,23 @@ class Database:
     def load(self) -> tuple[Iterator[tuple[Resource, Document | None]], int]:
         """See `IDatabase`. Nothing is written before all was read and found whole, but an upgrade."""
         self._prepare()
-        try:
-            with closing(connect_to_read(self.path)) as connection:
+        with ExitStack() as undo:
+            try:
+                # One connection for all: the first one to a log, and the last one away from it, make and remove files.
+                connection = undo.enter_context(closing(connect_to_read(self.path)))
                 volatile = {key: decode(body) for key, body in connection.execute("SELECT path, body FROM volatile")}
                 last_number, count = connection.execute("SELECT last_number, resources FROM state").fetchone()
-        except (sqlite3.Error, Damaged, TypeError) as error:
-            raise self._damaged(error) from error
-        return self._resources(volatile, count), last_number
+            except (sqlite3.Error, Damaged, TypeError) as error:
+                raise self._damaged(error) from error
+            undo.pop_all()
+        return self._resources(connection, volatile, count), last_number
 
-    def _resources(self, volatile: dict[str, Document], count: int) -> Iterator[tuple[Resource, Document | None]]:
+    def _resources(
+        self, opened: sqlite3.Connection, volatile: dict[str, Document], count: int
+    ) -> Iterator[tuple[Resource, Document | None]]:
         seen = 0
         try:
-            with closing(connect_to_read(self.path)) as connection:
+            with closing(opened) as connection:
                 for row in connection.execute("SELECT * FROM resource"):
                     yield row_resource(row), volatile.get(row[0])
                     seen += 1
@@ -212,9 +217,12 @@ class Database:
     # The disk.
 
     def flush(self) -> None:
-        """See `IDatabase`."""
+        """See `IDatabase`. What is set aside is kept at twice the log: so much the database may grow when the log is taken over."""
         try:
-            self._parts()[2].sync()
+            wal = self._parts()[2]
+            wal.sync()
+            while wal.reaches(self._reserve.size_bytes // 2) and self._reserve.grow():
+                pass
         except OSError as error:
             self._failed = True
             raise self._fault(error) from error
@@ -270,7 +278,7 @@ class Database:
                 (pages,) = self._reader.execute("PRAGMA freelist_count").fetchone()
         except (sqlite3.Error, OSError):
             return False
-        return bool(pages * PAGE_BYTES >= self._settings.reserve_bytes)
+        return bool(pages * PAGE_BYTES >= self._reserve.size_bytes)
 
     def read_journal(self, name: str, upto: int, after: int, limit: int, newest: bool) -> list[Entry]:
         """See `IDatabase`."""

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 from m2mapp.store.errors import StoreRefused
+from m2mapp.store.kept import write_aside
 from m2mapp.store.wal import sync_directory, sync_file
 
 APPLICATION_ID = 0x6D326D31
 """Stands in the header of our files (`PRAGMA application_id`): the letters `m2m1`."""
 PAGE_BYTES = 4096
 _MAGIC = b"SQLite format 3\0"
+_VERSIONS_AT = 18
+_WAL_VERSIONS = bytes((2, 2))
 _RESTORE = "put a copy of it back, or move it away to begin with an empty tree"
 
 
@@ -49,7 +53,8 @@ def prepare(path: Path, steps: tuple[str, ...]) -> None:
     """
     try:
         if not path.exists():
-            _make(path, steps)
+            _make(path, _image(steps))
+            return
         _upgrade(path, _check(path, steps), steps)
     except sqlite3.Error as error:
         raise _refusal(path, error) from error
@@ -64,25 +69,25 @@ def _refusal(path: Path, error: sqlite3.Error) -> StoreRefused:
     return StoreRefused(f"{path}: damaged: {error}; {_RESTORE}")
 
 
-def _make(path: Path, steps: tuple[str, ...]) -> None:
+def _make(path: Path, image: bytes) -> None:
     """A new file is built aside and renamed, so that a kill at any time leaves none or a whole one."""
     leftover = path.with_name(path.name + "-wal")
     if leftover.exists() and leftover.stat().st_size:
         raise StoreRefused(f"{leftover}: is there, but {path.name} is not; put that back, or move this away to begin with an empty tree")
-    aside = path.with_name(path.name + ".new")
-    for name in (aside.name, aside.name + "-wal", aside.name + "-shm", aside.name + "-journal"):
-        aside.with_name(name).unlink(missing_ok=True)
-    aside.touch(mode=0o600)
-    with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")  # The file is synced as a whole before it gets its name.
+    write_aside(path, image)
+
+
+@lru_cache(maxsize=1)
+def _image(steps: tuple[str, ...]) -> bytes:
+    """A database without resources, as a file: made once however many nodes a process starts."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         for number, step in enumerate(steps, 1):
             _run_step(connection, number, step)
-        connection.execute("PRAGMA journal_mode = WAL")
-    sync_file(aside)
-    aside.rename(path)
-    sync_directory(path.parent)
+        image = connection.serialize()
+    # What `journal_mode = WAL` does to a file, and memory has not: https://sqlite.org/fileformat2.html, section 1.3.3.
+    return image[:_VERSIONS_AT] + _WAL_VERSIONS + image[_VERSIONS_AT + len(_WAL_VERSIONS) :]
 
 
 def _check(path: Path, steps: tuple[str, ...]) -> int:

@@ -21,10 +21,9 @@ def write_aside(file: Path, content: bytes) -> None:
     aside = file.with_name(file.name + ".new")
     aside.unlink(missing_ok=True)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, content)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(content)
+        opened.flush()
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     aside.rename(file)
     sync_directory(file.parent)

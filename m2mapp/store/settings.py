@@ -25,7 +25,8 @@ class StoreSettings:
     """Limits of the store.
 
     `wal_bytes`: once the write-ahead log is longer it is taken over into the database and begun anew.
-    `reserve_bytes`: set aside on disk, and given free when the disk is full so that this, and removals, go on. Not under `wal_bytes`.
+    `reserve_bytes`: so much is set aside on disk at most, and given free when the disk is full so that this, and removals, go on; a store
+    with a short log sets less aside. Not under `wal_bytes`.
     """
 
     values: JournalLimit = JournalLimit(100, 256 * 1024)

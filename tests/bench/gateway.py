@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).resolve().parents[2]
-_TWISTD = "from twisted.scripts.twistd import run; run()"
+PROGRAM = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "m2m")
+"""`twistd m2m` in the foreground."""
 _START_S = 60.0
 
 
@@ -27,6 +28,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def memory_bytes(process: int) -> int:
+    """The resident memory of a process."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(encoding="ascii"))
+    return int(found[1]) * 1024 if found else 0
 
 
 class Gateway:
@@ -40,7 +47,7 @@ class Gateway:
         self.dir = Path(self._scratch.name)
         self.state_dir = state_dir or self.dir / "state"
         self.port, self.coap_port = free_port(), free_port()
-        self._program = tuple(program) or (sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "m2m")
+        self._program = tuple(program) or PROGRAM
         self._tables = tables
         self.start_s = 0.0
         self.token = ""
@@ -98,9 +105,7 @@ class Gateway:
 
     def memory_bytes(self) -> int:
         """The process's resident memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        return int(found[1]) * 1024 if found else 0
+        return memory_bytes(self.process.pid)
 
     def _ready(self) -> bool:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=5)

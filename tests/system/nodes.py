@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -126,7 +126,10 @@ class Device:
 class Devices(Program):
     """Member nodes in one process, each with an address of its own. Neighbours may write to them, as test programs do."""
 
-    def __init__(self, place: Place, folder: Path, name: str, devices: Sequence[Device]) -> None:
+    def __init__(
+        self, place: Place, folder: Path, name: str, devices: Sequence[Device], more: Callable[[Device], Tables] | None = None
+    ) -> None:
+        """`more`: further tables of a device's configuration."""
         self.devices = tuple(devices)
         files = folder / f"{name}.d"
         files.mkdir()
@@ -136,6 +139,7 @@ class Devices(Program):
                 "coap": {"listen": [f"[{device.address}]:5683"], "interfaces": ["eth0"]},
                 "coap.access": {"write": ["link"]},
                 "member": {},
+                **(more(device) if more is not None else {}),
             }
             write_config(files / f"{device.name}.toml", tables)
         super().__init__(place, folder, name, files)

@@ -124,6 +124,10 @@ class Program:
         """What it has printed so far, in all its runs."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def command(self) -> list[str]:
+        """What is run."""
+        return twistd("--config", str(self.config))
+
     def start(self, *, wait: bool = True) -> None:
         """Start it; return when it is ready, or at once."""
         self.close()
@@ -133,7 +137,7 @@ class Program:
         self._told.setblocking(False)
         self._notify_file.chmod(0o777)
         self._process = self.place.popen(
-            twistd("--config", str(self.config)),
+            self.command(),
             env={**environment(), "NOTIFY_SOCKET": str(self._notify_file)},
             cwd=self._folder,
             log=self.log_file,

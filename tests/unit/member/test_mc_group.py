@@ -109,6 +109,31 @@ class DocumentTests(SynchronousTestCase):
         self.assertIsNone(mc_group_of(Resource(("mcGroups", "g"), MC_GROUP, check(), None, None, 0, 0, 1)).fanout_path)
         self.assertEqual(mc_group_of(Resource(("mcGroups", "g"), MC_GROUP, check(fanoutURI="/"), None, None, 0, 0, 1)).fanout_path, ())
 
+    def test_table_3(self) -> None:
+        """The rows of table 3 as the document has them: D8 asks its /cc/data and D9 its /dd/data for /well-known/grp7/data."""
+        for name, member in (("mcGrpX", "/cc"), ("mcGrpY", "/dd")):
+            row = {"mcAddress": "[FF32:30:3FFE:FFFF:1::1234]", "fanoutURI": "/well-known/grp7/", "memberList": [member]}
+            kept = MC_GROUP_TYPE.check(name, row)
+            found = mc_group_of(Resource(("mcGroups", name), MC_GROUP, kept, None, None, 0, 0, 1))
+            self.assertEqual((found.address, found.fanout_path), ("ff32:30:3ffe:ffff:1::1234", ("well-known", "grp7")))
+            self.assertEqual(asked([found], "/well-known/grp7/data"), (name, [f"{member}/data"]))
+            self.assertEqual(asked([found], "/well-known/grp7"), (name, [member]))
+            for other in ("/well-known/grp70/data", "/well-known", member, f"{member}/data"):
+                self.assertIsNone(asked([found], other), other)
+
+    def test_table_1(self) -> None:
+        """Grp4: the same path at D1 and D5 needs no replacing, be its path the fan-out URI, or named by the memberList alone."""
+        for row in ({"fanoutURI": "/xxx/temp1"}, {}):
+            kept = MC_GROUP_TYPE.check("g", {"mcAddress": "[FF32:30:3FFE:FFFF:1::1231]", "memberList": ["/xxx/temp1"], **row})
+            found = mc_group_of(Resource(("mcGroups", "g"), MC_GROUP, kept, None, None, 0, 0, 1))
+            self.assertEqual(asked([found], "/xxx/temp1/data"), ("g", ["/xxx/temp1/data"]))
+
+    def test_each_member_once(self) -> None:
+        """A member that is named twice is asked once."""
+        kept = check(fanoutURI="/v", memberList=["/a", "/b", "/a/"])
+        found = mc_group_of(Resource(("mcGroups", "g"), MC_GROUP, kept, None, None, 0, 0, 1))
+        self.assertEqual(found.members, ("/a", "/b"))
+
     def test_bad_documents(self) -> None:
         """Each fault names its field."""
         for field, more in (
@@ -118,6 +143,8 @@ class DocumentTests(SynchronousTestCase):
             ("mcAddress", {"mcAddress": 7}),
             ("fanoutURI", {"fanoutURI": "no path"}),
             ("fanoutURI", {"fanoutURI": "/a/../b"}),
+            ("fanoutURI", {"fanoutURI": "/a//"}),
+            ("mcAddress", {"mcAddress": "[ff35::1"}),
             ("fanoutURI", {"fanoutURI": "/" + "a/" * 600}),
             ("memberList", {"memberList": []}),
             ("memberList", {"memberList": ["/a"] * 257}),

@@ -378,6 +378,26 @@ class ElsewhereTests(MemberCase):
         assert response is not None
         self.assertEqual((response.status, response.leisure_s), (Status.CHANGED, 0.25))
 
+    def test_as_it_was_asked(self) -> None:
+        """What the caller's query and Accept say goes there too; what was created or deleted there was created or deleted."""
+        member = self.build()
+        member.join("g", members=["http://n1.example.com/t?unit=C"])
+        for method, code, status in ((Method.PUT, "201", Status.CREATED), (Method.DELETE, "2.02", Status.DELETED)):
+            done = member.hear(method=method, query=(("last", "5"),), accept=("text/plain",))
+            sent = member.requester.sent[-1]
+            self.assertEqual((sent.uri, sent.accept), ("http://n1.example.com/t?unit=C&last=5", "text/plain"))
+            member.requester.answer(member.requester.waiting[0], Answer(code, b""))
+            self.assertEqual(self.successResultOf(done).status, status)  # type: ignore[union-attr]
+
+    def test_not_elsewhere(self) -> None:
+        """A whole URI of this node itself is one of its own paths: nobody else is asked, and a fault is this node's own."""
+        member = self.build()
+        member.service.connect(member.built.dispatcher.handle_unicast, member.requester, lambda uri: uri.host == "d1.example.org")
+        member.join("g", members=["coap://d1.example.org/a"])
+        self.assertEqual(self.successResultOf(member.hear()).payload, b"1")  # type: ignore[union-attr]
+        self.failureResultOf(member.hear("/v/none"), NoSuchResource)
+        self.assertEqual(member.requester.sent, [])
+
     def test_not_without_the_right(self) -> None:
         """Nobody is asked for somebody who had not the right to ask this node for such a path."""
         member = self.build()

@@ -414,6 +414,25 @@ class GroupTests(PortCase):
         self.reactor.read_all()
         self.assertEqual(len(received.datagrams), 50)
 
+    def test_thousands_of_groups(self) -> None:
+        """A wildcard port is a member of more groups of IPv6 than one socket has memory for, and leaves them all."""
+        port, _ = self.open("::")
+        # 56 bytes of memory for a socket's options each: 2,340 where that is 128 kB.
+        memory = int(Path("/proc/sys/net/core/optmem_max").read_text())
+        groups = [f"ff15::9:{number:x}" for number in range(1, memory // 55 + 1)]
+        packed = {socket.inet_pton(socket.AF_INET6, group).hex() for group in groups}
+
+        def joined() -> set[str]:
+            return packed & {line.split()[2] for line in Path("/proc/self/net/igmp6").read_text().splitlines()}
+
+        for group in groups:
+            port.join(group, LO)
+        self.assertGreater(len(self.reactor.readers), 1)
+        self.assertEqual(joined(), packed)
+        for group in groups:
+            port.leave(group, LO)
+        self.assertEqual((len(self.reactor.readers), joined()), (1, set()))
+
     def test_only_what_was_joined(self) -> None:
         """A group that another port of this host joined does not come to one that did not."""
         member, _ = self.open(ANY_IPV4)

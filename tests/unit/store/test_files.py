@@ -49,20 +49,19 @@ class FileCase(SynchronousTestCase):
 
 class NewTests(FileCase):
     def test_a_new_one(self) -> None:
-        """It has our mark, the version of the program, and is readable by its owner only; what stands beside it is empty."""
+        """It has our mark, the version of the program, and is readable by its owner only; nothing stands beside it."""
         prepare(self.path, STEPS)
-        self.assertEqual({found.name for found in self.folder.iterdir()}, {"tree.db", "tree.db-wal", "tree.db-shm"})
-        self.assertEqual((self.folder / "tree.db-wal").stat().st_size, 0)
+        self.assertEqual([found.name for found in self.folder.iterdir()], ["tree.db"])
         with closing(sqlite3.connect(self.path)) as connection:
             self.assertEqual(connection.execute("PRAGMA application_id").fetchone(), (APPLICATION_ID,))
             self.assertEqual(connection.execute("PRAGMA user_version").fetchone(), (len(STEPS),))
             self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
+            self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
         self.assertEqual({found.stat().st_mode & 0o777 for found in self.folder.iterdir()}, {0o600})
 
     def test_killed_while_it_was_built(self) -> None:
         """What an interrupted start left aside is built anew."""
         (self.folder / "tree.db.new").write_bytes(b"half of it")
-        (self.folder / "tree.db.new-journal").write_bytes(b"half of it")
         self.load()
         self.assertEqual([found.name for found in self.folder.iterdir() if ".new" in found.name], [])
 

@@ -209,6 +209,8 @@ class FailureTests(SqliteCase):
 
 
 class _NoRoom:
+    size_bytes = 120_000
+
     def fits(self) -> bool:
         return False
 
