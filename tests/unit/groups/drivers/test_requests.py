@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import fail
 
@@ -11,6 +13,7 @@ from m2mapp.groups.drivers.requests import MAX_UNDER_WAY
 from m2mapp.groups.results import GroupResults
 from m2mapp.groups.service import GroupService
 from m2mapp.groups.settings import GroupSettings
+from m2mapp.groups.subgroup import Subgroup
 from m2mapp.model.errors import Conflict, DeadlinePassed, Malformed, NotAcceptable, NotSupported, Overloaded, StorageFailed
 from m2mapp.model.messages import Answer, Method, Response, Status
 from m2mapp.model.metrics import Metrics
@@ -211,10 +214,10 @@ class ExpandTests(RequestCase):
         """The members of a group at another server stand in its place: in the document, the lines, the record and the state."""
         groups = self.build_joined()
 
-        def expand(results: GroupResults, group: str) -> GroupResults:
-            self.assertEqual(group, "g")
+        def expand(results: GroupResults, subgroups: Sequence[Subgroup]) -> GroupResults:
+            self.assertEqual(subgroups, ())
             found = {uri.replace("/t", "/inner"): result for uri, result in results.members.items()}
-            return GroupResults(group, results.request_id, results.trace, found, results.silent, results.sent, results.received, 1.0)
+            return replace(results, members=found)
 
         groups.service._requests.expand = expand
         for accept in ((), (NDJSON,)):
