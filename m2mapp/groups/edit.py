@@ -212,7 +212,7 @@ def _told_of_circles(answer: Callable[[tuple[Change, ...]], Response], kept: Doc
         response = answer(changes)
         if "circles" not in kept or response.status is not Status.CREATED:
             return response
-        return replace(response, payload=dump_json({"circles": kept["circles"]}), content_type=JSON)
+        return response._replace(payload=dump_json({"circles": kept["circles"]}), content_type=JSON)
 
     return told
 

@@ -14,6 +14,8 @@ from m2mapp.model.messages import Request, Response, Status
 
 EXPLAIN = "explain"
 """The key of the query; it has no value."""
+EXPLAIN_S = 10.0
+"""So long other servers are read for it at most; what is not known by then is said to be so."""
 MOST_LINES, DEEPEST = 1_000, 16
 """So many lines there are, and so many groups within one another; what is left out is said."""
 _STEP = "  "

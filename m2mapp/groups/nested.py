@@ -180,10 +180,7 @@ class GroupGraph:
         return list(dict.fromkeys(node for node in found if node is not None))
 
     def devices_below(self, node: str) -> tuple[str, ...]:
-        """All members of a group of another server that are no groups, those of the groups in it too, as far as they are known.
-
-        Groups of this node are left out: they are not that server's to answer for.
-        """
+        """All members of a group that are no groups, those of the groups in it too, of whatever server, as far as they are known."""
         found: dict[str, None] = {}
         seen, queue = {node}, deque([node])
         while queue and len(found) < MAX_MEMBERS:
@@ -191,7 +188,7 @@ class GroupGraph:
                 inner = self.node(member)
                 if inner is None:
                     found[member] = None
-                elif inner not in seen and self.name_here(inner) is None:
+                elif inner not in seen:
                     seen.add(inner)
                     queue.append(inner)
         return tuple(found)

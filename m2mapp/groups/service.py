@@ -28,7 +28,7 @@ from m2mapp.groups.drivers.requests import GroupRequests, Means
 from m2mapp.groups.drivers.sweep import Sweeper
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
-from m2mapp.groups.explain import EXPLAIN, check_explain, explain_response
+from m2mapp.groups.explain import EXPLAIN, EXPLAIN_S, check_explain, explain_response
 from m2mapp.groups.group import (
     FANOUT_SET,
     GROUP,
@@ -221,7 +221,7 @@ class GroupService(Service):
         self._tree.get(request.path)
         check_explain(request)
         graph, node = self._around.graph, self._around.group_uri(request.path[1])
-        return self._others.reader.read([node]).addCallback(lambda _: explain_response(graph, node))
+        return self._others.reader.read([node], EXPLAIN_S).addCallback(lambda _: explain_response(graph, node))
 
     def _handle_members(self, request: Request) -> Response | Deferred[Response]:
         if request.method is Method.GET:

@@ -23,6 +23,8 @@ MOST_READ = 64
 """So many groups are read at most for one question."""
 AT_ONCE = 16
 """So many are read at the same time."""
+READ_S = 2.0
+"""So long one group is waited for: less than whoever asks waits for all, who is to know that it did not answer."""
 
 _log = Logger(namespace="m2mapp.groups.reading")
 
@@ -85,7 +87,7 @@ class GroupReader:
         waited: Deferred[None] = Deferred()
         reading = self._reading.get(node)
         if reading is None:
-            sent: Deferred[Answer] = maybeDeferred(self._requester.send, Outgoing(Method.GET, node, accept=JSON, timeout_s=WAIT_S * 2))
+            sent: Deferred[Answer] = maybeDeferred(self._requester.send, Outgoing(Method.GET, node, accept=JSON, timeout_s=READ_S))
             reading = self._reading[node] = sent.addErrback(_no_answer).addCallback(self._learn, node)
             if sent.called:
                 self._reading.pop(node, None)
