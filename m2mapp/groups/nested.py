@@ -18,8 +18,10 @@ from m2mapp.model.messages import Answer
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Resource
 
-KEEP_S, RETRY_S = 600.0, 20.0
-"""What was read of a group holds so long; one that could not be read is asked again after the second time."""
+KEEP_S, RETRY_S, SOON_S = 600.0, 20.0, 1.0
+"""What was read of a group holds so long; one that could not be read is asked again, where there is need, after the second time, and one
+that was not there, and may be made any moment, after the third."""
+NOT_THERE = "not there"
 MOST_GROUPS, MOST_MEMBERS = 1_000, 100_000
 """So many groups of other servers are remembered, and so many of their members in all: the one read first is forgotten first."""
 MOST_CIRCLES, MOST_LOOKED_AT = 16, 256
@@ -62,7 +64,7 @@ def read_group(answer: Answer | None) -> Known:
     if answer is None:
         return Known((), "no answer")
     if not answer.ok:
-        return Known((), "not there" if answer.code in _NOT_THERE else f"answered {answer.code}")
+        return Known((), NOT_THERE if answer.code in _NOT_THERE else f"answered {answer.code}")
     try:
         document = (load_cbor if "cbor" in bare(answer.content_type) else load_json)(answer.payload)
         members = document.get("members") if isinstance(document, Mapping) and document.get("type") in _KINDS else None
@@ -102,8 +104,8 @@ class KnownGroups:
     def learned(self, uri: str, known: Known, now: float) -> bool:
         """A server was asked. Whether that is news; what it said before holds while it cannot be asked."""
         before = self.of(uri)
-        again_s = now + (RETRY_S if known.why else KEEP_S)
-        if known.why and known.why != "not there" and before is not None:
+        again_s = now + {"": KEEP_S, NOT_THERE: SOON_S}.get(known.why, RETRY_S)
+        if known.why not in ("", NOT_THERE) and before is not None:
             known = before if before.members is None else Known(before.members, known.why)
         self._forget(uri)
         self._known[uri] = known, again_s

@@ -131,7 +131,7 @@ class _Whole:
             self._silent.update(dict.fromkeys(missing))
             self._unknown.update(dict.fromkeys(missing if was_unknown else ()))
         else:
-            self._members[one.given] = replace(answer, via=VIA)
+            self._members[one.given] = answer._replace(via=VIA)
             self._silent.update(dict.fromkeys(one.members if answer.status[:1] == "5" else ()))
 
     def results(self) -> GroupResults:

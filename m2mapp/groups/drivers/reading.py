@@ -45,8 +45,15 @@ class GroupReader:
             asked.cancel()
 
     def is_due(self, nodes: Iterable[str]) -> bool:
-        """Whether any of these groups is to be asked for (again)."""
-        return bool(self._due(list(nodes), {}))
+        """Whether any of these groups, or of those in them, is to be asked for (again)."""
+        seen: dict[str, None] = {}
+        level = list(dict.fromkeys(nodes))
+        while level and len(seen) < MOST_READ:
+            if self._due(level, seen):
+                return True
+            seen.update(dict.fromkeys(level))
+            level = self._below(level, seen)
+        return False
 
     def read(self, nodes: Iterable[str], timeout_s: float = WAIT_S) -> Deferred[None]:
         """Know these groups and those that they contain: a Deferred that fires when that is so, or it took long enough.
@@ -75,8 +82,11 @@ class GroupReader:
                 batch = due[start : start + AT_ONCE][: MOST_READ - asked]
                 asked += len(batch)
                 await gatherResults([self._read_one(node) for node in batch], consumeErrors=True)
-            inner = (node for at in level for node in self._graph.groups_in(self._graph.members(at)))
-            level = [node for node in dict.fromkeys(inner) if node not in seen]
+            level = self._below(level, seen)
+
+    def _below(self, level: list[str], seen: dict[str, None]) -> list[str]:
+        inner = (node for at in level for node in self._graph.groups_in(self._graph.members(at)))
+        return [node for node in dict.fromkeys(inner) if node not in seen]
 
     def _due(self, nodes: list[str], seen: dict[str, None]) -> list[str]:
         now, graph = self._reactor.seconds(), self._graph
