@@ -211,11 +211,8 @@ class FanOut:
         return self._take(parts_of(answer, new) if len(uris) > 1 else [(new[0], answer)], "multicast", now)
 
     def unicast_answer(self, ask: Ask, answer: Answer, now: float) -> bool:
-        """An answer of a member that was asked by unicast: whether it counts, which the first one does.
-
-        A group server that is asked again while it gathers says that it has the request: that is no answer, which it still gives.
-        """
-        if self.done or self._has_said(ask.uri) or (ask.via == "repair" and answer.code in _HAS_IT):
+        """An answer of a member that was asked by unicast: whether it counts, which the first one does."""
+        if self.done or self._has_said(ask.uri):
             self._count_extra()
             return False
         self.received += 1
