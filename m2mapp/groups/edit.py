@@ -199,7 +199,7 @@ def _described(around: Surroundings, name: str, kept: Document, request: Request
 def _with_circles(around: Surroundings, name: str, kept: Document, take: Taking) -> Document:
     """The group with the circles through it, which are allowed and told; what other servers say of the groups on the way is needed."""
     graph, uri, members = around.graph, around.group_uri(name), _texts(kept["members"])
-    take.needs.groups.update(dict.fromkeys(node for node in graph.groups_in(members) if graph.name_here(node) is None))
+    take.needs.groups.update(dict.fromkeys(graph.elsewhere(members)))
     circles = graph.circles(uri, members)
     rest = {key: value for key, value in kept.items() if key != "circles"}
     return {**rest, "circles": circles} if circles else rest

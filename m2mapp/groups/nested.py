@@ -181,6 +181,11 @@ class GroupGraph:
         found = (self.node(member) for member in members)
         return list(dict.fromkeys(node for node in found if node is not None))
 
+    def elsewhere(self, members: tuple[str, ...]) -> list[str]:
+        """The URIs among members that have the form of another server's group, be they none as far as is known."""
+        found = (group_at(member) for member in members)
+        return list(dict.fromkeys(uri.text() for uri in found if uri is not None and not self._is_own(uri)))
+
     def devices_below(self, node: str) -> tuple[str, ...]:
         """All members of a group that are no groups, those of the groups in it too, of whatever server, as far as they are known."""
         found: dict[str, None] = {}

@@ -380,9 +380,8 @@ def _unicast_set(member: Member, reason: str) -> FanoutSet:
     device, text = member.device, member.text
     kind = AddressType.UNICAST_IPV6 if _version(member) == IPV6 else AddressType.UNICAST_IPV4
     wanted = (address for address in (device.addresses if device else ()) if (":" in address) == (kind is AddressType.UNICAST_IPV6))
-    if member.is_group:
-        kind = AddressType.GROUP
     address, port = next(wanted, member.uri.host), device.port if device else member.uri.port
+    kind = AddressType.GROUP if member.is_group else kind
     return FanoutSet("", kind, address, port, member.uri.path, (text,), {}, {text: reason})
 
 

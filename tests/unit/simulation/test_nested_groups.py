@@ -20,6 +20,8 @@ from tests.unit.simulation.world import LINK, Box, Site, build_box, member_setti
 
 FIRST, SECOND = "/groups/g1x1", "/groups/g2x1"
 DEADLINE_S = 8.0
+ACKNOWLEDGED_MS = 200.0
+"""What takes longer has waited for an acknowledgement."""
 RESTING_S = 25.0
 """After so long what could not be read of a group, when it was not there yet, is read again."""
 
@@ -135,14 +137,18 @@ def drawn(random: Random) -> dict[str, list[int | str]]:
 
 class ModelTests(SynchronousTestCase):
     def check_whole(self, graph: Graph, name: str) -> None:
-        """Without loss everybody answers once, and nothing costs more than it has to."""
+        """Without loss everybody answers once, with one exchange for each member of each group.
+
+        An exchange is two datagrams, and four where its answer has to wait for others: a server that is asked for two of its groups by one
+        other is asked for the second when it has acknowledged the first (NSTART; RFC 7252, sections 4.7 and 5.2.2).
+        """
         uris, edges = graph.reached(name)
         before = graph.sent()
         shown = graph.ask(name)
         members = shown["members"]
         assert isinstance(members, dict)
         self.assertEqual((sorted(members), shown["silent"], shown["complete"]), (uris, [], True))
-        self.assertLessEqual(graph.sent() - before, 2 * edges)
+        self.assertLessEqual(graph.sent() - before, (2 if float(str(shown["ms"])) < ACKNOWLEDGED_MS else 4) * edges)
 
     def check_write(self, graph: Graph, name: str, method: Method, done: Counter[tuple[str, bytes]], value: bytes) -> None:
         """Who answered has done it, nobody has done it twice, and who did not answer is named."""
