@@ -67,7 +67,7 @@ def _join(reaches: Sequence[Reach], asked: dict[str, None]) -> Spread:
         joiner.alone += joiner.new(reach.alone)
     subgroups = {one.uri: one for reach in reaches for one in reach.subgroups}
     mine = [one for one in subgroups.values() if one.uri in joiner.mine]
-    answers_for = {uri for one in subgroups.values() if one.uri in joiner.before and not one.given for uri in one.members}
+    answers_for = [uri for one in subgroups.values() if one.uri in joiner.before and not one.given for uri in one.members]
     before = tuple(uri for uri in joiner.before if uri not in subgroups)
     asked.update(joiner.mine)
     reach = Reach(tuple(joiner.legs), tuple(joiner.alone), joiner.keepers, tuple(mine))
