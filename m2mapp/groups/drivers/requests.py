@@ -6,7 +6,7 @@ whom to ask (`reach`) nor for when (`fanout`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -78,12 +78,20 @@ class _Running:
     def tell(self, results: GroupResults) -> None:
         """Tell the caller, if that has not been done."""
         if self.lines is not None:
+            self.stream(results.members)
             self.lines.finish(self.wanted.summary(results))
         elif not self.told.called:
             try:
                 self.told.callback(self._answer(results))
             except Fault as fault:
                 self.told.errback(fault)
+
+    def stream(self, members: Mapping[str, MemberResult]) -> None:
+        """Tell, to a caller who wants each answer by itself, those that he was not told yet."""
+        for uri, result in members.items():
+            if self.lines is not None and uri not in self.streamed:
+                self.streamed.add(uri)
+                self.lines.answered(uri, result)
 
     def _answer(self, results: GroupResults) -> Response:
         if not results.members and results.silent:
@@ -250,10 +258,7 @@ class GroupRequests:
                 return
             one.lines = Lines(partial(self._not_awaited, one, running))
         alone = GroupResults(operation.group, operation.request_id, one.request.trace, {uri: machine.results[uri]}, (), 0, 0, 0.0)
-        for member, result in self.expand(alone, one.spread.reach.subgroups).members.items():
-            if member not in one.streamed:
-                one.streamed.add(member)
-                one.lines.answered(member, result)
+        one.stream(self.expand(alone, [subgroup for subgroup in one.spread.reach.subgroups if subgroup.uri == uri]).members)
         if fresh:
             status = Status.CONTENT if one.request.method is Method.GET else Status.CHANGED
             one.told.callback(Response(status, stream=one.lines, content_type=NDJSON))
