@@ -130,13 +130,18 @@ class _Network:
 
         One whose members are not there yet when it is made is told so when it is made again.
         """
-        wait_until(lambda: self._make_once(shape, scheme), 30, f"{shape} by {scheme}")
+        left = dict(SHAPES[shape])
 
-    def _make_once(self, shape: str, scheme: str) -> bool:
-        for server, members in SHAPES[shape].items():
-            uris = [_member(one) if isinstance(one, int) else self._group_uri(int(one[1:]), shape, scheme) for one in members]
-            self.call(server, "PUT", _group(shape, scheme), json.dumps({"members": uris}), content_type="application/json")
-        return all("circles" in self.call(server, "GET", _group(shape, scheme)) for server in SHAPES[shape])
+        def all_made() -> bool:
+            for server, members in list(left.items()):
+                uris = [_member(one) if isinstance(one, int) else self._group_uri(int(one[1:]), shape, scheme) for one in members]
+                self.call(server, "PUT", _group(shape, scheme), json.dumps({"members": uris}), content_type="application/json")
+                if "circles" in self.call(server, "GET", _group(shape, scheme)):
+                    del left[server]
+            time.sleep(0.2)
+            return not left
+
+        wait_until(all_made, 60, f"{shape} by {scheme}")
 
     @staticmethod
     def _group_uri(server: int, shape: str, scheme: str) -> str:

@@ -362,7 +362,7 @@ class NestedTests(RequestCase):
         self.told(groups, uri_at(2), answer(payload=b"22"))
 
     def test_one_request(self) -> None:
-        """Groups here are one request without a message, one elsewhere is asked once with the same identifier; one that is missing shows it."""
+        """Groups here are gone through without a message, one elsewhere is asked once with the same identifier, a missing one shows it."""
         groups = self.build_nested()
         done = groups.send(Method.GET, CONTENT, request_id=b"12345678")
         self.assertEqual(sorted(one.uri for one in groups.requester.sent), [uri_at(1), uri_at(2), f"{self.THERE}/membersContent"])
