@@ -40,7 +40,7 @@ def spread(group: str, reach_of: Callable[[str], Reach], enter: Callable[[str], 
     """
     first = reach_of(group)
     reaches, names, refused = {group: first}, deque([first]), []
-    loops = 0
+    loops, size = 0, first.size
     while names:
         for member, name in names.popleft().here:
             status = "loop" if name in reaches else enter(name)
@@ -51,8 +51,12 @@ def spread(group: str, reach_of: Callable[[str], Reach], enter: Callable[[str], 
             else:
                 reaches[name] = reach_of(name)
                 names.append(reaches[name])
-        if sum(one.size for one in reaches.values()) > MOST_MEMBERS:
-            raise TooLarge("groups in the group", MOST_MEMBERS, "members in all")
+                size += reaches[name].size
+            if size > MOST_MEMBERS:
+                raise TooLarge("groups in the group", MOST_MEMBERS, "members in all")
+    if len(reaches) == 1 and not asked:
+        asked.update(dict.fromkeys(first.everybody))
+        return Spread(first, (group,), loops, (), tuple(refused))
     found = _join(list(reaches.values()), asked)
     return Spread(found.reach, tuple(reaches), loops + found.loops, found.asked_before, tuple(refused))
 

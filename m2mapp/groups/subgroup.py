@@ -101,9 +101,9 @@ class _Whole:
         members, unknown_to_it = (joined.members, joined.unknown) if joined is not None else ({}, frozenset())
         self._loops += joined.loops if joined is not None else 0
         self._members.update({uri: members[uri] for uri in one.members if uri in members})
-        looped = [uri for uri in one.members if joined is not None and uri in joined.looped]
-        self._looped.update(dict.fromkeys(looped))
-        missing = [uri for uri in one.members if uri not in self._members and uri not in looped]
+        had_it = frozenset(joined.looped if joined is not None else ())
+        self._looped.update((uri, None) for uri in one.members if uri in had_it)
+        missing = [uri for uri in one.members if uri not in self._members and uri not in had_it]
         all_unknown, all_looped = one.uri in self._unknown, one.uri in self._looped
         self._leave(one.uri)
         (self._looped if all_looped else self._silent).update(dict.fromkeys(missing))
