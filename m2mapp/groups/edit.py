@@ -7,9 +7,9 @@ sees to it that of one group one edit at a time is decided and committed: each i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from m2mapp.formats.documents import MERGE_PATCH, bare, load_document, load_json
+from m2mapp.formats.documents import JSON, MERGE_PATCH, bare, dump_json, load_document, load_json
 from m2mapp.formats.merge_patch import merge_patch
 from m2mapp.formats.shapes import Field, Shape
 from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri, path_uri
@@ -30,11 +30,12 @@ from m2mapp.groups.group import (
 from m2mapp.groups.leaves import owed
 from m2mapp.groups.ledger import Taking
 from m2mapp.groups.lending import address_changes, held_changes
+from m2mapp.groups.nested import GroupGraph, KnownGroups, group_at, group_name
 from m2mapp.groups.plan import GroupServer, Member, Policy, plan
 from m2mapp.groups.query import members_now, with_members
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.groups.subgroup import name_elsewhere
-from m2mapp.model.errors import Malformed, MethodNotAllowed, NoSuchResource, NotSupported, UnsupportedMediaType
+from m2mapp.model.errors import Malformed, MethodNotAllowed, NoSuchResource, UnsupportedMediaType
 from m2mapp.model.identifiers import new_trace, path_text
 from m2mapp.model.messages import Method, Request, Response, Status
 from m2mapp.tree.paths import check_segment, parse_path
@@ -51,7 +52,7 @@ _MEMBERS = Shape({"members": Field(check_members)})
 class Surroundings:
     """What planning looks at besides the group: the tree, who is registered here and elsewhere, which URIs are this node's, the settings.
 
-    `node_name` and `node_uri` name this node at others.
+    `node_name` and `node_uri` name this node at others. `known_groups`: what is known of groups there.
     """
 
     tree: Tree
@@ -61,6 +62,12 @@ class Surroundings:
     elsewhere: Elsewhere
     node_name: str
     node_uri: str
+    known_groups: KnownGroups = field(default_factory=KnownGroups)
+
+    @property
+    def graph(self) -> GroupGraph:
+        """The groups here and elsewhere."""
+        return GroupGraph(self.tree, self.is_own, self.group_uri, self.known_groups)
 
     def group_uri(self, group: str) -> str:
         """The URI of a group of this node."""
@@ -159,6 +166,7 @@ def planned_again(around: Surroundings, name: str, take: Taking, members: Sequen
     kept = resource.attributes
     if members is not None and kept["type"] == DYNAMIC:
         kept = with_members(kept, members)
+    kept = _with_circles(around, name, kept, take)
     changes: list[Write | Remove] = [Write(resource.path, GROUP, kept)] if kept != resource.attributes else []
     changes += _set_changes(around, name, kept, take)
     return Unit(tuple(changes), requires=(Requirement(resource.path, exists=True),)) if changes else None
@@ -181,18 +189,43 @@ def _described(around: Surroundings, name: str, kept: Document, request: Request
     path = (*GROUPS, name)
     if kept["type"] == DYNAMIC:
         kept = with_members(kept, members_now(around.tree, str(kept["query"])))
+    kept = _with_circles(around, name, kept, take)
     changes: list[Write | Remove] = [Write(path, GROUP, kept)]
     changes += _set_changes(around, name, kept, take)
-    answer: Callable[[tuple[Change, ...]], Response] = written(path)
+    answer = _told_of_circles(written(path), kept)
     return Decision(Unit(tuple(changes), requires=(requirement,), trace=request.trace), answer)
 
 
+def _with_circles(around: Surroundings, name: str, kept: Document, take: Taking) -> Document:
+    """The group with the circles through it, which are allowed and told; what other servers say of the groups on the way is needed."""
+    graph, uri, members = around.graph, around.group_uri(name), _texts(kept["members"])
+    take.needs.groups.update(dict.fromkeys(graph.elsewhere(members)))
+    circles = graph.circles(uri, members)
+    rest = {key: value for key, value in kept.items() if key != "circles"}
+    return {**rest, "circles": circles} if circles else rest
+
+
+def _told_of_circles(answer: Callable[[tuple[Change, ...]], Response], kept: Document) -> Callable[[tuple[Change, ...]], Response]:
+    """An answer that says in which circles the new group is; what is written again answers without a body, and shows them when read."""
+
+    def told(changes: tuple[Change, ...]) -> Response:
+        response = answer(changes)
+        if "circles" not in kept or response.status is not Status.CREATED:
+            return response
+        return response._replace(payload=dump_json({"circles": kept["circles"]}), content_type=JSON)
+
+    return told
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+
+
 def _set_changes(around: Surroundings, name: str, kept: Document, take: Taking) -> list[Write | Remove]:
-    members = kept["members"]
-    uris: Sequence[object] = members if isinstance(members, list) else ()
+    uris = _texts(kept["members"])
     before = expected_sets(around.tree, name)
-    found = _Finder(around, name, take)
-    after = plan([found.member(index, str(uri)) for index, uri in enumerate(uris)], _policy(around, name, kept), before, take, take.wide)
+    found = _Finder(around, take)
+    after = plan([found.member(uri) for uri in uris], _policy(around, name, kept), before, take, take.wide)
     known = {one.name: one for one in before}
     changes: list[Write | Remove] = [
         Write((*GROUPS, name, SETS, one.name), FANOUT_SET, one.document()) for one in after if known.get(one.name) != one
@@ -224,15 +257,17 @@ def _policy(around: Surroundings, name: str, kept: Document) -> Policy:
 class _Finder:
     """Finds whose the members of one group are. What is not known yet is noted among the needs of the plan."""
 
-    def __init__(self, around: Surroundings, group: str, take: Taking) -> None:
-        self._around, self._group, self._take = around, group, take
+    def __init__(self, around: Surroundings, take: Taking) -> None:
+        self._around, self._take = around, take
         self._through: dict[str, GroupServer] = {}
 
-    def member(self, index: int, text: str) -> Member:
-        """The member of that URI, which has been checked and is in its one form. Raises `Malformed` or `NotSupported`."""
+    def member(self, text: str) -> Member:
+        """The member of that URI, which has been checked and is in its one form."""
         uri = parse_uri(text)
-        if self._around.is_own(uri):
-            self._check_no_group(index, uri)
+        own = self._around.is_own(uri)
+        if self._is_group(uri, text, own=own):
+            return Member(uri, None, local=own, given=text, is_group=True)
+        if own:
             return Member(uri, None, local=True, given=text)
         device = _device(self._around.registrations.here(uri.host, uri.port), uri)
         if device is not None:
@@ -255,12 +290,12 @@ class _Finder:
             )
         return found
 
-    def _check_no_group(self, index: int, uri: Uri) -> None:
-        if uri.path[:1] != GROUPS:
-            return
-        if uri.path[1:2] == (self._group,):
-            raise Malformed(f"members[{index}]", uri.text(), "another resource: a group cannot be a member of itself")
-        raise NotSupported(f"members[{index}]: {uri.text()} is a group of this node; groups in groups are not made by this version")
+    def _is_group(self, uri: Uri, text: str, *, own: bool) -> bool:
+        """Whether a member is a group: by its form, until its server has said that there is something else."""
+        group = group_at(text)
+        if group is None:
+            return False
+        return group_name(uri.path) is not None if own else not self._around.known_groups.is_ordinary(group.text())
 
 
 def _device(device: Device | None, uri: Uri) -> Device | None:

@@ -129,6 +129,7 @@ class FanOut:
     pace: Pace = field(default_factory=Pace)
     results: dict[str, MemberResult] = field(default_factory=dict)
     lost: dict[str, Fault] = field(default_factory=dict)
+    looped: dict[str, None] = field(default_factory=dict)
     phase: Phase = Phase.WAITING
     received: int = 0
     extra: int = 0
@@ -186,7 +187,7 @@ class FanOut:
     @property
     def silent(self) -> tuple[str, ...]:
         """The members that have not answered."""
-        return tuple(uri for uri in self._expected if uri not in self.results)
+        return tuple(uri for uri in self._expected if uri not in self.results and uri not in self.looped)
 
     @property
     def refused(self) -> Fault | None:
@@ -199,7 +200,7 @@ class FanOut:
     def multicast_answer(self, leg: MulticastLeg, answer: Answer, now: float) -> list[str]:
         """An answer to a multicast request: whose it is, which is nobody's for a stranger and for a repeated one."""
         uris = leg.uris_at(answer)
-        new = [uri for uri in uris if uri not in self.results]
+        new = [uri for uri in uris if not self._has_said(uri)]
         if self.done or not new:
             self._count_extra()
             return []
@@ -210,20 +211,16 @@ class FanOut:
         return self._take(parts_of(answer, new) if len(uris) > 1 else [(new[0], answer)], "multicast", now)
 
     def unicast_answer(self, ask: Ask, answer: Answer, now: float) -> bool:
-        """An answer of a member that was asked by unicast: whether it counts, which the first one does.
-
-        A group server that is asked again while it gathers says that it has the request: that is no answer, which it still gives.
-        """
-        if self.done or ask.uri in self.results or (ask.via == "repair" and answer.code in _HAS_IT):
+        """An answer of a member that was asked by unicast: whether it counts, which the first one does."""
+        if self.done or self._has_said(ask.uri):
             self._count_extra()
             return False
         self.received += 1
-        self._take([(ask.uri, answer)], ask.via, now)
-        return True
+        return bool(self._take([(ask.uri, answer)], ask.via, now))
 
     def unicast_failed(self, ask: Ask, fault: Fault, now: float) -> tuple[Ask, float] | None:
         """A member that was asked by unicast gave no answer: what to ask after how many seconds, or None."""
-        if self.done or ask.uri in self.results:
+        if self.done or self._has_said(ask.uri):
             return None
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(ask.attempt - 1, 16))
         if isinstance(fault, PeerFailed | Overloaded):
@@ -238,28 +235,35 @@ class FanOut:
     def leisure_over(self) -> list[Ask]:
         """The leisure time is over: those who are silent and were asked by multicast are asked one by one."""
         self._step(Event.LEISURE_OVER)
-        return [Ask(uri, "repair") for uri in self._by_multicast if uri not in self.results and self._may_repeat(uri)]
+        return [Ask(uri, "repair") for uri in self._by_multicast if not self._has_said(uri) and self._may_repeat(uri)]
 
     def deadline_passed(self) -> None:
         """The deadline is there: what is not answered stays silent."""
         self._step(Event.DEADLINE)
 
+    def _has_said(self, uri: str) -> bool:
+        """Whether a member has answered, be it that it had the request by another way."""
+        return uri in self.results or uri in self.looped
+
     def _may_repeat(self, uri: str) -> bool:
         return self.method is not Method.POST or uri in self.keepers
 
     def _take(self, parts: Iterable[tuple[str, Answer]], via: str, now: float) -> list[str]:
-        """Take what members answered; which these are."""
+        """Take what members answered; which these are. That it was there by another way is no result (US 9,438,601)."""
         ms = (now - self.started) * 1000
         taken = []
         for uri, answer in parts:
-            self.results[uri] = MemberResult(answer.code, answer.payload, answer.content_type, via, ms, answer.max_age_s)
             self.lost.pop(uri, None)
+            if answer.code in _HAS_IT:
+                self.looped[uri] = None
+                continue
+            self.results[uri] = MemberResult(answer.code, answer.payload, answer.content_type, via, ms, answer.max_age_s)
             taken.append(uri)
         self._step(Event.LAST_SETTLED if self._all_settled() else Event.SETTLED)
         return taken
 
     def _all_settled(self) -> bool:
-        return len(self.results) + len(self.lost) == len(self._expected)
+        return len(self.results) + len(self.looped) + len(self.lost) == len(self._expected)
 
     def _count_extra(self) -> None:
         self.extra += 1

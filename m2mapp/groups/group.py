@@ -61,6 +61,7 @@ class FanoutSet:
     """One fan-out set as it is kept: `/groups/<group>/fanoutSets/<name>`. `path` is the fan-out URI.
 
     A set of the type `group` is a group at another server: `group` is its URI, and the one key of `joins`, which say whether it is there.
+    Without `group` it is one member that is a group itself, of this node or at another server, which this node did not make there.
     """
 
     name: str
@@ -78,6 +79,11 @@ class FanoutSet:
     def is_multicast(self) -> bool:
         """Whether the set has a multicast address."""
         return self.address_type in MULTICAST_TYPES
+
+    @property
+    def is_given_group(self) -> bool:
+        """Whether the set is a member that is a group."""
+        return self.address_type is AddressType.GROUP and not self.group
 
     def document(self) -> Document:
         """The set as it is kept and shown, without its name."""
@@ -198,7 +204,7 @@ _SHAPE = Shape(
         "advertise": Field(choice("unicast", "multicast", "broadcast"), None),
     }
 )
-_READ_ONLY = ("uri", "state", "fanoutSets", "leftOut", "created", "modified")
+_READ_ONLY = ("uri", "state", "fanoutSets", "leftOut", "circles", "created", "modified")
 _WHAT = {"members": "the members' URIs", "query": "the query that finds the members", "expires": "when it ends"}
 _NEEDS = {STATIC: ("members",), DYNAMIC: ("query",), TEMPORARY: ("members", "expires")}
 """What a group of each type is described by; what the others need besides, it does not have."""

@@ -75,9 +75,13 @@ class Taking:
 
 @dataclass(slots=True)
 class Needs:
-    """What a plan was made without: hosts of which it is not known whose they are, a local address, a global one (its IP version)."""
+    """What a plan was made without: hosts of which it is not known whose they are, a local address, a global one (its IP version).
+
+    `groups`: the URIs of groups at other servers that are members.
+    """
 
     hosts: dict[str, None] = field(default_factory=dict)
+    groups: dict[str, None] = field(default_factory=dict)
     address: bool = False
     global_version: int = 0
 

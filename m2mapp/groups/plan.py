@@ -40,8 +40,8 @@ class GroupServer:
 class Member:
     """One member: its URI, and the device that has it, where its registration is known.
 
-    `local`: it is this node's own resource. `given` is the URI's text, where that is at hand. `through`: the group server through which
-    the device of an outsider is reached. `unknown`: why nothing is known of the device.
+    `local`: it is this node's own. `given` is the URI's text, where that is at hand. `through`: the group server through which the device
+    of an outsider is reached. `unknown`: why nothing is known of the device. `is_group`: it is a group itself.
     """
 
     uri: Uri
@@ -50,6 +50,7 @@ class Member:
     given: str = ""
     through: GroupServer | None = None
     unknown: str = "its device is not registered here"
+    is_group: bool = False
 
     @property
     def text(self) -> str:
@@ -152,8 +153,8 @@ def _candidates(members: Iterable[Member]) -> tuple[list[Member], Alone]:
 
 def _why_alone(member: Member) -> str:
     device = member.device
-    if member.local:
-        return "a resource of this node"
+    if member.local or member.is_group:
+        return f"a {'group' if member.is_group else 'resource'} {'of this node' if member.local else 'at another server'}"
     if member.uri.scheme != "coap":
         return f"{member.uri.scheme} cannot be multicast"
     if device is None:
@@ -380,6 +381,7 @@ def _unicast_set(member: Member, reason: str) -> FanoutSet:
     kind = AddressType.UNICAST_IPV6 if _version(member) == IPV6 else AddressType.UNICAST_IPV4
     wanted = (address for address in (device.addresses if device else ()) if (":" in address) == (kind is AddressType.UNICAST_IPV6))
     address, port = next(wanted, member.uri.host), device.port if device else member.uri.port
+    kind = AddressType.GROUP if member.is_group else kind
     return FanoutSet("", kind, address, port, member.uri.path, (text,), {}, {text: reason})
 
 

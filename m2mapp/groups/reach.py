@@ -6,12 +6,13 @@ Derived from the fan-out sets and the registrations, and kept until one of them 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from m2mapp.formats.uris import parse_uri
+from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.groups.fanout import MulticastLeg, Target
 from m2mapp.groups.group import MEMBERS_CONTENT, REACHED, FanoutSet, is_multicast_address, sets_of
+from m2mapp.groups.nested import group_at, group_name
 from m2mapp.groups.subgroup import Subgroup, content_uri
 from m2mapp.model.identifiers import Path
 from m2mapp.tree.registrations import Registrations
@@ -26,13 +27,15 @@ class Reach:
     """The multicast requests that reach members of a group, and the members that are asked one by one.
 
     A group at another server is asked like one member, by the URI of its `membersContent`; `subgroups` says for whom it answers.
-    `keepers`: the members whose devices keep request identifiers (spec section 6), as devices do that have taken an `mcGroup`.
+    `keepers`: the members whose devices keep request identifiers (spec section 6), as devices do that have taken an `mcGroup`, and groups
+    at other servers. `here`: the members that are groups of this node, each with its group's name (`spread` goes through them).
     """
 
     legs: tuple[MulticastLeg, ...]
     alone: tuple[str, ...]
     keepers: frozenset[str] = frozenset()
     subgroups: tuple[Subgroup, ...] = ()
+    here: tuple[tuple[str, str], ...] = ()
 
     @property
     def everybody(self) -> tuple[str, ...]:
@@ -45,31 +48,51 @@ class Reach:
         return sum(len(leg.targets) for leg in self.legs) + len(self.alone) + sum(len(one.members) for one in self.subgroups)
 
 
-def reach(tree: Tree, registrations: Registrations, group: str) -> Reach:
+def reach(tree: Tree, registrations: Registrations, is_own: Callable[[Uri], bool], group: str) -> Reach:
     """How the members of a group are reached. One that is the only one of its set to have joined is asked alone."""
     legs: list[MulticastLeg] = []
     alone: list[str] = []
     keepers: list[str] = []
     others: list[FanoutSet] = []
+    here: list[tuple[str, str]] = []
+    given: dict[str, Subgroup] = {}
     for one in sets_of(tree, group):
-        if one.group:
+        if one.is_given_group:
+            _enter_given(one.members[0], is_own, here, given)
+        elif one.group:
             # Until its server has confirmed the group, its members are asked like any other. It has when it is told to join an address.
             if one.joins.get(one.group) in REACHED or is_multicast_address(one.address):
                 others.append(one)
             else:
                 alone += one.members
-            continue
-        joined = [uri for uri in one.members if one.joins.get(uri) in REACHED]
-        keepers += [uri for uri in joined if _took_mc_group(registrations, uri)]
-        if len(joined) > 1:
-            targets = tuple(_target(registrations, uri) for uri in joined)
-            legs.append(MulticastLeg(one.address, one.port, one.path, targets, one.leisure_s))
-            alone += [uri for uri in one.members if one.joins.get(uri) not in REACHED]
         else:
-            alone += one.members
+            _enter_members(registrations, one, legs, alone, keepers)
     together, one_by_one = _servers(registrations, others)
-    subgroups = tuple(Subgroup(content_uri(one.group), one.members) for one in others)
-    return Reach((*legs, *together), (*alone, *one_by_one), frozenset(keepers), subgroups)
+    subgroups = (*(Subgroup(content_uri(one.group), one.members) for one in others), *given.values())
+    return Reach((*legs, *together), (*alone, *one_by_one, *given), frozenset((*keepers, *given)), subgroups, tuple(here))
+
+
+def _enter_given(member: str, is_own: Callable[[Uri], bool], here: list[tuple[str, str]], given: dict[str, Subgroup]) -> None:
+    """A member that is a group: of this node, or at another server, which answers for it."""
+    uri = group_at(member)
+    name = group_name(uri.path) if uri is not None and is_own(uri) else None
+    if name is not None:
+        here.append((member, name))
+    elif uri is not None:
+        content = content_uri(uri.text())
+        given[content] = Subgroup(content, (), member)
+
+
+def _enter_members(registrations: Registrations, one: FanoutSet, legs: list[MulticastLeg], alone: list[str], keepers: list[str]) -> None:
+    """The members of a set that is no group."""
+    joined = [uri for uri in one.members if one.joins.get(uri) in REACHED]
+    keepers += [uri for uri in joined if _took_mc_group(registrations, uri)]
+    if len(joined) > 1:
+        targets = tuple(_target(registrations, uri) for uri in joined)
+        legs.append(MulticastLeg(one.address, one.port, one.path, targets, one.leisure_s))
+        alone += [uri for uri in one.members if one.joins.get(uri) not in REACHED]
+    else:
+        alone += one.members
 
 
 def _servers(registrations: Registrations, groups: Sequence[FanoutSet]) -> tuple[list[MulticastLeg], list[str]]:
@@ -94,8 +117,8 @@ def _servers(registrations: Registrations, groups: Sequence[FanoutSet]) -> tuple
 class Reaches:
     """The reach of each group, kept until it is void."""
 
-    def __init__(self, tree: Tree, registrations: Registrations, most: int = MOST_KEPT) -> None:
-        self._tree, self._registrations, self._most = tree, registrations, most
+    def __init__(self, tree: Tree, registrations: Registrations, is_own: Callable[[Uri], bool], most: int = MOST_KEPT) -> None:
+        self._tree, self._registrations, self._is_own, self._most = tree, registrations, is_own, most
         self._kept: OrderedDict[str, Reach] = OrderedDict()
         self._size = 0
 
@@ -103,7 +126,7 @@ class Reaches:
         """How the members of this group are reached."""
         found = self._kept.get(group)
         if found is None:
-            found = reach(self._tree, self._registrations, group)
+            found = reach(self._tree, self._registrations, self._is_own, group)
             self._kept[group] = found
             self._size += found.size
             while self._size > self._most and len(self._kept) > 1:

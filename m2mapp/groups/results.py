@@ -63,7 +63,8 @@ class GroupResults:
     """What came of one group request.
 
     `unknown`: members of which it is not known whether they acted (POST is not repaired); they are silent, too. `refused`: the one
-    reason for which nobody could be asked, where that is so.
+    reason for which nobody could be asked, where that is so. `looped`: members that had this request by another way, and whose answer did
+    not come here; `loops` counts such answers, those of groups too (US 9,438,601: they are no member's result).
     """
 
     group: str
@@ -77,11 +78,12 @@ class GroupResults:
     loops: int = 0
     unknown: tuple[str, ...] = ()
     refused: Fault | None = None
+    looped: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether every member answered."""
-        return not self.silent
+        """Whether every member's answer is here."""
+        return not self.silent and not self.looped
 
     def document(self) -> dict[str, object]:
         """The joined answer as spec section 12 has it."""
@@ -104,6 +106,7 @@ class GroupResults:
             "ms": round(self.ms, 1),
             "silent": list(self.silent),
             "loops": self.loops,
+            **({"looped": list(self.looped)} if self.looped else {}),
         }
 
 

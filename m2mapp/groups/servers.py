@@ -41,7 +41,7 @@ class GroupServers:
         """A fan-out set of before a restart: the members of a group at another server are that server's, until somebody was asked."""
         document = resource.attributes
         members = document["memberList"]
-        if document["addressType"] != AddressType.GROUP.value or not isinstance(members, list):
+        if document["addressType"] != AddressType.GROUP.value or not document.get("group") or not isinstance(members, list):
             return
         server = node_of(str(document["group"]))
         for uri in members:

@@ -28,6 +28,7 @@ from m2mapp.groups.drivers.requests import GroupRequests, Means
 from m2mapp.groups.drivers.sweep import Sweeper
 from m2mapp.groups.drivers.turns import Turns
 from m2mapp.groups.edit import Surroundings
+from m2mapp.groups.explain import EXPLAIN, EXPLAIN_S, check_explain, explain_response
 from m2mapp.groups.group import (
     FANOUT_SET,
     GROUP,
@@ -46,16 +47,18 @@ from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.groups.leaves import LEAVE, LEAVES
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.lending import POOL
+from m2mapp.groups.nested import Nesting
 from m2mapp.groups.pool import Network
 from m2mapp.groups.query import Followers
 from m2mapp.groups.reach import Reaches
 from m2mapp.groups.request_tag import REQUEST_TAG, request_tag_response
 from m2mapp.groups.state import STATE, state_response
-from m2mapp.model.errors import Malformed, MethodNotAllowed
+from m2mapp.model.errors import Fault, Malformed, MethodNotAllowed
 from m2mapp.model.identifiers import path_text
 from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IHandle, IJournals, IRequester
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
+from m2mapp.tree.access import check_access
 from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.representation import document_response
 from m2mapp.tree.resources import Decision, ResourceRules
@@ -101,7 +104,8 @@ class GroupService(Service):
         self._turns = Turns()
         self._ledger = AddressLedger(node.pool, self._around.settings.global_pool)
         self._members = MemberIndex()
-        self._reaches = Reaches(self._tree, self._around.registrations)
+        self._nesting = Nesting()
+        self._reaches = Reaches(self._tree, self._around.registrations, self._around.is_own)
         self._replanner = Replanner(reactor, self._tree, self._members, self._plan_again, self._advertiser.device_is_back)
         deaf = Deafness()
         self._sweeper = Sweeper(reactor, self._tree, self._advertiser, self._leaves)
@@ -128,6 +132,8 @@ class GroupService(Service):
         means = Means(self._identifiers, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
         self._requests = GroupRequests(reactor, means, self._on_proven, metrics)
         self._requests.expand = self._others.expanded
+        self._requests.may_enter = self._may_enter
+        self._requests.on_asked = self._others.asked
         self._requests.on_results = lambda results: self._advertiser.members_are_deaf(deaf.heard(results, reactor.seconds()))
         metrics.gauge("m2mapp_group_advertisements_waiting", "Advertisements not confirmed.", lambda: self._advertiser.depth)
         metrics.gauge("m2mapp_group_replans_waiting", "Groups that wait to be planned again.", lambda: self._replanner.depth)
@@ -177,7 +183,7 @@ class GroupService(Service):
         path = request.path
         self._tree.get(path[:2])
         if path[2] == MEMBERS_CONTENT:
-            return self._requests.ask(request, path[1], path[3:], lambda: self._reaches.of(path[1]))
+            return self._requests.ask(request, path[1], path[3:], self._reaches.of)
         if path[2:] == (REQUEST_TAG,):
             at_servers = bool(self._reaches.of(path[1]).subgroups)
             seen = self._requests.once.seen
@@ -197,6 +203,8 @@ class GroupService(Service):
 
     def _handle_group(self, request: Request) -> Response | Deferred[Response]:
         method, around = request.method, self._around
+        if method is Method.GET and len(request.path) > 1 and request.query_value(EXPLAIN) is not None:
+            return self._explain(request)
         if method is Method.GET or (len(request.path) == 1 and method is not Method.POST):
             return execute(self._node.committer, self._node.rules.decide(request))
         if len(request.path) == 1:
@@ -208,6 +216,12 @@ class GroupService(Service):
             raise MethodNotAllowed("POST", path_text(request.path), ("DELETE", "GET", "PATCH", "PUT"))
         decide = edit.put if method is Method.PUT else edit.patched
         return self._edit(request.path[1], lambda take: decide(around, request, take))
+
+    def _explain(self, request: Request) -> Deferred[Response]:
+        self._tree.get(request.path)
+        check_explain(request)
+        graph, node = self._around.graph, self._around.group_uri(request.path[1])
+        return self._others.reader.read([node], EXPLAIN_S).addCallback(lambda _: explain_response(graph, node))
 
     def _handle_members(self, request: Request) -> Response | Deferred[Response]:
         if request.method is Method.GET:
@@ -277,11 +291,23 @@ class GroupService(Service):
 
         return self._turns.take(name, guarded)
 
+    def _may_enter(self, request: Request, name: str) -> str:
+        """Why a request cannot go through a group of this node that is a member of its group, as a status; empty: it can."""
+        path = (*GROUPS, name)
+        if self._tree.find(path) is None:
+            return "4.04"
+        try:
+            check_access(request.principal, request.method, (*path, MEMBERS_CONTENT))
+        except Fault:
+            return "4.03"
+        return ""
+
     # Following the tree.
 
     def _follow_tree(self) -> None:
         for group in self._tree.children(GROUPS):
             self._members.changed(None, group)
+            self._nesting.changed(None, group)
             for one in self._tree.children((*group.path, SETS)):
                 self._ledger.entered(one)
                 self._others.set_of_before(group.path[-1], one)
@@ -297,6 +323,8 @@ class GroupService(Service):
         either = after or before
         if either is not None and either.type == GROUP:
             self._members.changed(before, after)
+            if self.running:
+                self._replanner.plan_soon(self._nesting.changed(before, after))
             if after is None:
                 self._others.informed.forget(either.path[-1])
             if self.running:

@@ -103,6 +103,8 @@ class RunningFanOut:
             ms=(self._reactor.seconds() - machine.started) * 1000,
             unknown=silent if operation.request.method is Method.POST else (),
             refused=machine.refused,
+            loops=len(machine.looped),
+            looped=tuple(machine.looped),
         )
 
     # Sending.

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from m2mapp.groups.drivers.asking import WAIT_S, Asker
 from m2mapp.groups.drivers.held import HeldKeeper
+from m2mapp.groups.drivers.reading import GroupReader
 from m2mapp.groups.ledger import AddressLedger, Taking
 
 AGAIN_S = 60.0
@@ -28,9 +29,14 @@ class Informed:
     """Makes decisions about groups with what can be found out in time. `plan_again` is given the names of groups to plan again."""
 
     def __init__(
-        self, reactor: IReactorTime, ledger: AddressLedger, asker: Asker, held: HeldKeeper, plan_again: Callable[[list[str]], None]
+        self,
+        reactor: IReactorTime,
+        ledger: AddressLedger,
+        parts: tuple[Asker, GroupReader, HeldKeeper],
+        plan_again: Callable[[list[str]], None],
     ) -> None:
-        self._reactor, self._ledger, self._asker, self._held, self._plan_again = reactor, ledger, asker, held, plan_again
+        self._reactor, self._ledger, self._plan_again = reactor, ledger, plan_again
+        self._asker, self._reader, self._held = parts
         # The groups that wait, the longest first; whether it is for another node's address.
         self._short: dict[str, bool] = {}
         self._timer: IDelayedCall | None = None
@@ -64,6 +70,10 @@ class Informed:
         It is called in the same turn of the reactor in which the Deferred of its result fires.
         """
         decided = decide(taking)
+        groups = list(taking.needs.groups)
+        if groups and self._running and self._reader.is_due(groups):
+            yield self._reader.read(groups)
+            decided = self._once_more(name, taking, decide)
         hosts = taking.needs.hosts
         if hosts and self._running and self._asker.can_ask():
             yield self._asker.ask(list(hosts))

@@ -5,7 +5,8 @@ Starts and stops the parts and hands news from one to the other; decides nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -15,8 +16,9 @@ from m2mapp.groups.drivers.asking import Asker
 from m2mapp.groups.drivers.held import HeldKeeper
 from m2mapp.groups.drivers.informing import Informed
 from m2mapp.groups.drivers.joins import JoinBook
+from m2mapp.groups.drivers.reading import GroupReader
 from m2mapp.groups.edit import Surroundings
-from m2mapp.groups.group import Join, is_multicast_address, raw_joins
+from m2mapp.groups.group import GROUP, GROUPS, Join, is_multicast_address, members_of, raw_joins
 from m2mapp.groups.index import MemberIndex
 from m2mapp.groups.ledger import AddressLedger
 from m2mapp.groups.lending import POOL, RESTING_AT
@@ -24,7 +26,7 @@ from m2mapp.groups.plan import waits_for_address
 from m2mapp.groups.reach import Reaches
 from m2mapp.groups.results import GroupResults
 from m2mapp.groups.servers import GroupServers
-from m2mapp.groups.subgroup import expanded, group_of
+from m2mapp.groups.subgroup import Subgroup, expanded, group_of
 from m2mapp.model.interfaces import IClock, ICommit, IRequester
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.registrations import Device
@@ -67,7 +69,8 @@ class OtherNodes:
             book=book,
             on_lost=lambda group: plan_soon([group]),
         )
-        self.informed = Informed(reactor, ledger, self._asker, self._held, plan_soon)
+        self.reader = GroupReader(reactor, requester, around.graph, self._on_groups)
+        self.informed = Informed(reactor, ledger, (self._asker, self.reader, self._held), plan_soon)
         self.addresses = AddressKeeper(
             reactor=reactor,
             clock=clock,
@@ -91,14 +94,19 @@ class OtherNodes:
         self._asker.start()
         self.informed.start()
         self.addresses.startService()
-        registrations = self._around.registrations
+        around = self._around
+        registrations = around.registrations
         hosts = (host for host in self._members.hosts() if registrations.here(host) is None and not self._servers.is_own_host(host))
         self._asker.ask(hosts)
+        graph = around.graph
+        groups = (resource for resource in around.tree.children(GROUPS) if resource.type == GROUP)
+        self.reader.read(node for group in groups for node in graph.groups_in(members_of(group)))
 
     def stop(self) -> None:
         """Nothing is left pending."""
         self.addresses.stopService()
         self.informed.stop()
+        self.reader.stop()
         self._asker.stop()
         self._held.stop()
 
@@ -118,12 +126,24 @@ class OtherNodes:
         if is_there and self._around.registrations.here(place.host, place.port) is not None:
             self._plan_soon([after.path[1]])
 
-    def expanded(self, results: GroupResults, group: str) -> GroupResults:
-        """The results of a group with those of its groups at other servers in their place. One that is not there is made again."""
-        whole, lost = expanded(results, self._reaches.of(group).subgroups)
+    def expanded(self, results: GroupResults, subgroups: Sequence[Subgroup]) -> GroupResults:
+        """The results with those of groups at other servers in their place. One that this node made there and is gone is made again."""
+        graph = self._around.graph
+        known = [replace(one, members=graph.devices_below(group_of(one))) if one.given else one for one in subgroups]
+        whole, lost = expanded(results, known)
         for one in lost:
             self._held.is_lost(group_of(one))
         return whole
+
+    def asked(self, subgroups: Sequence[Subgroup]) -> None:
+        """Groups at other servers were asked: what is known of them is read again when it is old."""
+        nodes = [group_of(one) for one in subgroups if one.given]
+        if nodes and self.reader.is_due(nodes):
+            self.reader.read(nodes)
+
+    def _on_groups(self, nodes: list[str]) -> None:
+        """Other members of a group there may be other circles here, and what is no group after all is asked like any member: plan again."""
+        self._plan_soon(self._members.groups_at({parse_uri(node).host for node in nodes}))
 
     def _is_wanted(self, host: str) -> bool:
         return bool(self._members.groups_at([host]))

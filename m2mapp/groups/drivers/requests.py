@@ -6,7 +6,7 @@ whom to ask (`reach`) nor for when (`fanout`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,14 +19,16 @@ from m2mapp.formats.documents import NDJSON
 from m2mapp.groups.drivers.fanout import Operation, RunningFanOut
 from m2mapp.groups.fanout import FanOut
 from m2mapp.groups.forms import Wanted, for_members, read_wanted
-from m2mapp.groups.group import GROUPS
+from m2mapp.groups.group import GROUPS, MEMBERS_CONTENT
 from m2mapp.groups.identifying import Identifiers
 from m2mapp.groups.latest import Latest
 from m2mapp.groups.lines import Lines
 from m2mapp.groups.pace import Paces
 from m2mapp.groups.reach import Reach
-from m2mapp.groups.results import GroupResults
-from m2mapp.model.errors import Conflict, DeadlinePassed, Fault, MethodNotAllowed, Overloaded
+from m2mapp.groups.results import GroupResults, MemberResult
+from m2mapp.groups.spread import Spread, spread
+from m2mapp.groups.subgroup import VIA, Subgroup
+from m2mapp.model.errors import Conflict, DeadlinePassed, Fault, LoopDetected, MethodNotAllowed, Overloaded
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IClock, ICommit, IGroupSender, IJournals, IRequester
 from m2mapp.model.messages import WRITES, Method, Request, Response, Status
@@ -42,6 +44,9 @@ _LONGEST_WAY_BACK_S = 0.5
 _MOST_RESTORED = 10_000
 _RECORDS_READ = 20
 """So many records of a group are read to know its members' state after a restart."""
+
+_Once = tuple[bytes | None, Method, Path, tuple[tuple[str, str], ...]]
+"""What is done once, whichever groups it goes through: the identifier, the method, the suffix and the query."""
 
 _log = Logger(namespace="m2mapp.groups")
 
@@ -64,6 +69,8 @@ class _Running:
     def __init__(self, request: Request, wanted: Wanted, operation: Operation, began: tuple[float, int]) -> None:
         self.request, self.wanted, self.operation = request, wanted, operation
         self.began_s, self.began_ms = began
+        self.spread = Spread(Reach((), ()), ())
+        self.streamed: set[str] = set()
         self.lines: Lines | None = None
         self.cut = False
         self.told: Deferred[Response] = Deferred()
@@ -71,12 +78,20 @@ class _Running:
     def tell(self, results: GroupResults) -> None:
         """Tell the caller, if that has not been done."""
         if self.lines is not None:
+            self.stream(results.members)
             self.lines.finish(self.wanted.summary(results))
         elif not self.told.called:
             try:
                 self.told.callback(self._answer(results))
             except Fault as fault:
                 self.told.errback(fault)
+
+    def stream(self, members: Mapping[str, MemberResult]) -> None:
+        """Tell, to a caller who wants each answer by itself, those that he was not told yet."""
+        for uri, result in members.items():
+            if self.lines is not None and uri not in self.streamed:
+                self.streamed.add(uri)
+                self.lines.answered(uri, result)
 
     def _answer(self, results: GroupResults) -> Response:
         if not results.members and results.silent:
@@ -88,8 +103,9 @@ class _Running:
 class GroupRequests:
     """All group requests of one server. `on_proven`: a group and the URIs of its members that answered a multicast request.
 
-    `expand`: from the results of a group, by its name, to those in which the members of groups at other servers stand in their groups'
-    place. `on_results` is told what came of each request, without that. Both may be set later.
+    `expand`: from results to those in which the members of groups at other servers stand in their groups' place. `may_enter`: the status
+    to show for a group of this node that a request cannot go through, or empty. `on_results` is told what came of each request, without
+    that; `on_asked` which groups at other servers were asked. All may be set later.
     """
 
     def __init__(self, reactor: IReactorTime, means: Means, on_proven: Callable[[str, list[str]], None], metrics: Metrics) -> None:
@@ -99,7 +115,10 @@ class GroupRequests:
         self._running: dict[RunningFanOut, _Running] = {}
         self._restored: set[str] = set()
         self.latest = Latest()
-        self.expand: Callable[[GroupResults, str], GroupResults] = lambda results, _: results
+        self._asked: dict[_Once, tuple[int, dict[str, None]]] = {}
+        self.expand: Callable[[GroupResults, Sequence[Subgroup]], GroupResults] = lambda results, _: results
+        self.may_enter: Callable[[Request, str], str] = lambda request, name: ""
+        self.on_asked: Callable[[Sequence[Subgroup]], None] = lambda _: None
         self.on_results: Callable[[GroupResults], None] = lambda _: None
         self._requests = metrics.counter("m2mapp_group_requests_total", "Group requests begun.")
         self._silent = metrics.counter("m2mapp_group_silent_members_total", "Members that did not answer a group request.")
@@ -113,18 +132,18 @@ class GroupRequests:
             one.cut = True
             running.stop()
 
-    def ask(self, request: Request, group: str, suffix: Path, reach: Callable[[], Reach]) -> Answered:
+    def ask(self, request: Request, group: str, suffix: Path, reach_of: Callable[[str], Reach]) -> Answered:
         """Ask every member of a group that is there, once for each identifier; the joined answer. Raises, or fails with, a `Fault`."""
         if request.method is Method.PATCH:
             raise MethodNotAllowed("PATCH", path_text(request.path), ("GET", "PUT", "POST", "DELETE"))
         wanted = read_wanted(request)
         if request.later_block:
             raise Conflict("the joined answer is not kept any more: it is asked for again from its first block")
-        request_id = self._means.identifiers.of(request, group, at_servers=bool(reach().subgroups))
+        request_id = self._means.identifiers.of(request, group, at_servers=bool(reach_of(group).subgroups))
         request = request._replace(request_id=request_id)
-        return self.once.once(request, lambda: self._ask(request, group, suffix, reach(), wanted))
+        return self.once.once(request, lambda: self._ask(request, group, suffix, reach_of, wanted))
 
-    def _ask(self, request: Request, group: str, suffix: Path, found: Reach, wanted: Wanted) -> Deferred[Response]:
+    def _ask(self, request: Request, group: str, suffix: Path, reach_of: Callable[[str], Reach], wanted: Wanted) -> Deferred[Response]:
         if len(self._running) >= MAX_UNDER_WAY:
             raise Overloaded(f"{MAX_UNDER_WAY} group requests are under way")
         now = self._reactor.seconds()
@@ -137,11 +156,60 @@ class GroupRequests:
         tag = self._means.identifiers.tag(group, request_id)
         operation = Operation(group, request, suffix, for_members(request.query), request_id, tag)
         one = _Running(request, wanted, operation, (now, self._means.clock.now_ms()))
-        if not found.size:
-            # A dynamic group that nobody is in at the moment: there is nobody to wait for.
-            one.tell(GroupResults(group, request_id, request.trace, {}, (), 0, 0, 0.0))
+        one.spread = found = self._spread(operation, reach_of, now)
+        if not found.reach.size:
+            # A dynamic group that nobody is in at the moment, or one that is in itself alone: there is nobody to wait for.
+            self._forget_asked(operation)
+            one.tell(self._whole(GroupResults(group, request_id, request.trace, {}, (), 0, 0, 0.0), one))
             return one.told
-        return self._run(one, self._machine(request, found, now, deadline))
+        return self._run(one, self._machine(request, found.reach, now, deadline))
+
+    def _spread(self, operation: Operation, reach_of: Callable[[str], Reach], now: float) -> Spread:
+        """Whom this request asks, in the groups of this node that it goes through. What is under way for the same request is told apart."""
+
+        def enter(name: str) -> str:
+            return self.may_enter(operation.request, name) or self._first_time(operation, name, now)
+
+        if operation.request_id is None:
+            return spread(operation.group, reach_of, enter, {})
+        count, asked = self._asked.get(_once(operation), (0, {}))
+        self._asked[_once(operation)] = count + 1, asked
+        try:
+            return spread(operation.group, reach_of, enter, asked)
+        except Fault:
+            self._forget_asked(operation)
+            raise
+
+    def _first_time(self, operation: Operation, name: str, now: float) -> str:
+        """Remember that a group of this node was gone through, as if it had been asked by the one that contains it."""
+        if operation.request_id is None:
+            return ""
+        path = (*GROUPS, name, MEMBERS_CONTENT, *operation.suffix)
+        try:
+            one, _ = self.once.seen.check(operation.request._replace(path=path, requester=operation.requester), now)
+        except LoopDetected:
+            return "loop"
+        except Overloaded:
+            return "5.03"
+        except Conflict:
+            return "4.09"
+        # Its members' answers are in that of the group that contains it: whoever asks it alone is told of a loop, now and later.
+        self.once.seen.failed(one)
+        return ""
+
+    def _forget_asked(self, operation: Operation) -> None:
+        """An operation is over: who was asked is known as long as another one of the same request is under way."""
+        count, asked = self._asked.pop(_once(operation), (0, {}))
+        if count > 1:
+            self._asked[_once(operation)] = count - 1, asked
+
+    def _whole(self, results: GroupResults, one: _Running) -> GroupResults:
+        """The results with all that came of groups in the group."""
+        found = one.spread
+        members = {**results.members, **{uri: MemberResult(status, b"", None, VIA, results.ms) for uri, status in found.refused}}
+        looped = (*results.looped, *(uri for uri in found.asked_before if uri not in members))
+        loops = results.loops + found.loops
+        return self.expand(replace(results, members=members, looped=looped, loops=loops), found.reach.subgroups)
 
     def restore(self, group: str) -> Deferred[None]:
         """Know of a group's members what its records say, once after a start."""
@@ -169,7 +237,7 @@ class GroupRequests:
     def _run(self, one: _Running, machine: FanOut) -> Deferred[Response]:
         group = one.operation.group
         machine.pace = self._paces.of(group)
-        running = RunningFanOut(self._reactor, self._means.senders, one.operation, machine, partial(self._on_proven, group))
+        running = RunningFanOut(self._reactor, self._means.senders, one.operation, machine, partial(self._proven, one))
         one.told = Deferred(lambda _: self._not_awaited(one, running))
         if one.wanted.lines and one.request.takes_stream:
             running.on_answered = lambda uri: self._line(one, running, uri, machine)
@@ -177,6 +245,10 @@ class GroupRequests:
         self._running[running] = one
         running.start().addCallback(self._ended, one, running).addErrback(self._broken, one)
         return one.told
+
+    def _proven(self, one: _Running, uris: list[str]) -> None:
+        for name in one.spread.groups:
+            self._on_proven(name, uris)
 
     def _line(self, one: _Running, running: RunningFanOut, uri: str, machine: FanOut) -> None:
         """A member has answered a caller who wants each answer by itself: the first one begins the answer."""
@@ -186,8 +258,7 @@ class GroupRequests:
                 return
             one.lines = Lines(partial(self._not_awaited, one, running))
         alone = GroupResults(operation.group, operation.request_id, one.request.trace, {uri: machine.results[uri]}, (), 0, 0, 0.0)
-        for member, result in self.expand(alone, operation.group).members.items():
-            one.lines.answered(member, result)
+        one.stream(self.expand(alone, [subgroup for subgroup in one.spread.reach.subgroups if subgroup.uri == uri]).members)
         if fresh:
             status = Status.CONTENT if one.request.method is Method.GET else Status.CHANGED
             one.told.callback(Response(status, stream=one.lines, content_type=NDJSON))
@@ -198,16 +269,18 @@ class GroupRequests:
             one.cut = True
             running.stop()
         elif not one.told.called:
-            one.tell(self.expand(running.so_far(), one.operation.group))
+            one.tell(self._whole(running.so_far(), one))
 
     def _ended(self, results: GroupResults, one: _Running, running: RunningFanOut) -> None:
         self._running.pop(running, None)
-        own, results = results, self.expand(results, one.operation.group)
+        self._forget_asked(one.operation)
+        own, results = results, self._whole(results, one)
         self._latency.observe(self._reactor.seconds() - one.began_s)
         one.tell(results)
         self.on_results(own)
+        self.on_asked(one.spread.reach.subgroups)
         if one.cut:
-            results = replace(results, silent=())  # Nobody knows whether they would have answered.
+            results = replace(results, silent=(), looped=())  # Nobody knows whether they would have answered.
         self._silent.add(len(results.silent))
         operation = one.operation
         values = one.request.method is Method.GET and not operation.suffix and not operation.query
@@ -240,6 +313,10 @@ class GroupRequests:
         _log.failure("{trace} a group request failed", failure, trace=one.request.trace)
         if not one.told.called:
             one.told.errback(failure)
+
+
+def _once(operation: Operation) -> _Once:
+    return operation.request_id, operation.request.method, operation.suffix, operation.query
 
 
 def _way_back_s(left_s: float) -> float:

@@ -7,8 +7,9 @@ from ipaddress import ip_network
 
 from twisted.internet.defer import Deferred
 
+from m2mapp.formats.documents import JSON, load_json
 from m2mapp.groups.edit import planned_again
-from m2mapp.groups.group import Join
+from m2mapp.groups.group import AddressType, Join
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.lending import QUARANTINE_S
 from m2mapp.groups.plan import NO_ADDRESS
@@ -19,7 +20,6 @@ from m2mapp.model.errors import (
     Malformed,
     MethodNotAllowed,
     NoSuchResource,
-    NotSupported,
     PreconditionFailed,
     StorageFailed,
     TooLarge,
@@ -131,12 +131,31 @@ class CreateTests(EditCase):
         self.assertEqual((len(groups.built.tree), groups.built.committer.units[before:]), (before, []))
 
     def test_a_group_in_a_group(self) -> None:
-        """A group of this node as a member is refused with its place, by whatever of the node's names."""
+        """A group of this node is a member by any of the node's names; the circle that it makes is told, and shown until it is none."""
         groups = self.build()
         groups.own.add("alias")
-        for host in (NODE_NAME, "alias"):
-            fault = self.refused(groups.make([uri_at(1), f"coap://{host}/groups/other"]), NotSupported)
-            self.assertIn("members[1]", fault.detail)
+        made = self.successResultOf(groups.make([uri_at(1), "coap://alias/groups/g/membersContent"]))
+        uri = f"http://{NODE_NAME}/groups/g"
+        self.assertEqual((made.content_type, load_json(made.payload)), (JSON, {"circles": [[uri, uri]]}))
+        self.assertEqual(self.read(groups)["circles"], [[uri, uri]])
+        kinds = [(one.address_type, one.group, one.why[one.members[0]]) for one in groups.sets()]
+        self.assertEqual(kinds[1], (AddressType.GROUP, "", "a group of this node"))
+        self.successResultOf(groups.send(Method.PUT, "/groups/g", self.read(groups)))
+        self.successResultOf(groups.send(Method.PUT, "/groups/g/members", {"members": [uri_at(1)]}))
+        self.assertNotIn("circles", self.read(groups))
+
+    def test_a_circle_made_by_another_group(self) -> None:
+        """A group whose circle another group closes or opens shows that when it has been planned again."""
+        groups = self.build()
+        first, second = (f"http://{NODE_NAME}/groups/{name}" for name in ("g", "h"))
+        self.assertEqual(self.successResultOf(groups.make([second])).payload, b"")
+        made = self.successResultOf(groups.make([first], name="h"))
+        self.assertEqual(load_json(made.payload), {"circles": [[second, first, second]]})
+        groups.clock.pump([1.0, 1.0])
+        self.assertEqual(self.read(groups)["circles"], [[first, second, first]])
+        self.successResultOf(groups.send(Method.DELETE, "/groups/h"))
+        groups.clock.pump([1.0, 1.0])
+        self.assertNotIn("circles", self.read(groups))
 
     def test_no_address_left(self) -> None:
         """With an empty pool the group is made, works by unicast, and says why."""

@@ -70,14 +70,15 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(machine.multicast_answer(machine.legs[0], other, 100.2), [])
         self.assertEqual((machine.extra, machine.received, machine.results[uri_at(1)].content), (3, 1, b"21.5"))
 
-    def test_a_server_that_has_the_request(self) -> None:
-        """A group server that is asked again while it gathers has the request already: its answer to the first counts when it comes."""
-        machine = build_machine(target(1))
-        [ask] = machine.leisure_over()
-        machine.unicast_answer(ask, answer("5.08", b""), 101.0)
-        self.assertEqual((machine.done, machine.extra), (False, 1))
-        machine.multicast_answer(machine.legs[0], answer(), 102.0)
-        self.assertEqual(machine.results[uri_at(1)].status, "2.05")
+    def test_a_loop(self) -> None:
+        """A member that had the request by another way is settled: not silent, no result, asked no more."""
+        machine = build_machine(target(1), target(2), target(3))
+        self.assertEqual(machine.multicast_answer(machine.legs[0], answer("5.08", b""), 100.1), [])
+        self.assertEqual((list(machine.looped), machine.silent), ([uri_at(1)], (uri_at(2), uri_at(3))))
+        self.assertEqual([ask.uri for ask in machine.leisure_over()], [uri_at(2), uri_at(3)])
+        self.assertFalse(machine.unicast_answer(Ask(uri_at(2), "repair"), answer("508", b""), 101.0))
+        machine.multicast_answer(machine.legs[0], answer(source="fd00::d3"), 102.0)
+        self.assertEqual((machine.done, machine.silent, list(machine.results)), (True, (), [uri_at(3)]))
 
     def test_late(self) -> None:
         """What comes when it is done is counted only."""

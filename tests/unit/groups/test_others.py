@@ -13,7 +13,7 @@ from m2mapp.groups.elsewhere import FOUND_S, NOBODY_S
 from m2mapp.groups.group import Join
 from m2mapp.groups.lending import HELD_AT, LEASE_S
 from m2mapp.groups.settings import GroupSettings
-from m2mapp.model.errors import Fault, Malformed, PeerFailed
+from m2mapp.model.errors import Fault, PeerFailed
 from m2mapp.model.messages import Answer, Method, Outgoing, Status
 from tests.unit.groups.parts import GroupCase, Groups, uri_at
 
@@ -212,14 +212,6 @@ class HeldTests(OthersCase):
             groups.requester._reply = lambda _, last=last: Answer(last)  # type: ignore[misc]
             groups.clock.pump([60.0, 1.0])
             self.assertEqual(groups.built.tree.children(HELD_AT), [])
-
-    def test_the_group_itself(self) -> None:
-        """A group that has itself as a member is refused, with its place and what would be right."""
-        groups = self.build(0)
-        for suffix in ("", "/membersContent"):
-            done = groups.make([uri_at(1), f"http://g1.example.org/groups/g{suffix}"])
-            fault = self.failureResultOf(done, Malformed).value
-            self.assertEqual((fault.field, "a group cannot be a member of itself" in fault.detail), ("members[1]", True))
 
 
 class BorrowingTests(OthersCase):

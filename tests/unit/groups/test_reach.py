@@ -6,14 +6,15 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.formats.uris import Uri
 from m2mapp.groups.fanout import Target
-from m2mapp.groups.group import FANOUT_SET, Join, group_types
+from m2mapp.groups.group import FANOUT_SET, AddressType, Join, group_types
 from m2mapp.groups.reach import Reaches, reach
 from m2mapp.registry.scl import SCL_TYPE, check
 from m2mapp.tree.registrations import SCL, SCLS, Registrations
 from m2mapp.tree.unit import Unit, Write
 from tests.unit.fakes import Built, build_tree
-from tests.unit.groups.parts import FIRST_ADDRESS, build_set, uri_at
+from tests.unit.groups.parts import FIRST_ADDRESS, NODE_NAME, build_set, uri_at
 
 
 def build(*joins: Join, name: str = "g", built: Built | None = None) -> tuple[Built, Registrations]:
@@ -25,13 +26,18 @@ def build(*joins: Join, name: str = "g", built: Built | None = None) -> tuple[Bu
     return built, Registrations(built.tree)
 
 
+def is_own(uri: Uri) -> bool:
+    """Whether a URI is the node's."""
+    return uri.host == NODE_NAME
+
+
 class ReachTests(SynchronousTestCase):
     def test_who_has_joined(self) -> None:
         """Members that have joined are one request, to where their devices are; the others are asked alone."""
         built, registrations = build(Join.JOINED, Join.PROVEN, Join.PENDING, Join.FAILED, Join.UNSUPPORTED)
         document = check("", {"hosts": ["d1.example.org"], "addresses": ["fd00::d1", "192.0.2.1"], "port": 7000})
         built.committer.commit(Unit((Write((*SCLS, "d1"), SCL, document),)))
-        found = reach(built.tree, registrations, "g")
+        found = reach(built.tree, registrations, is_own, "g")
         [leg] = found.legs
         self.assertEqual((leg.address, leg.path), (FIRST_ADDRESS, ("t",)))
         self.assertEqual(leg.targets, (Target(uri_at(1), ("fd00::d1", "192.0.2.1"), 7000), Target(uri_at(2), ("d2.example.org",), 5683)))
@@ -41,8 +47,8 @@ class ReachTests(SynchronousTestCase):
     def test_a_single_one(self) -> None:
         """A single member that has joined is asked alone; a group that is not there has nobody."""
         built, registrations = build(Join.JOINED, Join.PENDING)
-        self.assertEqual(reach(built.tree, registrations, "g").alone, (uri_at(1), uri_at(2)))
-        self.assertEqual(reach(built.tree, registrations, "none").size, 0)
+        self.assertEqual(reach(built.tree, registrations, is_own, "g").alone, (uri_at(1), uri_at(2)))
+        self.assertEqual(reach(built.tree, registrations, is_own, "none").size, 0)
 
     def test_two_devices_at_one_address(self) -> None:
         """Of devices that share an address the one at the port is meant."""
@@ -53,15 +59,26 @@ class ReachTests(SynchronousTestCase):
         uris = ["coap://192.0.2.1:5001/t", "coap://192.0.2.1:5002/t"]
         one = replace(build_set(uris), joins=dict.fromkeys(uris, Join.JOINED))
         built.committer.commit(Unit((Write(("groups", "h", "fanoutSets", "1"), FANOUT_SET, one.document()),)))
-        [leg] = reach(built.tree, registrations, "h").legs
+        [leg] = reach(built.tree, registrations, is_own, "h").legs
         self.assertEqual([(target.addresses, target.port) for target in leg.targets], [(("192.0.2.1",), 5001), (("192.0.2.1",), 5002)])
+
+    def test_groups(self) -> None:
+        """Members that are groups: those of this node by their names, others by where their members are asked, each once."""
+        built, registrations = build(Join.PENDING)
+        given = (f"http://{NODE_NAME}/groups/h", "http://g2/groups/x", "http://g2/groups/x/membersContent")
+        for number, uri in enumerate(given, 2):
+            one = build_set([uri], name=str(number), address_type=AddressType.GROUP, joins={})
+            built.committer.commit(Unit((Write(("groups", "g", "fanoutSets", str(number)), FANOUT_SET, one.document()),)))
+        found = reach(built.tree, registrations, is_own, "g")
+        self.assertEqual((found.here, found.alone), (((given[0], "h"),), (uri_at(1), given[2])))
+        self.assertEqual((found.keepers, [(one.uri, one.given) for one in found.subgroups]), ({given[2]}, [(given[2], given[2])]))
 
 
 class KeptTests(SynchronousTestCase):
     def test_kept_until_void(self) -> None:
         """The same is given until somebody says that it has changed."""
         built, registrations = build(Join.JOINED, Join.JOINED)
-        reaches = Reaches(built.tree, registrations)
+        reaches = Reaches(built.tree, registrations, is_own)
         first = reaches.of("g")
         self.assertIs(reaches.of("g"), first)
         reaches.void("g")
@@ -73,11 +90,11 @@ class KeptTests(SynchronousTestCase):
         built, registrations = build(Join.JOINED, Join.JOINED, name="a")
         for name in "bc":
             build(Join.JOINED, Join.JOINED, name=name, built=built)
-        reaches = Reaches(built.tree, registrations, most=4)
+        reaches = Reaches(built.tree, registrations, is_own, most=4)
         kept = {name: reaches.of(name) for name in "ab"}
         self.assertIs(reaches.of("a"), kept["a"])
         reaches.of("c")
         self.assertIs(reaches.of("a"), kept["a"])
         self.assertIsNot(reaches.of("b"), kept["b"])
-        small = Reaches(built.tree, registrations, most=1)
+        small = Reaches(built.tree, registrations, is_own, most=1)
         self.assertIs(small.of("a"), small.of("a"))

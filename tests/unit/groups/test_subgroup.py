@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.formats.documents import RESULTS_CBOR, RESULTS_JSON, dump_cbor, dump_json, load_json
 from m2mapp.groups.group import AddressType
 from m2mapp.groups.results import GroupResults, MemberResult
 from m2mapp.groups.subgroup import (
+    MAX_JOINED,
     Subgroup,
     content_uri,
     end_request,
@@ -20,6 +23,7 @@ from m2mapp.model.messages import Method
 from tests.unit.groups.parts import build_set, uri_at
 
 THERE = Subgroup("http://g2.example.org/groups/g1-g/membersContent", (uri_at(3), uri_at(4)))
+GIVEN = "http://g2.example.org/groups/g1-g"
 OWN = MemberResult("2.05", b"20", "text/plain", "multicast", 3.0)
 
 
@@ -96,3 +100,51 @@ class ExpandedTests(SynchronousTestCase):
             self.assertEqual((whole.silent, whole.loops, lost), (THERE.members, 0, []), bad)
         whole, _ = expanded(results(joined({uri_at(3): {"status": "2.05", "content": {"base64": "!"}}}, loops="x")), [THERE])
         self.assertEqual((whole.members[uri_at(3)].status, whole.members[uri_at(3)].content), ("2.05", b""))
+
+
+class GivenTests(SynchronousTestCase):
+    """Groups that were given as members."""
+
+    def whole(self, there: MemberResult | None, known: tuple[str, ...] = (), **more: object) -> GroupResults:
+        """What comes of a read of a member here and of the group there."""
+        whole, lost = expanded(results(there, **more), [replace(THERE, members=known, given=GIVEN)])
+        self.assertEqual(lost, [])
+        return whole
+
+    def test_has_the_members_that_its_server_says(self) -> None:
+        """All its members count, each once: what this node heard itself goes first. The group itself and what is no URI do not."""
+        entry = {"status": "2.05", "contentType": "text/plain", "content": "21"}
+        given = dict.fromkeys((uri_at(1), uri_at(3), GIVEN, THERE.uri, "nothing"), entry)
+        found = self.whole(
+            joined({**given, uri_at(4): {"status": "unknown"}}, silent=[uri_at(4), "x", 5], looped=[uri_at(5), uri_at(1)], loops=2)
+        )
+        self.assertEqual({uri: one.via for uri, one in found.members.items()}, {uri_at(1): "multicast", uri_at(3): "subgroup"})
+        self.assertEqual((found.silent, found.unknown, found.looped, found.loops), ((uri_at(4),), (uri_at(4),), (uri_at(5),), 2))
+        self.assertFalse(found.complete)
+        self.assertEqual(found.summary()["looped"], [uri_at(5)])
+
+    def test_no_answer(self) -> None:
+        """A server that is away, or that says that nobody answered: its members are silent as far as they are known, else the group."""
+        for there in (None, MemberResult("504", b"", None, "unicast", 1.0)):
+            self.assertEqual(self.whole(there).silent, (GIVEN,))
+            self.assertEqual(self.whole(there, (uri_at(1), uri_at(3))).silent, (uri_at(3),))
+        self.assertEqual(self.whole(None, (uri_at(3),), unknown=(THERE.uri,)).unknown, (uri_at(3),))
+
+    def test_an_error_is_listed(self) -> None:
+        """An error answer stands by the member's URI; where it is the server's, the members that are known are silent."""
+        for status, silent in (("404", ()), ("4.03", ()), ("503", (uri_at(3),))):
+            found = self.whole(MemberResult(status, b"why", "text/plain", "unicast", 1.0), (uri_at(3),))
+            self.assertEqual((found.members[GIVEN].status, found.members[GIVEN].via, found.silent), (status, "subgroup", silent))
+
+    def test_a_loop(self) -> None:
+        """A group that had the request by another way is no member; where answers were lost, its members have it and did not answer."""
+        for silent, looped in (((), ()), ((uri_at(9),), (uri_at(3),))):
+            before = replace(results(None), silent=silent, looped=(THERE.uri,), loops=1)
+            whole, _ = expanded(before, [replace(THERE, members=(uri_at(1), uri_at(3)), given=GIVEN)])
+            self.assertEqual((list(whole.members), whole.silent, whole.looped, whole.loops), ([uri_at(1)], silent, looped, 1))
+
+    def test_too_many(self) -> None:
+        """Of a joined answer so many members are taken and no more."""
+        many = [f"coap://h{number}/t" for number in range(MAX_JOINED + 1)]
+        found = self.whole(joined({}, silent=many, loops=10**9))
+        self.assertEqual((len(found.silent), found.loops), (MAX_JOINED, MAX_JOINED))

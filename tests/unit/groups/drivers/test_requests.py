@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import fail
 
-from m2mapp.formats.documents import NDJSON, SENML_JSON
+from m2mapp.formats.documents import JSON, NDJSON, RESULTS_JSON, SENML_JSON
 from m2mapp.groups.drivers.requests import MAX_UNDER_WAY
 from m2mapp.groups.results import GroupResults
 from m2mapp.groups.service import GroupService
 from m2mapp.groups.settings import GroupSettings
-from m2mapp.model.errors import Conflict, DeadlinePassed, Malformed, NotAcceptable, NotSupported, Overloaded, StorageFailed
+from m2mapp.groups.subgroup import Subgroup
+from m2mapp.model.errors import Conflict, DeadlinePassed, LoopDetected, Malformed, NotAcceptable, NotSupported, Overloaded, StorageFailed
 from m2mapp.model.messages import Answer, Method, Response, Status
 from m2mapp.model.metrics import Metrics
-from tests.unit.groups.parts import GroupCase, Groups, answer, uri_at
+from m2mapp.model.principal import Principal, Right
+from tests.unit.groups.parts import NODE_NAME, GroupCase, Groups, answer, uri_at
 
 CONTENT = "/groups/g/membersContent"
 TEXT: dict[str, object] = {"content_type": "text/plain"}
@@ -211,10 +215,10 @@ class ExpandTests(RequestCase):
         """The members of a group at another server stand in its place: in the document, the lines, the record and the state."""
         groups = self.build_joined()
 
-        def expand(results: GroupResults, group: str) -> GroupResults:
-            self.assertEqual(group, "g")
+        def expand(results: GroupResults, subgroups: Sequence[Subgroup]) -> GroupResults:
+            self.assertEqual(tuple(subgroups), ())
             found = {uri.replace("/t", "/inner"): result for uri, result in results.members.items()}
-            return GroupResults(group, results.request_id, results.trace, found, results.silent, results.sent, results.received, 1.0)
+            return replace(results, members=found)
 
         groups.service._requests.expand = expand
         for accept in ((), (NDJSON,)):
@@ -328,3 +332,77 @@ class StateTests(RequestCase):
         groups.clock.advance(600.0)
         fresh = [state["value"]["fresh"] for state in self.state(groups).values()]  # type: ignore[index]
         self.assertEqual(fresh, [True, False])
+
+
+class NestedTests(RequestCase):
+    THERE = "http://g2.example.org/groups/x"
+
+    def build_nested(self) -> Groups:
+        """The group g has device 1, the group h of this node, one that is not there, and one at another server; h has device 2 and g."""
+        groups = self.build()
+        own = f"http://{NODE_NAME}/groups/"
+        groups.send(Method.POST, "/groups", {"name": "h", "members": [uri_at(2), f"{own}g"]})
+        groups.send(Method.POST, "/groups", {"name": "g", "members": [uri_at(1), f"{own}h", f"{own}none", self.THERE]})
+        self.told(groups, self.THERE, answer("200", b'{"type": "static", "members": ["coap://d3.example.org/t"]}', content_type=JSON))
+        groups.clock.pump([1.0, 1.0])
+        groups.requester.sent.clear()
+        return groups
+
+    def told(self, groups: Groups, uri: str, found: Answer) -> None:
+        """The answer of whoever was asked at that URI."""
+        [place] = [place for place in groups.requester.waiting if groups.requester.sent[place].uri == uri]
+        groups.requester.answer(place, found)
+
+    def answer_all(self, groups: Groups) -> None:
+        """Both devices answer, and the other server, which says the same of device 2 that this node knows, and something of device 3."""
+        entry = {"status": "2.05", "contentType": "text/plain", "content": "23"}
+        joined = json.dumps({"members": {uri_at(2): entry, uri_at(3): entry}, "loops": 1}).encode()
+        self.told(groups, uri_at(1), answer())
+        self.told(groups, f"{self.THERE}/membersContent", answer("200", joined, content_type=RESULTS_JSON))
+        self.told(groups, uri_at(2), answer(payload=b"22"))
+
+    def test_one_request(self) -> None:
+        """Groups here are gone through without a message, one elsewhere is asked once with the same identifier, a missing one shows it."""
+        groups = self.build_nested()
+        done = groups.send(Method.GET, CONTENT, request_id=b"12345678")
+        self.assertEqual(sorted(one.uri for one in groups.requester.sent), [uri_at(1), uri_at(2), f"{self.THERE}/membersContent"])
+        self.assertEqual({one.request_id for one in groups.requester.sent}, {b"12345678"})
+        self.answer_all(groups)
+        shown = json.loads(self.successResultOf(done).payload)
+        self.assertEqual((shown["complete"], shown["loops"]), (True, 2))
+        statuses = {uri: entry["status"] for uri, entry in shown["members"].items()}
+        missing = f"http://{NODE_NAME}/groups/none"
+        self.assertEqual(statuses, {missing: "4.04", **{uri_at(number): "2.05" for number in (1, 2, 3)}})
+
+    def test_lines(self) -> None:
+        """In lines each answer stands once, whoever told it first, and what could not be asked stands there too."""
+        groups = self.build_nested()
+        done = groups.send(Method.GET, CONTENT, accept=(NDJSON,), takes_stream=True)
+        self.answer_all(groups)
+        stream = self.successResultOf(done).stream
+        assert stream is not None
+        lines = [json.loads(line) for line in (stream.read() or b"").splitlines()]
+        named = [line["member"] for line in lines if "member" in line]
+        self.assertEqual(sorted(named), sorted([f"http://{NODE_NAME}/groups/none", *(uri_at(number) for number in (1, 2, 3))]))
+
+    def test_the_inner_group_alone(self) -> None:
+        """A group that a request went through is a loop for others who ask it with the same identifier, and not with another one."""
+        groups = self.build_nested()
+        groups.send(Method.PUT, CONTENT, b"1", content_type="text/plain", request_id=b"12345678")
+        inner = CONTENT.replace("/g/", "/h/")
+        again = groups.send(Method.PUT, inner, b"1", content_type="text/plain", request_id=b"12345678", requester=b"anybody0")
+        self.failureResultOf(again, LoopDetected)
+        sent = len(groups.requester.sent)
+        groups.send(Method.PUT, inner, b"1", content_type="text/plain", request_id=b"87654321")
+        self.assertGreater(len(groups.requester.sent), sent)
+
+    def test_the_callers_right(self) -> None:
+        """Whoever may not ask the inner group does not ask it through the outer one."""
+        groups = self.build_nested()
+        principal = Principal("one", frozenset({Right.READ}), (("groups", "g"),))
+        done = groups.send(Method.GET, CONTENT, principal=principal)
+        self.assertNotIn(uri_at(2), [one.uri for one in groups.requester.sent])
+        self.told(groups, uri_at(1), answer())
+        self.told(groups, f"{self.THERE}/membersContent", answer("404", b"", content_type="text/plain"))
+        shown = json.loads(self.successResultOf(done).payload)["members"]
+        self.assertEqual(shown[f"http://{NODE_NAME}/groups/h"]["status"], "4.03")
