@@ -8,7 +8,8 @@ from dataclasses import replace
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.groups.drivers.joins import GATHER_LARGE_S, GATHER_S, RETRY_S, JoinBook
+from m2mapp.groups.drivers.gathered import GATHER_LARGE_S, GATHER_S, RETRY_S
+from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.group import FANOUT_SET, FanoutSet, Join, group_types, sets_of
 from m2mapp.model.errors import StorageFailed
 from m2mapp.tree.unit import Remove, Unit, Write
