@@ -208,6 +208,10 @@ class PeerFailed(Fault):
     title = "Peer failed"
 
 
+class AnswerTooLarge(PeerFailed):
+    """What it answered is more than is taken here: it is told as any `PeerFailed`, but asking again would give the same."""
+
+
 class DeadlinePassed(Fault):
     """The answer did not come before the deadline."""
 
