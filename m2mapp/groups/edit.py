@@ -211,9 +211,9 @@ _Told = Callable[[tuple[Change, ...]], Response]
 
 
 def _told_of_circles(answer: _Told, before: Document, kept: Document) -> _Told:
-    """An answer that says in which circles the group is, where it is in others than before; they are shown, too, when it is read."""
-    circles = kept.get("circles")
-    if circles is None or circles == before.get("circles"):
+    """An answer that says in which circles the group is, where one of them is new; they are shown, too, when it is read."""
+    circles, known = kept.get("circles"), before.get("circles", [])
+    if not isinstance(circles, list) or not isinstance(known, list) or all(circle in known for circle in circles):
         return answer
     return lambda changes: answer(changes)._replace(payload=dump_json({"circles": circles}), content_type=JSON)
 

@@ -36,12 +36,10 @@ _KINDS = (STATIC, DYNAMIC, TEMPORARY)
 
 def group_in(path: Path) -> tuple[Path, Path] | None:
     """The path of the group that a path leads to, `.../groups/<name>`, and what follows its `membersContent`; None: it leads to none."""
-    if path[-2:-1] == GROUPS:
-        return path, ()
     for at in range(2, len(path)):
         if path[at] == MEMBERS_CONTENT and path[at - 2 : at - 1] == GROUPS:
             return path[:at], path[at + 1 :]
-    return None
+    return (path, ()) if path[-2:-1] == GROUPS else None
 
 
 def group_path(path: Path) -> Path | None:

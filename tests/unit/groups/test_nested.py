@@ -63,7 +63,8 @@ class FormTests(SynchronousTestCase):
     def test_which_lead_to_groups(self) -> None:
         """What is a part of a group's members is reached by that group, here or elsewhere; what stands beside them is not."""
         graph = Ground().graph
-        for text in (f"{THERE}g", f"{THERE}g/membersContent", f"{THERE}g/membersContent/t/u", f"{THERE}g/membersContent/t?a=1"):
+        of_all = ("", "/membersContent", "/membersContent/t/u", "/membersContent/t?a=1", "/membersContent/groups/h")
+        for text in (f"{THERE}g{behind}" for behind in of_all):
             self.assertEqual(graph.reached_by(text), f"{THERE}g", text)
         self.assertEqual(graph.reached_by("coap://192.0.2.1/groups/g/membersContent/t"), f"{OWN}g")
         for text in (
