@@ -71,6 +71,9 @@ class Limits:
     or by an answer to a request of ours, counts as proven for `proven_s`. A peer that answers nothing is sent `probing_bytes` before
     PROBING_RATE holds.
 
+    A request is acknowledged without its answer after `ack_delay_s`; one with a deadline, which is part of a group operation, after
+    `ack_delay_in_group_s`: until then its sender asks this node nothing else (NSTART), and by that time it learns how soon to repeat.
+
     `payload_bytes` are those of one payload, of a request here or an answer to one of ours; `answers_bytes` those of all answers that are
     fetched in blocks at a time.
 
@@ -105,6 +108,7 @@ class Limits:
     kept_bytes: int = 16 * 1024 * 1024
     transfer_idle_s: float = 60.0
     ack_delay_s: float = 0.5
+    ack_delay_in_group_s: float = 0.1
     awaited: int = 16_384
     source_requests_per_s: float = 500.0
     source_bytes_per_s: float = 1_000_000.0

@@ -311,7 +311,8 @@ class Server:
         self._count(serving)
         result.addCallbacks(partial(self._came, serving), partial(self._went_wrong, serving))
         if not serving.done and serving.inbound.confirmable:
-            serving.deadline = self._context.deadlines.after(self._limits.ack_delay_s, partial(serving.layer.acknowledge, serving.inbound))
+            delay_s = self._limits.ack_delay_s if serving.until is None else self._limits.ack_delay_in_group_s
+            serving.deadline = self._context.deadlines.after(delay_s, partial(serving.layer.acknowledge, serving.inbound))
 
     def _came(self, serving: _Serving, response: Response | None) -> None:
         self._guarded(serving, lambda _serving: self._answer(serving, response))
