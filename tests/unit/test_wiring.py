@@ -114,16 +114,18 @@ class NodeTests(TestCase):
             await nodes.stopService()
             self.assertEqual(manager.recv(100), b"STOPPING=1")
 
-
     def test_a_part_that_is_broken(self) -> None:
         """Whatever a part raises when it starts, the threads of the stores end: they would keep the process from ending."""
         world, threads = system_world()
         nodes = Nodes(threads)
         node = make_node(load(config(self.directory)), world)
         node.setServiceParent(nodes)
-        broken = Between("broken", lambda: {}["a key"], lambda: None)
-        node.parts = (*node.parts, broken)
-        self.assertRaises(KeyError, nodes.startService)
+
+        def begin() -> None:
+            raise ValueError("broken")
+
+        node.parts = (*node.parts, Between("broken", begin, lambda: None))
+        self.assertRaises(ValueError, nodes.startService)
         self.assertRaises(RuntimeError, threads.run, lambda: None)
 
 
