@@ -22,7 +22,9 @@ from m2mapp.groups import settings as group_settings
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http import settings as http_settings
 from m2mapp.http.settings import HttpSettings
+from m2mapp.lwm2m import report_settings
 from m2mapp.lwm2m import settings as bootstrap_settings
+from m2mapp.lwm2m.report_settings import ReportSettings
 from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.model.errors import Fault, Malformed
 from m2mapp.sim import settings as sim_settings
@@ -63,6 +65,7 @@ class Settings:
     member: bool = False
     dhcpv6: Dhcpv6Settings | None = None
     bootstrap: BootstrapSettings | None = None
+    report: ReportSettings | None = None
     sim: SimSettings | None = None
     peers: tuple[Peer, ...] = ()
 
@@ -108,7 +111,7 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
 def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
     """The settings in a document as TOML gives it, or None and all faults."""
     faults: list[Malformed] = []
-    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "sim", "peers")
+    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "report", "sim", "peers")
     faults += [Malformed(f"[{name}]", "a table", f"one of {', '.join(known)}") for name in document if name not in known]
     node = _part(document, "node", _read_node, faults) if "node" in document else None
     if "node" not in document:
@@ -121,6 +124,7 @@ def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malforme
         member=_part(document, "member", _read_member, faults) or False,
         dhcpv6=_part(document, "dhcpv6", dhcpv6_settings.read, faults),
         bootstrap=_part(document, "bootstrap", bootstrap_settings.read, faults),
+        report=_part(document, "report", report_settings.read, faults),
         sim=_part(document, "sim", sim_settings.read, faults),
         peers=_part(document, "peers", _read_peers, faults) or (),
     )
@@ -142,11 +146,30 @@ def _across(settings: Settings) -> list[Malformed]:
     elif settings.bootstrap is not None and settings.coap is not None and not settings.coap.coaps.client_ca:
         asking = [f"{plan['file']}: identity" for plan in settings.bootstrap.plans.values() if plan["identity"] == "certificate"]
         faults += [Malformed(key, "certificate", "used without [coap] coaps and its client_ca, who verifies it") for key in asking]
+    faults += _of_report(settings)
     sim = settings.sim
     if sim is not None and sim.registrar.startswith(("coap:", "coaps:")) and settings.coap is None:
         faults.append(Malformed("[sim] registrar", sim.registrar, "reached without CoAP: add the table [coap]"))
     if settings.http is None and settings.coap is None:
         faults.append(Malformed("[node]", "a node without [http] and [coap]", "reachable: add one of the tables"))
+    return faults
+
+
+def _of_report(settings: Settings) -> list[Malformed]:
+    """What must hold between `[report]` and the other tables."""
+    report, dhcpv6 = settings.report, settings.dhcpv6
+    if report is None:
+        return []
+    faults = []
+    if dhcpv6 is None or dhcpv6.downlink is None:
+        faults.append(Malformed("[report]", "a table without [dhcpv6.downlink]", "used where no device is given an address"))
+    peers = {peer.name: peer.uri for peer in settings.peers}
+    if report.push and not peers.get(report.push, "").startswith("http://"):
+        expected = f"the name of one of [peers] whose uri is http://...: {', '.join(sorted(peers)) or 'there is none'}"
+        faults.append(Malformed("[report] push", report.push, expected))
+    taken = {port for _, port in (*settings.coap.listen, *settings.coap.coaps.listen)} if settings.coap is not None else set()
+    if report.lwm2m and report.port and report.port in taken:
+        faults.append(Malformed("[report] port", report.port, "one that [coap] does not listen on: the LwM2M client has its own endpoint"))
     return faults
 
 

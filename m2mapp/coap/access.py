@@ -107,3 +107,18 @@ class Principals:
             rights |= {Right.DISCOVER}
         text = source_text(source, self._names)
         return Principal(f"{_CERTIFICATE}{names[0]}" if names else f"coap:{text}", rights, source=text)
+
+
+class OneServer:
+    """The principals of a client's own endpoint, where one server has rights: `principal_of` says of an address (text) who it is."""
+
+    def __init__(self, principal_of: Callable[[str], Principal]) -> None:
+        self._principal_of = principal_of
+
+    def principal(self, source: Sockaddr, interface: int) -> Principal:
+        """Who a source is, by its address."""
+        return self._principal_of(source[0])
+
+    def near(self, source: Sockaddr, interface: int) -> bool:
+        """Whether its address is its own: the server's is, which this client has asked itself; whoever has no right gets little."""
+        return bool(self.principal(source, interface).rights)

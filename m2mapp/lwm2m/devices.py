@@ -6,6 +6,7 @@ responsible for serving it. The definition of the object for other programs is `
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
 
@@ -19,7 +20,7 @@ from m2mapp.tree.unit import Document
 OBJECT: Final = 33050
 MAX_INSTANCES: Final = 65_535
 """Instances are numbered from 0 to 65534; 65535 is reserved (OMA TS-LightweightM2M-Core 1.1, section 7.1)."""
-_ADDRESS, _DUID, _GIVEN_AT, _VALID_UNTIL, _BOOTSTRAP_URI, _IAID = range(6)
+_ADDRESS, _DUID, _GIVEN_AT, _VALID_UNTIL, _BOOTSTRAP_URI, _IAID, _ENDPOINT, _REGISTERED_AT, _IN_GROUPS_AT = range(9)
 RESOURCES: Final[dict[int, tuple[str, Type]]] = {
     _ADDRESS: ("IPv6 Address", Type.STRING),
     _DUID: ("DUID", Type.OPAQUE),
@@ -27,14 +28,22 @@ RESOURCES: Final[dict[int, tuple[str, Type]]] = {
     _VALID_UNTIL: ("Valid Until", Type.TIME),
     _BOOTSTRAP_URI: ("Bootstrap URI", Type.STRING),
     _IAID: ("IAID", Type.INTEGER),
+    _ENDPOINT: ("Endpoint Name", Type.STRING),
+    _REGISTERED_AT: ("Registered At", Type.TIME),
+    _IN_GROUPS_AT: ("In Groups At", Type.TIME),
 }
-"""What the resources of an instance are: name and type."""
+"""What the resources of an instance are: name and type. The last three are later steps, of which the gateway may have seen none."""
+_TEXTS: Final = {_ADDRESS: "address", _BOOTSTRAP_URI: "bootstrapURI", _ENDPOINT: "endpoint"}
+_TIMES: Final = {_GIVEN_AT: "givenAt", _VALID_UNTIL: "validUntil", _REGISTERED_AT: "registeredAt", _IN_GROUPS_AT: "inGroupsAt"}
 
 
 def resources_of(lease: Document) -> Resources:
-    """The resources that a lease's document (`/leases/<duid>/<iaid>`) comes to. What a lease has not is left out. Raises `Malformed`."""
+    """The resources that a lease's document (`/leases/<duid>/<iaid>`) comes to. What a lease has not is left out. Raises `Malformed`.
+
+    Beside what a lease has the document may say `endpoint`, `registeredAt` and `inGroupsAt`.
+    """
     found: dict[int, str | int | bool | bytes] = {}
-    for number, name in ((_ADDRESS, "address"), (_BOOTSTRAP_URI, "bootstrapURI")):
+    for number, name in _TEXTS.items():
         value = lease.get(name)
         if isinstance(value, str) and value:
             found[number] = value
@@ -42,7 +51,7 @@ def resources_of(lease: Document) -> Resources:
         found[_DUID] = bytes.fromhex(str(lease.get("duid", "")))
     except ValueError as error:
         raise Malformed("duid", lease.get("duid"), "hexadecimal digits") from error
-    for number, name in ((_GIVEN_AT, "givenAt"), (_VALID_UNTIL, "validUntil")):
+    for number, name in _TIMES.items():
         if lease.get(name) is not None:
             found[number] = parse_rfc3339(lease[name], name) // 1000
     iaid = lease.get("iaid")
@@ -77,6 +86,25 @@ class DeviceObject:
         if number is not None:
             del self._instances[number]
             heappush(self._free, number)
+
+    def clear(self) -> None:
+        """There are none."""
+        self._numbers.clear()
+        self._instances.clear()
+        self._free.clear()
+
+    @property
+    def numbers(self) -> Iterable[int]:
+        """The numbers of the instances that are there, in no order."""
+        return self._instances.keys()
+
+    def __len__(self) -> int:
+        """How many instances there are."""
+        return len(self._instances)
+
+    def instance(self, number: int) -> Instance | None:
+        """The instance of that number, or None."""
+        return self._instances.get(number)
 
     def read(self, media_type: str, number: int | None = None, resource: int | None = None) -> bytes:
         """What a read of the object gives, of an instance, or of one of its resources; in one of `FORMATS`. Raises `NoSuchResource`."""

@@ -19,8 +19,8 @@ FORMATS: Final[Mapping[int, str]] = {11542: TLV, 110: SENML_JSON, 112: SENML_CBO
 """The content formats that clients are written to in, by number: the first is what a client of LwM2M 1.0 has."""
 _LARGEST_FORMAT: Final = 0xFFFF
 
-Resources = Mapping[int, str | int | bool | bytes]
-"""The resources of one instance, by number, in the order in which they are written."""
+Resources = Mapping[int, str | int | bool | bytes | Mapping[int, int]]
+"""The resources of one instance, by number, in the order in which they are written. A mapping: a multiple resource, by its instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,18 @@ def pack(instances: Iterable[Instance], media_type: str) -> bytes:
 
 
 def _entries(instance: Instance) -> tuple[Entry, ...]:
-    return tuple(Entry(Kind.RESOURCE, number, encode(value)) for number, value in instance.resources.items())
+    return tuple(_entry(number, value) for number, value in instance.resources.items())
+
+
+def _entry(number: int, value: str | int | bool | bytes | Mapping[int, int]) -> Entry:
+    if not isinstance(value, Mapping):
+        return Entry(Kind.RESOURCE, number, encode(value))
+    return Entry(Kind.MULTIPLE_RESOURCE, number, tuple(Entry(Kind.RESOURCE_INSTANCE, one, encode(each)) for one, each in value.items()))
 
 
 def _records(instance: Instance) -> Iterable[senml.Record]:
-    return (senml.Record(f"{instance.path}/{number}", value) for number, value in instance.resources.items())
+    for number, value in instance.resources.items():
+        if isinstance(value, Mapping):
+            yield from (senml.Record(f"{instance.path}/{number}/{one}", each) for one, each in value.items())
+        else:
+            yield senml.Record(f"{instance.path}/{number}", value)

@@ -47,6 +47,7 @@ from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import Feed
 from m2mapp.http.service import HttpParts, HttpService
 from m2mapp.http.tokens import Tokens, load_tokens
+from m2mapp.lwm2m.report import REPORT_TYPE
 from m2mapp.lwm2m.service import ROUTES, BootstrapNode, BootstrapService, bootstrap_types, plan_changes
 from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
@@ -60,6 +61,7 @@ from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
 from m2mapp.node.life import Between, Node
+from m2mapp.node.report import Parts, gateway_report
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -68,7 +70,7 @@ from m2mapp.sim.service import SimService
 from m2mapp.tree.access import DISCOVERY, WIRE
 from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.drivers.once import Once
-from m2mapp.tree.node import NODE, NodePage
+from m2mapp.tree.node import NODE, REPORTS, NodePage
 from m2mapp.tree.registrations import SCLS, Registrations
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher, Observed
@@ -146,6 +148,8 @@ class _Builder:
             types += [*BINDING_TYPES, UPLINK_TYPE]
         if settings.bootstrap is not None:
             types += bootstrap_types(settings.bootstrap)
+        if settings.report is not None:
+            types.append(REPORT_TYPE)
         self._types = Types(types)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
@@ -178,12 +182,13 @@ class _Builder:
             self._bootstrap(settings.bootstrap, coap)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
         dhcpv6 = self._dhcpv6()
+        client = self._report(requester, own) if settings.report is not None else []
         page = self._describe()
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
         discovery = Discovery(self._tree, [link for name, link in _FIXED_LINKS.items() if name in names])
         self._door.dispatcher = Dispatcher(self._rules, self._committer, discovery, self._routes, member or (lambda _: None), self._once)
-        edges: list[Service] = [coap] if coap is not None else []
+        edges: list[Service] = [*([coap] if coap is not None else []), *client]
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
         node.parts = (*self._parts, *edges, *answering, *dhcpv6, *self._sim(), *self._http(addresses))
         node.late = self._registering(requester, discovery)
@@ -277,6 +282,11 @@ class _Builder:
         node = BootstrapNode(self._tree, self._rules, self._committer, self._world.clock, coap.back)
         self._routes |= dict.fromkeys(ROUTES, BootstrapService(self._world.reactor, node, settings, self._metrics))
 
+    def _report(self, requester: Requester, own: OwnUris) -> list[Service]:
+        parts = Parts(self._settings, self._world, self._metrics, self._tree, self._rules, self._committer, self._registrations, self._rng)
+        self._routes[REPORTS], client = gateway_report(parts, self._datagrams, own, requester)
+        return client
+
     def _dhcpv6(self) -> list[Service]:
         settings = self._settings.dhcpv6
         if settings is None:
@@ -358,7 +368,7 @@ class _Builder:
 
     def _describe(self) -> Mapping[str, object]:
         settings = self._settings
-        roles = [name for name in ("http", "coap", "groups", "bootstrap", "sim") if getattr(settings, name) is not None]
+        roles = [name for name in ("http", "coap", "groups", "bootstrap", "report", "sim") if getattr(settings, name) is not None]
         return {
             "name": settings.node.name,
             "aliases": list(settings.node.aliases),

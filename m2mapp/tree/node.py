@@ -13,6 +13,8 @@ from m2mapp.model.messages import Method, Request, Response
 from m2mapp.tree.representation import document_response
 
 NODE: Path = ("node",)
+REPORTS: Path = (*NODE, "reports")
+"""What this gateway reports of the devices that it gave addresses, by DUID, and whether that was confirmed (spec section 9)."""
 
 
 @implementer(IHandle)

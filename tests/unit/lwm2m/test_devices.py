@@ -34,8 +34,10 @@ def _path(number: int) -> tuple[str, ...]:
 
 class LeaseTests(SynchronousTestCase):
     def test_resources(self) -> None:
-        """A lease has the six resources; what it does not know is left out."""
+        """A lease has six resources, and those of later steps once these were seen; what it does not know is left out."""
         self.assertEqual(resources_of(LEASE), dict(enumerate(VALUES)))
+        later = {"endpoint": "dev-one", "registeredAt": "2027-01-15T08:01:00.000Z", "inGroupsAt": None}
+        self.assertEqual(resources_of({**LEASE, **later}), {**dict(enumerate(VALUES)), 6: "dev-one", 7: 1_800_000_060})
         self.assertEqual(list(resources_of({**LEASE, "validUntil": None, "bootstrapURI": None})), [0, 1, 2, 5])
         self.assertRaises(Malformed, resources_of, {**LEASE, "duid": "x"})
         self.assertRaises(Malformed, resources_of, {**LEASE, "givenAt": "yesterday"})
@@ -64,7 +66,7 @@ class ObjectTests(SynchronousTestCase):
             self.assertEqual([record.value for record in records[:6]], list(VALUES))
             self.assertEqual((records[6].name, records[6].value), ("/33050/1/0", "fd00::d2"))
             self.assertEqual(senml.parse(held.read(media_type, 1, 0), media_type)[0].name, "/33050/1/0")
-        for where in ((2, None), (0, 6)):
+        for where in ((2, None), (0, 9)):
             self.assertRaises(NoSuchResource, held.read, TLV, *where)
 
     def test_empty(self) -> None:

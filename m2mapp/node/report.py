@@ -1,0 +1,88 @@
+"""Builds a gateway's report: the service, and the CoAP endpoint of its LwM2M client, which has ports, rights and objects of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from twisted.application.service import Service
+
+from m2mapp import __version__
+from m2mapp.clients.coap import coap_sender
+from m2mapp.clients.names import Names, OwnUris
+from m2mapp.clients.requester import Requester
+from m2mapp.coap.access import OneServer
+from m2mapp.coap.dtls.settings import NO_COAPS
+from m2mapp.coap.service import CoapService, make_context
+from m2mapp.config import Settings
+from m2mapp.lwm2m.drivers.reporting import ReportNode, ReportService
+from m2mapp.lwm2m.report_settings import ReportSettings
+from m2mapp.model.interfaces import IClock
+from m2mapp.model.metrics import Metrics
+from m2mapp.net.memory import MemoryDatagrams
+from m2mapp.net.udp import SystemDatagrams
+from m2mapp.node.world import World
+from m2mapp.store.committer import Committer
+from m2mapp.tree.registrations import Registrations
+from m2mapp.tree.resources import ResourceRules
+from m2mapp.tree.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the node that are there when the report is built."""
+
+    settings: Settings
+    world: World
+    metrics: Metrics
+    tree: Tree
+    rules: ResourceRules
+    committer: Committer
+    registrations: Registrations
+    random: Random
+
+
+def gateway_report(
+    parts: Parts, datagrams: SystemDatagrams | MemoryDatagrams, own: OwnUris, requester: Requester
+) -> tuple[ReportService, list[Service]]:
+    """The report of a node that has `[report]`, and what else has to run for it. Raises `LookupError` for one that has not."""
+    settings = parts.settings.report
+    if settings is None:
+        raise LookupError("[report]")
+    report = ReportService(parts.world.reactor, _node(parts, requester), settings, parts.metrics)
+    if not settings.lwm2m:
+        return report, []
+    client = _client(parts, datagrams, report, settings)
+    send = coap_sender(client.client, datagrams.interface_index)
+    report.client = Requester(parts.world.reactor, own, Names(parts.registrations, {}, parts.world.resolve), {"coap": send, "coaps": send})
+    return report, [client]
+
+
+def _node(parts: Parts, requester: Requester) -> ReportNode:
+    dhcpv6 = parts.settings.dhcpv6
+    clock: IClock = parts.world.clock
+    return ReportNode(
+        name=parts.settings.node.name,
+        version=__version__,
+        tree=parts.tree,
+        rules=parts.rules,
+        committer=parts.committer,
+        clock=clock,
+        registrations=parts.registrations,
+        requester=requester,
+        random=parts.random,
+        peers={peer.name: peer.uri for peer in parts.settings.peers},
+        bootstrap_uri=dhcpv6.downlink.bootstrap_uri if dhcpv6 is not None and dhcpv6.downlink is not None else "",
+    )
+
+
+def _client(parts: Parts, datagrams: SystemDatagrams | MemoryDatagrams, report: ReportService, settings: ReportSettings) -> CoapService:
+    """The client's endpoint. Over coaps it shows the node's certificate and believes whom the node believes."""
+    context = make_context(parts.world.reactor, parts.metrics, parts.random)
+    ports = (("::", settings.port), ("0.0.0.0", settings.port))  # noqa: S104 - only the server that it registers at has any right
+    client = CoapService(ports, (), datagrams, report.objects, OneServer(report.principal), context)
+    coap = parts.settings.coap
+    client.secure(replace(coap.coaps, listen=()) if coap is not None else NO_COAPS)
+    client.observe(report.objects)
+    client.setName("report")
+    return client
