@@ -98,6 +98,11 @@ class Endpoint:
                 return layer
         raise PeerFailed(f"no CoAP port can reach {remote[0]}")
 
+    def session_with(self, remote: Sockaddr) -> Sockaddr | None:
+        """The address of the established DTLS session with a peer, whoever began it; None where there is none."""
+        found = (port.table.established(remote) for port in self._of_sessions)
+        return next((link.address for link in found if link is not None), None)
+
     def ports_of_family(self, address: str) -> list[IDatagramPort]:
         """The ports of the family of an address (text)."""
         version = ip_address(address).version

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from m2mapp.coap.addresses import canonical, remote_of
 from m2mapp.coap.back import AskBack
 from m2mapp.coap.client import CoapClient
 from m2mapp.coap.context import Context
@@ -30,12 +31,15 @@ from m2mapp.coap.dtls.port import DtlsPort
 from m2mapp.coap.dtls.settings import NO_COAPS, CoapsSettings
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.gather import Gathering, GroupSender
+from m2mapp.coap.observation import OnAnswer, OnEnd
 from m2mapp.coap.observer import Observable
 from m2mapp.coap.parameters import Limits, TransmissionParameters
 from m2mapp.coap.server import Principals, Server
+from m2mapp.coap.shared import Subscription
 from m2mapp.coap.tap import Tap
+from m2mapp.formats.uris import parse_uri
 from m2mapp.model.interfaces import IGroupSender, IHandle, IMembership
-from m2mapp.model.messages import Answer, GroupOutgoing
+from m2mapp.model.messages import Answer, GroupOutgoing, Outgoing
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.interfaces import IDatagrams
 
@@ -157,6 +161,14 @@ class CoapService(Service):
     def send_to_group(self, outgoing: GroupOutgoing, on_answer: Callable[[Answer], object]) -> Gathering:
         """See `IGroupSender` and `gather.GroupSender.send`."""
         return self._sender.send(outgoing, on_answer)
+
+    def observe_client(self, outgoing: Outgoing, on_answer: OnAnswer, on_end: OnEnd) -> Subscription:
+        """Observe a resource of a client that has asked this node: by the DTLS session that it has begun, else by its address.
+
+        As `SharedObservations.observe`; the URI's host is an IP address. A session that ends, ends the observation.
+        """
+        remote = canonical(remote_of(parse_uri(outgoing.uri), self._datagrams.interface_index))
+        return self.client.shared.observe(outgoing, self.endpoint.session_with(remote), on_answer, on_end)
 
     def join(self, group: str) -> None:
         """Join a group on each configured interface; before the service has started, when it does. Raises `OSError`.

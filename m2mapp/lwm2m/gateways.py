@@ -28,6 +28,8 @@ GATEWAY, REPORTED_DEVICE = "gateway", "reportedDevice"
 MAX_GATEWAYS: Final = 1_000
 MAX_REPORTED: Final = 100_000
 """So many devices are reported by all gateways together at most."""
+MAX_ENTRIES: Final = 100_000
+"""So many entries of TLV one answer has at most: some 10,000 devices."""
 MAX_LEASES, MAX_GROUPS = 16, 256
 PUSHED, READ = "push", "lwm2m"
 """How a report came: whoever pushes says more, and what is read from its object does not replace that."""
@@ -99,7 +101,7 @@ def check_report(duid: str, given: object) -> Document:
     if not _DUID.fullmatch(duid):
         raise Malformed("duid", duid, "a DUID in hexadecimal digits, lower case, of 1 to 130 bytes (RFC 9915, section 11.1)")
     if not isinstance(given, Mapping):
-        raise Malformed(duid, given, "a document with leases, such as {\"leases\": [{\"iaid\": 1, \"address\": \"fd00::d1\"}]}")
+        raise Malformed(duid, given, 'a document with leases, such as {"leases": [{"iaid": 1, "address": "fd00::d1"}]}')
     return _REPORT.check(given)
 
 
@@ -139,13 +141,15 @@ class Claims:
 
     def changed(self, before: Resource | None, after: Resource | None) -> None:
         """A report was this and is that now."""
-        for address in addresses_of(before) if before is not None else ():
-            reports = self._reports[address]
-            del reports[before.path]  # type: ignore[union-attr]  # the loop runs only where there is one
-            if not reports:
-                del self._reports[address]
-        for address in addresses_of(after) if after is not None else ():
-            self._reports.setdefault(address, {})[after.path] = after  # type: ignore[union-attr]
+        if before is not None:
+            for address in addresses_of(before):
+                reports = self._reports[address]
+                del reports[before.path]
+                if not reports:
+                    del self._reports[address]
+        if after is not None:
+            for address in addresses_of(after):
+                self._reports.setdefault(address, {})[after.path] = after
 
     def clear(self) -> None:
         """Forget everything."""
@@ -159,9 +163,11 @@ class Claims:
         """Raise `Conflict` where the report names an address that another gateway has given and that is valid still."""
         leases = report["leases"]
         for lease in leases if isinstance(leases, list | tuple) else ():
-            for path, other in self._reports.get(str(lease["address"]), {}).items():
-                if path[len(GATEWAYS)] != gateway and _is_valid(addresses_of(other)[str(lease["address"])], now_ms):
-                    raise Conflict(f"{lease['address']} is an address that the gateway {path[len(GATEWAYS)]} has given, and it is valid still")
+            address = str(lease["address"])
+            for path, other in self._reports.get(address, {}).items():
+                holder = path[len(GATEWAYS)]
+                if holder != gateway and _is_valid(addresses_of(other)[address], now_ms):
+                    raise Conflict(f"{address} is an address that the gateway {holder} has given, and it is valid still")
 
 
 def _is_valid(lease: Mapping[str, object], now_ms: int) -> bool:
@@ -188,7 +194,7 @@ def _leases(report: Document) -> Iterable[Mapping[str, object]]:
 def reports_in(data: bytes) -> tuple[dict[str, Document], list[str]]:
     """What the TLV of object 33050 says: the reports by DUID, and why an instance is none. Raises `Malformed` for what is no TLV of it."""
     try:
-        entries = parse(data)
+        entries = parse(data, MAX_ENTRIES)
     except MalformedTlv as error:
         raise Malformed("body", data[:16].hex(), f"TLV ({error})") from error
     found: dict[str, dict[str, object]] = {}

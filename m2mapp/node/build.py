@@ -47,9 +47,7 @@ from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import Feed
 from m2mapp.http.service import HttpParts, HttpService
 from m2mapp.http.tokens import Tokens, load_tokens
-from m2mapp.lwm2m.report import REPORT_TYPE
-from m2mapp.lwm2m.service import ROUTES, BootstrapNode, BootstrapService, bootstrap_types, plan_changes
-from m2mapp.lwm2m.settings import BootstrapSettings
+from m2mapp.lwm2m.service import plan_changes
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
 from m2mapp.member.service import MemberService
 from m2mapp.model.errors import Overloaded
@@ -61,7 +59,7 @@ from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
 from m2mapp.node.life import Between, Node
-from m2mapp.node.report import Parts, gateway_report
+from m2mapp.node.lwm2m import Parts, bootstrap_server, gateway_report, lwm2m_types
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -146,11 +144,7 @@ class _Builder:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
             types += [*BINDING_TYPES, UPLINK_TYPE]
-        if settings.bootstrap is not None:
-            types += bootstrap_types(settings.bootstrap)
-        if settings.report is not None:
-            types.append(REPORT_TYPE)
-        self._types = Types(types)
+        self._types = Types([*types, *lwm2m_types(settings)])
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
         store, self._committer = world.open_store(settings, self._tree, self._metrics)
@@ -179,10 +173,12 @@ class _Builder:
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
         if settings.bootstrap is not None and coap is not None:
-            self._bootstrap(settings.bootstrap, coap)
+            self._routes |= bootstrap_server(self._of_lwm2m(), coap)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
         dhcpv6 = self._dhcpv6()
-        client = self._report(requester, own) if settings.report is not None else []
+        client: list[Service] = []
+        if settings.report is not None:
+            self._routes[REPORTS], client = gateway_report(self._of_lwm2m(), self._datagrams, own, requester)
         page = self._describe()
         self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
         names = {place[0] for place in self._routes}
@@ -278,14 +274,8 @@ class _Builder:
         self._routes[MC_GROUPS] = member
         return member.handle_multicast
 
-    def _bootstrap(self, settings: BootstrapSettings, coap: CoapService) -> None:
-        node = BootstrapNode(self._tree, self._rules, self._committer, self._world.clock, coap.back)
-        self._routes |= dict.fromkeys(ROUTES, BootstrapService(self._world.reactor, node, settings, self._metrics))
-
-    def _report(self, requester: Requester, own: OwnUris) -> list[Service]:
-        parts = Parts(self._settings, self._world, self._metrics, self._tree, self._rules, self._committer, self._registrations, self._rng)
-        self._routes[REPORTS], client = gateway_report(parts, self._datagrams, own, requester)
-        return client
+    def _of_lwm2m(self) -> Parts:
+        return Parts(self._settings, self._world, self._metrics, self._tree, self._rules, self._committer, self._registrations, self._rng)
 
     def _dhcpv6(self) -> list[Service]:
         settings = self._settings.dhcpv6

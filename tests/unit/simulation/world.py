@@ -26,6 +26,7 @@ from m2mapp.store.committer import Committer
 from m2mapp.store.memory import MemoryDatabase, SlowDisk
 from m2mapp.tree.paths import parse_path
 from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import Remove, Unit, Write
 from tests.simulation import Simulation
 from tests.unit.fakes import FakeHost
 
@@ -43,16 +44,16 @@ class MemoryStore(Service):
     name = "store"
 
     def __init__(self, database: MemoryDatabase, committer: Committer) -> None:
-        self._database, self._committer = database, committer
+        self._database, self.committer = database, committer
 
     def startService(self) -> None:
         super().startService()
         self._database.open()
-        self._committer.start()
+        self.committer.start()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        return self._committer.stop().addCallback(lambda _: self._database.close())
+        return self.committer.stop().addCallback(lambda _: self._database.close())
 
 
 @dataclass(slots=True)
@@ -132,6 +133,12 @@ class Box:
     def ask(self, method: Method, path: str, document: object = None, **more: object) -> Response:
         """The answer, awaited."""
         return self.simulation.scheduler.run_until_fired(self.send(method, path, document, **more), 120)
+
+    def commit(self, *changes: Write | Remove) -> None:
+        """Changes that a part of the node would make that is not there: they are durable when this is done."""
+        if self.node is None:
+            raise RuntimeError(f"{self.name} does not run")
+        self.simulation.scheduler.run_until_fired(self.node.part(MemoryStore).committer.commit(Unit(changes)), 120)
 
     def read(self, path: str, **more: object) -> dict[str, object]:
         """The document that a GET gives."""

@@ -1,7 +1,11 @@
-"""Builds a gateway's report: the service, and the CoAP endpoint of its LwM2M client, which has ports, rights and objects of its own."""
+"""Builds what a node has of LwM2M: the bootstrap server with what it knows of gateways, and a gateway's report.
+
+The report's LwM2M client has a CoAP endpoint of its own: ports, rights and objects that are not the node's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -15,9 +19,15 @@ from m2mapp.coap.access import OneServer
 from m2mapp.coap.dtls.settings import NO_COAPS
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.config import Settings
+from m2mapp.lwm2m import service
+from m2mapp.lwm2m.drivers.gateways import ROUTES, GatewayService, ServerNode
 from m2mapp.lwm2m.drivers.reporting import ReportNode, ReportService
+from m2mapp.lwm2m.gateways import GATEWAY_TYPES
+from m2mapp.lwm2m.report import REPORT_TYPE
 from m2mapp.lwm2m.report_settings import ReportSettings
-from m2mapp.model.interfaces import IClock
+from m2mapp.lwm2m.service import BootstrapNode, BootstrapService, bootstrap_types
+from m2mapp.model.identifiers import Path
+from m2mapp.model.interfaces import IHandle
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.memory import MemoryDatagrams
 from m2mapp.net.udp import SystemDatagrams
@@ -26,11 +36,12 @@ from m2mapp.store.committer import Committer
 from m2mapp.tree.registrations import Registrations
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.tree import Tree
+from m2mapp.tree.types import ResourceType
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of the node that are there when the report is built."""
+    """The parts of the node that are there when these are built."""
 
     settings: Settings
     world: World
@@ -40,6 +51,25 @@ class Parts:
     committer: Committer
     registrations: Registrations
     random: Random
+
+
+def lwm2m_types(settings: Settings) -> Iterator[ResourceType]:
+    """The resource types that these parts of the node have."""
+    if settings.bootstrap is not None:
+        yield from (*bootstrap_types(settings.bootstrap), *GATEWAY_TYPES)
+    if settings.report is not None:
+        yield REPORT_TYPE
+
+
+def bootstrap_server(parts: Parts, coap: CoapService) -> dict[Path, IHandle]:
+    """Who answers for a bootstrap server, by path. Raises `LookupError` for a node that is none."""
+    settings, world, tree, committer = parts.settings.bootstrap, parts.world, parts.tree, parts.committer
+    if settings is None:
+        raise LookupError("[bootstrap]")
+    node = BootstrapNode(tree, parts.rules, committer, world.clock, coap.back)
+    knows = ServerNode(tree, parts.rules, committer, world.clock, parts.registrations, coap.observe_client, committer.touch)
+    server, gateways = BootstrapService(world.reactor, node, settings, parts.metrics), GatewayService(world.reactor, knows, parts.metrics)
+    return {**dict.fromkeys(service.ROUTES, server), **dict.fromkeys(ROUTES, gateways)}
 
 
 def gateway_report(
@@ -60,14 +90,13 @@ def gateway_report(
 
 def _node(parts: Parts, requester: Requester) -> ReportNode:
     dhcpv6 = parts.settings.dhcpv6
-    clock: IClock = parts.world.clock
     return ReportNode(
         name=parts.settings.node.name,
         version=__version__,
         tree=parts.tree,
         rules=parts.rules,
         committer=parts.committer,
-        clock=clock,
+        clock=parts.world.clock,
         registrations=parts.registrations,
         requester=requester,
         random=parts.random,
