@@ -18,6 +18,7 @@ from m2mapp.formats.documents import rfc3339
 from m2mapp.model.errors import MethodNotAllowed
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Method
+from m2mapp.tree.node import REPORTS
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ResourceType
 from m2mapp.tree.unit import Document, Remove, Resource, Write
@@ -254,9 +255,16 @@ def _describe(resource: Resource, tree: Tree) -> Document:
     return {name: value for name, value in resource.attributes.items() if name not in ("preferredLifetime", "validLifetime")}
 
 
+def _describe_lease(resource: Resource, tree: Tree) -> Document:
+    """As a prefix's, and since when the bootstrap server is known to have the report of the device as it is now (`REPORTS`)."""
+    report = tree.find((*REPORTS, str(resource.attributes["duid"])))
+    waits = report is None or report.attributes.get("queued") is not None
+    return {**_describe(resource, tree), "reported": None if waits or report is None else report.attributes.get("reportedAt")}
+
+
 _METHODS: Final = frozenset({Method.GET, Method.DELETE})
 BINDING_TYPES: Final = (
-    ResourceType(LEASE, (*LEASES, "*", "*"), _refuse, _describe, methods=_METHODS),
+    ResourceType(LEASE, (*LEASES, "*", "*"), _refuse, _describe_lease, methods=_METHODS),
     ResourceType(PREFIX, (*PREFIXES, "*"), _refuse, _describe, methods=_METHODS),
 )
 """The types that a node with a DHCPv6 role has. An operator may end a binding: its value is free from then on.

@@ -119,7 +119,8 @@ class ClientObjects:
             return format_links(self._discovered(place, instances)).encode(), LINK_FORMAT
         if len(place) == 1:
             media_type = choose(accept, (TLV, SENML_JSON, SENML_CBOR))
-            return payload_of_object(instances, media_type), media_type
+            whole = self._devices.read(media_type) if place[0] == OBJECT else payload_of_object(instances, media_type)
+            return whole, media_type
         value = instances[0].resources[place[2]] if len(place) == _MOST_NUMBERS else None
         plain = () if value is None or isinstance(value, bytes) or not isinstance(value, str | int) else (TEXT,)
         media_type = choose(accept, (TLV, SENML_JSON, SENML_CBOR, *plain, *((OCTETS,) if isinstance(value, bytes) else ())))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address
+from itertools import islice
 from typing import Final
 
 from m2mapp.formats.documents import parse_rfc3339, rfc3339
 from m2mapp.formats.shapes import Check, Field, Shape, Wrong, integer, list_of, table_of, text
-from m2mapp.lwm2m.devices import RESOURCES
+from m2mapp.lwm2m.devices import MAX_INSTANCES, RESOURCES
 from m2mapp.lwm2m.steps import GIVEN, IN_GROUPS, REGISTERED, SEEN_BY_GATEWAY
-from m2mapp.lwm2m.tlv import Entry, Kind, MalformedTlv, Value, decode, parse
+from m2mapp.lwm2m.tlv import Kind, MalformedTlv, Value, decode, parse, split
 from m2mapp.model.errors import Conflict, Malformed, MethodNotAllowed
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Method
@@ -28,14 +29,12 @@ GATEWAY, REPORTED_DEVICE = "gateway", "reportedDevice"
 MAX_GATEWAYS: Final = 1_000
 MAX_REPORTED: Final = 100_000
 """So many devices are reported by all gateways together at most."""
-MAX_ENTRIES: Final = 100_000
-"""So many entries of TLV one answer has at most: some 10,000 devices."""
+MAX_DUID_BYTES: Final = 130
 MAX_LEASES, MAX_GROUPS = 16, 256
 PUSHED, READ = "push", "lwm2m"
 """How a report came: whoever pushes says more, and what is read from its object does not replace that."""
 VIA, REPORTED_AT, REPORT = "via", "reportedAt", "report"
 _DUID: Final = re.compile(r"(?:[0-9a-f]{2}){1,130}")
-_TIMES: Final = {2: "givenAt", 3: "validUntil"}
 
 
 def _time(value: object) -> str | None:
@@ -76,9 +75,10 @@ def _map_of(names: Iterable[str] | None, check: Check, most: int) -> Check:
     return checked
 
 
+_iaid = integer(0, 0xFFFFFFFF)
 _LEASE = Shape(
     {
-        "iaid": Field(integer(0, 0xFFFFFFFF)),
+        "iaid": Field(_iaid),
         "address": Field(_address),
         "givenAt": Field(_time, None),
         "validUntil": Field(_time, None),
@@ -191,46 +191,77 @@ def _leases(report: Document) -> Iterable[Mapping[str, object]]:
     return leases if isinstance(leases, list | tuple) else ()
 
 
-def reports_in(data: bytes) -> tuple[dict[str, Document], list[str]]:
-    """What the TLV of object 33050 says: the reports by DUID, and why an instance is none. Raises `Malformed` for what is no TLV of it."""
+class ObjectReader:
+    """What one gateway's object 33050 says, answer by answer (TLV). An instance that is as before is not looked at again."""
+
+    def __init__(self) -> None:
+        self._instances: dict[bytes, tuple[str, dict[str, object]]] = {}
+        self._of_duid: dict[str, tuple[bytes, ...]] | None = None
+
+    def forget(self) -> None:
+        """What was read is not known any more: the next answer is read as if it were the first."""
+        self._instances.clear()
+        self._of_duid = None
+
+    def read(self, data: bytes) -> tuple[dict[str, Document | None], bool, list[str]]:
+        """The reports by DUID that are others than in the answer before (None: gone); whether these are all; why an instance is none.
+
+        Raises `Malformed` for what is no TLV of the object.
+        """
+        instances: dict[bytes, tuple[str, dict[str, object]]] = {}
+        of_duid: dict[str, tuple[bytes, ...]] = {}
+        faults: list[str] = []
+        for number, raw in _raw_instances(data):
+            try:
+                found = self._instances.get(raw) or _report_in(raw)
+                instances[raw] = found
+                of_duid[found[0]] = (*of_duid.get(found[0], ()), raw)
+            except (MalformedTlv, Malformed) as fault:
+                faults.append(f"instance {number}: {fault}")
+        before, self._instances, self._of_duid = self._of_duid, instances, of_duid
+        known = before or {}
+        reports: dict[str, Document | None] = {duid: None for duid in known if duid not in of_duid}
+        for duid, raws in of_duid.items():
+            if known.get(duid) != raws:
+                parts = [instances[raw][1] for raw in raws[:MAX_LEASES]]
+                reports[duid] = {**parts[-1], "leases": [lease for part in parts for lease in _leases(part)]}
+        return reports, before is None, faults
+
+
+def _raw_instances(data: bytes) -> Iterable[tuple[int, bytes]]:
     try:
-        entries = parse(data, MAX_ENTRIES)
+        entries = list(islice(split(data), MAX_INSTANCES + 1))
     except MalformedTlv as error:
         raise Malformed("body", data[:16].hex(), f"TLV ({error})") from error
-    found: dict[str, dict[str, object]] = {}
-    faults: list[str] = []
-    for entry in entries:
-        if entry.kind is not Kind.OBJECT_INSTANCE or isinstance(entry.value, bytes):
-            raise Malformed("body", entry.kind.name, "instances of an object")
-        try:
-            duid, report = _report_in(entry.value)
-            kept = found.get(duid)
-            lease = report.pop("lease")
-            found[duid] = {**report, "leases": [*(kept["leases"] if kept is not None else ()), lease]}  # type: ignore[misc]
-        except (MalformedTlv, Malformed) as fault:
-            faults.append(f"instance {entry.identifier}: {fault}")
-    reports: dict[str, Document] = {}
-    for duid, report in found.items():
-        try:
-            reports[duid] = check_report(duid, report)
-        except Malformed as fault:
-            faults.append(f"{duid}: {fault}")
-    return reports, faults
+    for kind, number, raw in entries:
+        if kind is not Kind.OBJECT_INSTANCE:
+            raise Malformed("body", kind.name, "instances of an object")
+        yield number, raw
 
 
-def _report_in(entries: Iterable[Entry]) -> tuple[str, dict[str, object]]:
-    """The DUID and the report that an instance's resources come to, with its one `lease`; unknown resources do not count."""
+def _report_in(raw: bytes) -> tuple[str, dict[str, object]]:
+    """The DUID, and the report with one lease, that an instance's resources come to; unknown resources do not count."""
     values: dict[int, Value] = {}
-    for entry in entries:
+    for entry in parse(raw):
         if entry.identifier in RESOURCES and isinstance(entry.value, bytes):
             values[entry.identifier] = decode(entry.value, RESOURCES[entry.identifier][1])
     duid = values.get(1)
-    if not isinstance(duid, bytes):
-        raise Malformed("1", duid, "a DUID: resource 1 is mandatory")
-    lease: dict[str, object] = {"iaid": values.get(5, 0), "address": values.get(0), "bootstrapURI": values.get(4)}
-    lease |= {name: _wall(values.get(number)) for number, name in _TIMES.items()}
-    steps = {GIVEN: lease["givenAt"], REGISTERED: _wall(values.get(7)), IN_GROUPS: _wall(values.get(8))}
-    return duid.hex(), {"endpoint": values.get(6), "steps": {name: at for name, at in steps.items() if at is not None}, "lease": lease}
+    if not isinstance(duid, bytes) or not 1 <= len(duid) <= MAX_DUID_BYTES:
+        raise Malformed("1", duid, f"a DUID of 1 to {MAX_DUID_BYTES} bytes: resource 1 is mandatory")
+    given_at, registered_at, in_groups_at = (_wall(values.get(number)) for number in (2, 7, 8))
+    try:
+        lease = {
+            "iaid": _iaid(values.get(5, 0)),
+            "address": _address(values.get(0)),
+            "givenAt": given_at,
+            "validUntil": _wall(values.get(3)),
+            "bootstrapURI": _short(values.get(4)),
+        }
+        endpoint = _short(values.get(6))
+    except Wrong as wrong:
+        raise Malformed(duid.hex(), wrong.value, wrong.expected) from wrong
+    steps = {name: at for name, at in ((GIVEN, given_at), (REGISTERED, registered_at), (IN_GROUPS, in_groups_at)) if at is not None}
+    return duid.hex(), {"leases": [lease], "endpoint": endpoint, "steps": steps, "ended": {}, "groups": {}}
 
 
 def _wall(seconds: Value | None) -> str | None:

@@ -7,13 +7,13 @@ object. Written without construct: the width of each field stands in the bits of
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple
 
 MAX_ENTRIES: Final = 4096
-"""Entries of one document, at all levels together, where who reads it does not say another number."""
+"""Entries of one document, at all levels together."""
 MAX_IDENTIFIER: Final = 0xFFFF
 MAX_LENGTH: Final = 0xFFFFFF
 _WIDE_IDENTIFIER: Final = 0x20
@@ -74,9 +74,18 @@ _WITHIN: Final[dict[Kind, frozenset[Kind]]] = {
 """What may stand in what; anything may stand at the top."""
 
 
-def parse(data: bytes, most: int = MAX_ENTRIES) -> tuple[Entry, ...]:
-    """The entries that the bytes say, to the last byte; so many at most. Raises `MalformedTlv`."""
-    return _parse(data, frozenset(Kind), [most, most])
+def parse(data: bytes) -> tuple[Entry, ...]:
+    """The entries that the bytes say, to the last byte. Raises `MalformedTlv`."""
+    return _parse(data, frozenset(Kind), [MAX_ENTRIES])
+
+
+def split(data: bytes) -> Iterator[tuple[Kind, int, bytes]]:
+    """Kind, number and bytes of each entry at the top, whatever is in it. Raises `MalformedTlv` where one is cut."""
+    at = 0
+    while at < len(data):
+        kind, identifier, begin, end = _header(data, at)
+        yield kind, identifier, data[begin:end]
+        at = end
 
 
 def build(entries: Iterable[Entry]) -> bytes:
@@ -91,7 +100,7 @@ def _parse(data: bytes, allowed: frozenset[Kind], left: list[int]) -> tuple[Entr
         kind, identifier, begin, end = _header(data, at)
         left[0] -= 1
         if left[0] < 0:
-            raise MalformedTlv(f"more than {left[1]} entries")
+            raise MalformedTlv(f"more than {MAX_ENTRIES} entries")
         if kind not in allowed:
             raise MalformedTlv(f"byte {at}: {kind.name} stands where none may")
         value = data[begin:end]

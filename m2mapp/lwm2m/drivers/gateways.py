@@ -209,13 +209,17 @@ class GatewayService(Service):
 
     # What is read from gateways' objects.
 
-    def _read(self, gateway: str, reports: Mapping[str, Document]) -> Deferred[object]:
-        """What the object of a gateway says now. What that gateway has pushed stays: it says more."""
+    def _read(self, gateway: str, reports: Reports, whole: bool) -> Deferred[object]:
+        """What is new in the object of a gateway; `whole`: there are no other devices. What that gateway has pushed stays: it says more."""
         tree = self._node.tree
-        there = {each.path[-1]: each for each in tree.children((*GATEWAYS, gateway, DEVICES_OF_GATEWAY))}
-        pushed = {duid for duid, resource in there.items() if resource.attributes[VIA] == PUSHED}
-        now: dict[str, Document | None] = {duid: report for duid, report in reports.items() if duid not in pushed}
-        now |= {duid: None for duid in there if duid not in reports and duid not in pushed}
+        now = dict(reports)
+        if whole:
+            there = tree.children((*GATEWAYS, gateway, DEVICES_OF_GATEWAY))
+            now |= {resource.path[-1]: None for resource in there if resource.path[-1] not in reports}
+        for duid in reports if not whole else list(now):
+            before = tree.expected(reported_path(gateway, duid))
+            if before is not None and before.attributes[VIA] == PUSHED:
+                del now[duid]
         changes, faults = self._changes(gateway, now, READ)
         self._heard(gateway, len(now), faults)
         changes = [*self._made(gateway), *changes]

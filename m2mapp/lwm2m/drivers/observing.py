@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from m2mapp.formats.uris import Uri
 from m2mapp.lwm2m.devices import OBJECT
-from m2mapp.lwm2m.gateways import MAX_GATEWAYS, reports_in
+from m2mapp.lwm2m.gateways import MAX_GATEWAYS, ObjectReader
 from m2mapp.lwm2m.objects import TLV
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Answer, Method, Outgoing
@@ -42,7 +42,8 @@ class Observation(Protocol):
 
 Observe = Callable[[Outgoing, Callable[[Answer], None], Callable[[Answer | Fault], None]], Observation]
 """Observes the resource of a GET: tells each newer state, and once of the end. Raises `Fault`s."""
-OnReports = Callable[[str, Mapping[str, Document]], Deferred[object]]
+OnReports = Callable[[str, Mapping[str, Document | None], bool], Deferred[object]]
+"""Told the reports that are new (None: the device is gone), and whether there are no others. Raises, or fails with, a `Fault`."""
 OnState = Callable[[str, Document], object]
 
 
@@ -55,8 +56,9 @@ class _Gateway:
     observation: Observation | None = None
     call: IDelayedCall | None = None
     pause_s: float = FIRST_PAUSE_S
-    latest: Answer | None = field(default=None)
+    latest: Answer | None = None
     busy: bool = False
+    reader: ObjectReader = field(default_factory=ObjectReader)
 
 
 class Observing:
@@ -126,14 +128,14 @@ class Observing:
             gateway.latest = answer
             return
         try:
-            reports, faults = reports_in(answer.payload)
+            reports, whole, faults = gateway.reader.read(answer.payload)
         except Fault as fault:
             self._on_state(gateway.name, {"state": "not understood", "why": fault.detail})
             return
         gateway.pause_s, gateway.busy = FIRST_PAUSE_S, True
-        self._on_state(gateway.name, {"state": "observed", "devices": len(reports), **({"why": "; ".join(faults[:5])} if faults else {})})
+        self._on_state(gateway.name, {"state": "observed", **({"why": "; ".join(faults[:5])} if faults else {})})
         try:
-            done = self._on_reports(gateway.name, reports)
+            done = self._on_reports(gateway.name, reports, whole)
         except Fault as fault:
             self._written(fault, gateway)
             return
@@ -143,6 +145,7 @@ class Observing:
         gateway.busy = False
         why = outcome.getErrorMessage() if isinstance(outcome, Failure) else str(outcome) if isinstance(outcome, Fault) else ""
         if why:
+            gateway.reader.forget()
             _log.warn("what {gateway} reports was not kept: {why}", gateway=gateway.name, why=why)
             self._on_state(gateway.name, {"state": "not kept", "why": why})
         latest, gateway.latest = gateway.latest, None
@@ -153,6 +156,7 @@ class Observing:
         if self._gateways.get(gateway.name) is not gateway:
             return
         gateway.observation = None
+        gateway.reader.forget()
         why = last.detail if isinstance(last, Fault) else f"{last.code} {last.payload[:200].decode(errors='replace')}".strip()
         self._on_state(gateway.name, {"state": "not observed", "why": why})
         gateway.call = self._reactor.callLater(gateway.pause_s, self._begin, gateway)
