@@ -85,7 +85,7 @@ class GatewayService(Service):
     def __init__(self, reactor: IReactorTime, node: ServerNode, metrics: Metrics) -> None:
         self._node = node
         self._joined = Joined(node.tree, node.registrations)
-        self._observing = Observing(reactor, node.tree, node.observe, self._read, self._told)
+        self._observing = Observing(reactor, node.tree, node.observe, self._read, self._told, self._known)
         self._watches: list[Watch] = []
         self._of_gateway: Counter[str] = Counter()
         self._reports = metrics.counter("m2mapp_reports_taken_total", "Reports of devices that were taken from gateways.")
@@ -209,17 +209,15 @@ class GatewayService(Service):
 
     # What is read from gateways' objects.
 
-    def _read(self, gateway: str, reports: Reports, whole: bool) -> Deferred[object]:
-        """What is new in the object of a gateway; `whole`: there are no other devices. What that gateway has pushed stays: it says more."""
-        tree = self._node.tree
-        now = dict(reports)
-        if whole:
-            there = tree.children((*GATEWAYS, gateway, DEVICES_OF_GATEWAY))
-            now |= {resource.path[-1]: None for resource in there if resource.path[-1] not in reports}
-        for duid in reports if not whole else list(now):
-            before = tree.expected(reported_path(gateway, duid))
-            if before is not None and before.attributes[VIA] == PUSHED:
-                del now[duid]
+    def _known(self, gateway: str) -> list[str]:
+        """The devices that are kept of a gateway."""
+        return [resource.path[-1] for resource in self._node.tree.children((*GATEWAYS, gateway, DEVICES_OF_GATEWAY))]
+
+    def _read(self, gateway: str, reports: Reports) -> Deferred[object]:
+        """What is new in the object of a gateway. What that gateway has pushed stays: it says more."""
+        there = {duid: self._node.tree.expected(reported_path(gateway, duid)) for duid in reports}
+        pushed = {duid for duid, resource in there.items() if resource is not None and resource.attributes[VIA] == PUSHED}
+        now = {duid: report for duid, report in reports.items() if duid not in pushed}
         changes, faults = self._changes(gateway, now, READ)
         self._heard(gateway, len(now), faults)
         changes = [*self._made(gateway), *changes]

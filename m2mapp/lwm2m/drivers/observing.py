@@ -6,19 +6,19 @@ ends is begun again after a pause that grows. Not responsible for what becomes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.formats.uris import Uri
 from m2mapp.lwm2m.devices import OBJECT
-from m2mapp.lwm2m.gateways import MAX_GATEWAYS, ObjectReader
+from m2mapp.lwm2m.gateways import MAX_GATEWAYS, Found, ObjectReader
 from m2mapp.lwm2m.objects import TLV
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Answer, Method, Outgoing
@@ -28,6 +28,8 @@ from m2mapp.tree.unit import Change, Document, Resource
 from m2mapp.tree.watch import Watch
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
+BATCH: Final = 500
+"""So many reports are written in one unit."""
 REQUEST_TIMEOUT_S: Final = 30.0
 _PLACE: Final = f"/{OBJECT}"
 _log = Logger()
@@ -42,8 +44,8 @@ class Observation(Protocol):
 
 Observe = Callable[[Outgoing, Callable[[Answer], None], Callable[[Answer | Fault], None]], Observation]
 """Observes the resource of a GET: tells each newer state, and once of the end. Raises `Fault`s."""
-OnReports = Callable[[str, Mapping[str, Document | None], bool], Deferred[object]]
-"""Told the reports that are new (None: the device is gone), and whether there are no others. Raises, or fails with, a `Fault`."""
+OnReports = Callable[[str, Mapping[str, Document | None]], Deferred[object]]
+"""Told reports that are new (None: the device is gone). Raises, or fails with, a `Fault`."""
 OnState = Callable[[str, Document], object]
 
 
@@ -57,15 +59,27 @@ class _Gateway:
     call: IDelayedCall | None = None
     pause_s: float = FIRST_PAUSE_S
     latest: Answer | None = None
-    busy: bool = False
+    work: Iterator[Found | None] | None = None
+    step: IDelayedCall | None = None
     reader: ObjectReader = field(default_factory=ObjectReader)
 
 
 class Observing:
-    """Observes all gateways. `on_reports` is told what an object says; `on_state`, how it goes with a gateway."""
+    """Observes all gateways. `on_reports` is told what an object says; `on_state`, how it goes with a gateway.
 
-    def __init__(self, reactor: IReactorTime, tree: Tree, observe: Observe, on_reports: OnReports, on_state: OnState) -> None:
-        self._reactor, self._tree, self._observe = reactor, tree, observe
+    `known` gives the devices that are kept of a gateway, some of which may be gone when its object is read for the first time.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        tree: Tree,
+        observe: Observe,
+        on_reports: OnReports,
+        on_state: OnState,
+        known: Callable[[str], Iterable[str]],
+    ) -> None:
+        self._reactor, self._tree, self._observe, self._known = reactor, tree, observe, known
         self._on_reports, self._on_state = on_reports, on_state
         self._gateways: dict[str, _Gateway] = {}
         self._watch: Watch | None = None
@@ -107,8 +121,9 @@ class Observing:
         gateway = self._gateways.pop(name, None)
         if gateway is None:
             return
-        if gateway.call is not None:
-            gateway.call.cancel()
+        for call in (gateway.call, gateway.step):
+            if call is not None:
+                call.cancel()
         if gateway.observation is not None:
             gateway.observation.cancel()
 
@@ -121,33 +136,50 @@ class Observing:
             self._ended(gateway, fault)
 
     def _answered(self, gateway: _Gateway, answer: Answer) -> None:
-        """The object as it is now. Where the one before is still being written down, only the newest follows."""
+        """The object as it is now. While an answer is worked on, only the newest that comes meanwhile is kept."""
         if self._gateways.get(gateway.name) is not gateway:
             return
-        if gateway.busy:
+        if gateway.work is not None:
             gateway.latest = answer
             return
+        gateway.work = gateway.reader.read(answer.payload)
+        self._step(gateway)
+
+    def _step(self, gateway: _Gateway) -> None:
+        """One part of the reading; the next is done in another turn of the reactor."""
+        gateway.step = None
         try:
-            reports, whole, faults = gateway.reader.read(answer.payload)
+            found = next(gateway.work) if gateway.work is not None else None
         except Fault as fault:
             self._on_state(gateway.name, {"state": "not understood", "why": fault.detail})
+            self._done(gateway)
             return
-        gateway.pause_s, gateway.busy = FIRST_PAUSE_S, True
-        self._on_state(gateway.name, {"state": "observed", **({"why": "; ".join(faults[:5])} if faults else {})})
-        try:
-            done = self._on_reports(gateway.name, reports, whole)
-        except Fault as fault:
-            self._written(fault, gateway)
+        if found is None:
+            gateway.step = self._reactor.callLater(0, self._step, gateway)
             return
-        done.addBoth(self._written, gateway)
+        gateway.pause_s = FIRST_PAUSE_S
+        self._on_state(gateway.name, {"state": "observed", **({"why": "; ".join(found.faults)} if found.faults else {})})
+        reports = dict(found.reports)
+        if found.whole:
+            reports |= {duid: None for duid in self._known(gateway.name) if duid not in reports}
+        self._keep(gateway, list(reports.items()))
 
-    def _written(self, outcome: object, gateway: _Gateway) -> None:
-        gateway.busy = False
-        why = outcome.getErrorMessage() if isinstance(outcome, Failure) else str(outcome) if isinstance(outcome, Fault) else ""
-        if why:
-            gateway.reader.forget()
-            _log.warn("what {gateway} reports was not kept: {why}", gateway=gateway.name, why=why)
-            self._on_state(gateway.name, {"state": "not kept", "why": why})
+    def _keep(self, gateway: _Gateway, left: list[tuple[str, Document | None]]) -> None:
+        """Hand on some reports, and when they are kept the others."""
+        if not left:
+            self._done(gateway)
+            return
+        kept: Deferred[object] = maybeDeferred(self._on_reports, gateway.name, dict(left[:BATCH]))
+        kept.addCallback(lambda _: self._keep(gateway, left[BATCH:])).addErrback(self._not_kept, gateway)
+
+    def _not_kept(self, failure: Failure, gateway: _Gateway) -> None:
+        gateway.reader.forget()
+        _log.warn("what {gateway} reports was not kept: {why}", gateway=gateway.name, why=failure.getErrorMessage())
+        self._on_state(gateway.name, {"state": "not kept", "why": failure.getErrorMessage()})
+        self._done(gateway)
+
+    def _done(self, gateway: _Gateway) -> None:
+        gateway.work = None
         latest, gateway.latest = gateway.latest, None
         if latest is not None:
             self._answered(gateway, latest)
