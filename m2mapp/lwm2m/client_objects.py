@@ -113,7 +113,10 @@ class ClientObjects:
         return Response(Status.CONTENT, found, media_type, hashlib.sha256(found).digest()[:_ETAG_BYTES])
 
     def _read(self, place: tuple[int, ...], accept: tuple[str, ...]) -> tuple[bytes, str]:
-        """Payload and media type of a Read, or of a Discover, which asks for link format."""
+        """Payload and media type of a Read, or of a Discover, which asks for link format.
+
+        Where the server accepts anything, a resource is text or bytes as it is, which servers of LwM2M 1.0 expect, and all else TLV.
+        """
         instances = self._instances(place)
         if LINK_FORMAT in accept[:1]:
             return format_links(self._discovered(place, instances)).encode(), LINK_FORMAT
@@ -122,8 +125,8 @@ class ClientObjects:
             whole = self._devices.read(media_type) if place[0] == OBJECT else payload_of_object(instances, media_type)
             return whole, media_type
         value = instances[0].resources[place[2]] if len(place) == _MOST_NUMBERS else None
-        plain = () if value is None or isinstance(value, bytes) or not isinstance(value, str | int) else (TEXT,)
-        media_type = choose(accept, (TLV, SENML_JSON, SENML_CBOR, *plain, *((OCTETS,) if isinstance(value, bytes) else ())))
+        own = OCTETS if isinstance(value, bytes) else TEXT if isinstance(value, str | int) else None
+        media_type = choose(accept, (*([own] if own is not None else []), TLV, SENML_JSON, SENML_CBOR))
         if media_type == TEXT:
             return (str(int(value)) if isinstance(value, bool) else str(value)).encode(), TEXT
         if media_type == OCTETS and isinstance(value, bytes):

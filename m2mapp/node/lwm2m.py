@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
 from random import Random
 
 from twisted.application.service import Service
@@ -19,6 +20,7 @@ from m2mapp.coap.access import OneServer
 from m2mapp.coap.dtls.settings import NO_COAPS
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.config import Settings
+from m2mapp.formats.certificates import certificate_der
 from m2mapp.lwm2m import service
 from m2mapp.lwm2m.drivers.gateways import ROUTES, GatewayService, ServerNode
 from m2mapp.lwm2m.drivers.reporting import ReportNode, ReportService
@@ -90,6 +92,8 @@ def gateway_report(
 
 def _node(parts: Parts, requester: Requester) -> ReportNode:
     dhcpv6 = parts.settings.dhcpv6
+    downlink = dhcpv6.downlink if dhcpv6 is not None else None
+    file = downlink.certificate if downlink is not None else ""
     return ReportNode(
         name=parts.settings.node.name,
         version=__version__,
@@ -101,7 +105,8 @@ def _node(parts: Parts, requester: Requester) -> ReportNode:
         requester=requester,
         random=parts.random,
         peers={peer.name: peer.uri for peer in parts.settings.peers},
-        bootstrap_uri=dhcpv6.downlink.bootstrap_uri if dhcpv6 is not None and dhcpv6.downlink is not None else "",
+        bootstrap_uri=downlink.bootstrap_uri if downlink is not None else "",
+        certificate=certificate_der(FilePath(file).read_bytes(), f"[dhcpv6.downlink] certificate {file}") if file else None,
     )
 
 

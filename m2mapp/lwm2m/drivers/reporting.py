@@ -47,9 +47,9 @@ _log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class ReportNode:
-    """The parts of the node that the report works on. `bootstrap_uri` is what the file has devices told, empty: what was learned.
+    """The parts of the node that the report works on. `requester` sends pushes.
 
-    `requester` sends pushes; `client`, from the LwM2M client's own endpoint.
+    `bootstrap_uri` is what the configuration has devices told, empty: what the uplink learns; so is `certificate` (DER), None.
     """
 
     name: str
@@ -63,6 +63,7 @@ class ReportNode:
     random: Random
     peers: dict[str, str]
     bootstrap_uri: str = ""
+    certificate: bytes | None = None
 
 
 @implementer(IHandle)
@@ -151,20 +152,22 @@ class ReportService(Service):
         self._registering.startService()
 
     def _find_account(self) -> Account | None:
-        settings, learned = self._settings, _learned(self._node.tree.children(PREFIXES))
-        text, certificate = settings.server or self._node.bootstrap_uri, None
-        if not text and learned is not None:
-            text, certificate = learned
+        """The server that devices are told, with its certificate, or the one that the settings name; None where there is none."""
+        learned, certificate = _learned(self._node.tree.children(PREFIXES))
+        told = self._node.bootstrap_uri or learned
+        text = self._settings.server or told
         if not text:
             return None
         try:
             uri = parse_uri(text, "bootstrapURI")
+            pinned = self._node.certificate or (certificate if told == learned else None)
+            is_told = bool(told) and parse_uri(told, "bootstrapURI") == uri
         except Fault as fault:
             _log.warn("this gateway cannot register at the bootstrap server: {why}", why=fault.detail)
             return None
         if uri.scheme not in ("coap", "coaps"):
             return None
-        return Account(uri, self._node.name, settings.lifetime_s, certificate=certificate)
+        return Account(uri, self._node.name, self._settings.lifetime_s, certificate=pinned if is_told else None)
 
     def _on_agreed(self, answer: Answer) -> None:
         self._server_host = answer.source.partition("%")[0]
@@ -228,13 +231,13 @@ class ReportService(Service):
         return Pushing(self._reactor, parts, target, self._settings.batch_s, self._confirmed.add)
 
 
-def _learned(prefixes: Iterable[Resource]) -> tuple[str, bytes | None] | None:
-    """The bootstrap service that the uplink has learned, with its certificate: what the prefixes at `/prefixes` say."""
+def _learned(prefixes: Iterable[Resource]) -> tuple[str, bytes | None]:
+    """The bootstrap service that the uplink has learned, with its certificate: what the prefixes at `/prefixes` say; else empty."""
     for resource in prefixes:
         uri, certificate = resource.attributes.get("bootstrapURI"), resource.attributes.get("der")
-        if "from" in resource.attributes and isinstance(uri, str) and uri:
+        if "from" in resource.attributes and isinstance(uri, str):
             return uri, certificate if isinstance(certificate, bytes) else None
-    return None
+    return "", None
 
 
 def _not_written(failure: Failure) -> None:

@@ -10,6 +10,7 @@ from m2mapp.formats import senml
 from m2mapp.formats.documents import LINK_FORMAT, OCTETS, SENML_CBOR, SENML_JSON, TEXT
 from m2mapp.lwm2m.client_objects import MAX_LINKED, About, ClientObjects
 from m2mapp.lwm2m.devices import DeviceObject
+from m2mapp.lwm2m.objects import TLV
 from m2mapp.lwm2m.tlv import Kind, parse
 from m2mapp.model.errors import Forbidden, MethodNotAllowed, NoSuchResource, NotAcceptable, Unauthenticated
 from m2mapp.model.interfaces import IHandle
@@ -54,7 +55,8 @@ class ClientObjectsTests(SynchronousTestCase):
     def test_read(self) -> None:
         """Objects, instances and resources are read as TLV, or as what the server accepts."""
         self.assertEqual([entry.identifier for entry in parse(self.get("/33050").payload)], [0, 1])
-        self.assertEqual(self.get("/33050/1/0").payload, b"\xc8\x00\x09fd00::d:1")
+        self.assertEqual((self.get("/33050/1/0").payload, self.get("/33050/1/1").payload), (b"fd00::d:1", bytes.fromhex(duid(1))))
+        self.assertEqual(self.get("/33050/1/0", TLV).payload, b"\xc8\x00\x09fd00::d:1")
         for media_type in (SENML_JSON, SENML_CBOR):
             records = senml.parse(self.get("/3/0", media_type).payload, media_type)
             self.assertEqual(records[0], senml.Record("/3/0/0", "m2mapp"))

@@ -113,6 +113,14 @@ class RegistrationTests(SynchronousTestCase):
         registration.start(10.0)
         self.assertEqual(registration.ask(LINKS).payload, LINKS.encode())
 
+    def test_location_in_one_option(self) -> None:
+        """A Location-Path that is one option with a slash in it, as lwm2m-node-lib sends it, is the path that it says."""
+        registration = Registration(ACCOUNT, lambda: 0.0)
+        registration.start(0.0)
+        registration.ask(LINKS)
+        registration.answered(Answer("2.01", location="/rd%2F1"), 0.0)
+        self.assertEqual(registration.ask(LINKS).uri, "coap://[fd00::b5]/rd/1")
+
     def test_bad_location(self) -> None:
         """An answer without the place of the registration is a failure that says so, and is tried again."""
         for location in (None, "", "/rd//x", "http://elsewhere/rd/1"):
