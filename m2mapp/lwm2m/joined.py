@@ -34,6 +34,11 @@ class Device:
     record: Resource | None = None
     reported: Resource | None = None
 
+    @property
+    def modified_ms(self) -> int:
+        """When something of it was written last, in the wall clock's milliseconds."""
+        return max(each.modified_ms for each in (self.record, self.reported) if each is not None)
+
 
 class Joined:
     """All devices. One that has asked is named by its endpoint, one that has not by its DUID."""

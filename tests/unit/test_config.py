@@ -246,6 +246,30 @@ class FaultTests(SynchronousTestCase):
             "[sim] registrar", faults(node + '[http]\n[sim]\nmodel = "temperature"\nendpoint = "e"\nregistrar = "coap://g/rd"\n')[0]
         )
 
+    def test_report(self) -> None:
+        """A report needs devices to report, a way, a peer that is there and speaks HTTP, and a port of its own."""
+        downlink = '[dhcpv6.downlink]\ninterfaces = ["eth1"]\nprefix = "2001:db8:5::/48"\n'
+        peers = '[peers.bs]\nuri = "http://bs"\n[peers.c]\nuri = "coap://c"\n'
+        taken = settings(LEAST + downlink + peers + '[report]\npush = "bs"\nserver = "coaps://bs.example.org"\n').report
+        self.assertEqual((taken and taken.push, taken and taken.server), ("bs", "coaps://bs.example.org/"))
+        cases = {
+            "lwm2m = false": "[report] lwm2m",
+            'lwm2m = false\npush = "bs"\nserver = "coap://x"': "[report] server",
+            'push = "x"': "[report] push",
+            'push = "c"': "[report] push",
+            "port = 5683": "[report] port",
+            'server = "http://bs"': "[report] server",
+            'server = "coap://bs/rd"': "[report] server",
+            "batch_s = -1": "[report] batch_s",
+            "lifetime_s = 1": "[report] lifetime_s",
+            "more = 1": "[report] more",
+        }
+        for text, key in cases.items():
+            with self.subTest(text):
+                told = faults(LEAST + downlink + peers + "[report]\n" + text)
+                self.assertEqual([line.partition(":")[0] for line in told], [key])
+        self.assertIn("[dhcpv6.downlink]", faults(LEAST + "[report]\n")[0])
+
     def test_bootstrap_certificates(self) -> None:
         """A plan that asks for certificates, where coaps does not verify any, is told with its file."""
         with tempfile.TemporaryDirectory() as folder:

@@ -264,8 +264,7 @@ class GatewayService(Service):
         device = self._joined.find(request.path[-1]) if len(request.path) == len(DEVICES) + 1 else None
         if device is None:
             raise NoSuchResource(path_text(request.path))
-        newest = max((each.modified_ms for each in (device.record, device.reported) if each is not None), default=None)
-        return _answer(self._joined.document(device, self._node.clock.now_ms()), request.accept, newest)
+        return _answer(self._joined.document(device, self._node.clock.now_ms()), request.accept, device.modified_ms)
 
     def _list(self, request: Request) -> Response:
         page, step, least_s = page_of(request), request.query_value("missing"), _seconds(request.query_value("for"))
@@ -283,7 +282,7 @@ class GatewayService(Service):
             device = self._joined.find(name)
             if device is None:
                 continue
-            shown = self._joined.document(device, now_ms)
+            shown = {"modified": rfc3339(device.modified_ms), **self._joined.document(device, now_ms)}
             missing = shown["missing"]
             late = isinstance(missing, dict) and step in (None, "", missing["step"]) and missing["forSeconds"] >= least_s
             if late or not filtered:
@@ -307,7 +306,7 @@ class GatewayService(Service):
             self._joined.report_changed(change.before, change.after)
 
 
-_LISTED: Final = ("state", "address", "gateway", "duid", "missing")
+_LISTED: Final = ("modified", "state", "address", "gateway", "duid", "missing")
 
 
 def _document(request: Request) -> dict[str, object]:

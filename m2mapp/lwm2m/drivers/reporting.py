@@ -219,7 +219,9 @@ class ReportService(Service):
         written.addErrback(_not_written)
 
     def _waiting(self) -> float:
-        return len(self._pushing) if self._pushing is not None else 0
+        if self._pushing is not None:
+            return len(self._pushing)
+        return sum(each.attributes.get(QUEUED) is not None for each in self._node.tree.children(REPORTS))
 
     def _is_registered(self) -> float:
         return float(self._registering is not None and self._registering.registered)
