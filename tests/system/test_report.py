@@ -159,7 +159,7 @@ class OwnServerTests(SynchronousTestCase):
             _, given = ground.device()
             shown = self._awaited(server, given.address, "bootstrap requested")
             self.assertEqual(shown["leases"][0]["bootstrapURI"], f"coaps://[{_SERVER}]:5684")
-            self.assertEqual(server.get("/gateways/gw.example.org").json()["object"]["state"], "observed")
+            self.assertIn('"state":"observed"', server.get("/gateways/gw.example.org").body.decode())
             self.assertEqual(gateway.metric("m2mapp_report_registered"), 1)
 
     def _awaited(self, server: Gateway, device: str, missing: str | None) -> dict[str, Any]:
@@ -167,8 +167,8 @@ class OwnServerTests(SynchronousTestCase):
 
         def step() -> object:
             reply = server.get(f"/devices/{device}")
-            missed = reply.json()["missing"] if reply.status == 200 else {"step": "the device"}  # type: ignore[index]
-            return missed["step"] if missed is not None else None
+            found: Any = reply.json()["missing"] if reply.status == 200 else {"step": "the device"}
+            return found["step"] if found is not None else None
 
         wait_until(lambda: step() == missing, 40, f"{device} to miss {missing}")
         found: dict[str, Any] = dict(server.get(f"/devices/{device}").json())

@@ -100,7 +100,8 @@ class Server:
 
     def send(self, request: Request) -> Deferred[Response]:
         """The answer to a request."""
-        return maybeDeferred(self.service.handle, request)
+        answered: Deferred[Response] = maybeDeferred(self.service.handle, request)  # type: ignore[call-overload]
+        return answered
 
     def put(self, path: str, document: object, method: Method = Method.PUT) -> Deferred[Response]:
         """Write a document."""
@@ -157,7 +158,7 @@ class Way:
         fault = failure.value
         if not isinstance(fault, Fault):
             failure.raiseException()
-        return Answer(str(STATUS[fault.kind]), json.dumps({"detail": fault.detail}).encode())  # type: ignore[union-attr]
+        return Answer(str(STATUS[fault.kind]), json.dumps({"detail": fault.detail}).encode())
 
 
 class Gateway:

@@ -133,7 +133,7 @@ class JoinedTests(SynchronousTestCase):
     def missing(self, name: str) -> tuple[object, object, object]:
         """The step that a device misses, since when, and for how many seconds."""
         missing = self.server.read(f"/devices/{name}")["missing"]
-        return tuple(missing[key] for key in ("step", "since", "forSeconds")) if isinstance(missing, dict) else (None, None, None)  # type: ignore[return-value]
+        return tuple(missing[key] for key in ("step", "since", "forSeconds")) if isinstance(missing, dict) else (None, None, None)
 
     def test_chain(self) -> None:
         """Each step of a device comes with its time, and until then it is named, with since when it is awaited and what to do."""
