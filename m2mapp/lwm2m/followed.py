@@ -44,7 +44,7 @@ class Followed:
     def __init__(self, tree: Tree, registrations: Registrations) -> None:
         self._tree, self._registrations = tree, registrations
         self._leases: dict[str, dict[Path, Document]] = {}
-        self._owner: dict[str, str] = {}
+        self._at_address: dict[str, dict[Path, str]] = {}
         self._members_at: dict[str, dict[tuple[Path, str], str]] = {}
 
     def load(self) -> list[str]:
@@ -72,10 +72,6 @@ class Followed:
             self._groups(hosts),
         )
 
-    def duid_at(self, lease: Path) -> str:
-        """The DUID of the lease at that path."""
-        return lease[len(LEASES)]
-
     def _groups(self, hosts: Iterable[str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for host in sorted(hosts):
@@ -91,7 +87,7 @@ class Followed:
             return self._take_lease(before, after)
         if kind == SCL:
             devices = (device_of(each) for each in (before, after) if each is not None and each.type == SCL)
-            return {self._owner[address] for device in devices for address in device.addresses if address in self._owner}
+            return self._with(address for device in devices for address in device.addresses)
         if kind == _FANOUT_SET:
             return self._take_set(before, after)
         return set()
@@ -105,14 +101,16 @@ class Followed:
             touched.add(duid)
             if there:
                 self._leases.setdefault(duid, {})[resource.path] = resource.attributes
-                self._owner[address] = duid
+                self._at_address.setdefault(address, {})[resource.path] = duid
                 continue
             leases = self._leases.get(duid, {})
             leases.pop(resource.path, None)
             if not leases:
                 self._leases.pop(duid, None)
-            if self._owner.get(address) == duid:
-                del self._owner[address]
+            at_address = self._at_address.get(address, {})
+            at_address.pop(resource.path, None)
+            if not at_address:
+                self._at_address.pop(address, None)
         return touched
 
     def _take_set(self, before: Resource | None, after: Resource | None) -> set[str]:
@@ -133,8 +131,10 @@ class Followed:
 
     def _at(self, host: str) -> set[str]:
         device = self._registrations.here(host)
-        addresses = (host, *(device.addresses if device is not None else ()))
-        return {self._owner[address] for address in addresses if address in self._owner}
+        return self._with((host, *(device.addresses if device is not None else ())))
+
+    def _with(self, addresses: Iterable[str]) -> set[str]:
+        return {duid for address in addresses for duid in self._at_address.get(address, {}).values()}
 
 
 REACHED: Final = frozenset({"joined", "proven", "unsupported", ONE_BY_ONE})

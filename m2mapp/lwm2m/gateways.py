@@ -205,16 +205,19 @@ class Found:
 
 
 class ObjectReader:
-    """What one gateway's object 33050 says, answer by answer (TLV). An instance that is as before is not looked at again."""
+    """What one gateway's object 33050 says, answer by answer (TLV). An instance that is as before is not looked at again.
+
+    `size` is how many bytes of answers are remembered for that.
+    """
 
     def __init__(self) -> None:
+        self.size = 0
         self._instances: dict[bytes, tuple[str, dict[str, object]]] = {}
         self._of_duid: dict[str, tuple[bytes, ...]] | None = None
 
     def forget(self) -> None:
         """What was read is not known any more: the next answer is read as if it were the first."""
-        self._instances.clear()
-        self._of_duid = None
+        self._instances, self._of_duid, self.size = {}, None, 0
 
     def read(self, data: bytes) -> Iterator[Found | None]:
         """What is new in an answer, at the end; before that None for each part of the work, which another turn of the reactor may do.
@@ -233,7 +236,7 @@ class ObjectReader:
                 of_duid[found[0]] = (*of_duid.get(found[0], ())[: MAX_LEASES - 1], raw)
             except (MalformedTlv, Malformed) as fault:
                 faults.append(f"instance {number}: {fault}")
-        before, self._instances, self._of_duid = self._of_duid, instances, of_duid
+        before, self._instances, self._of_duid, self.size = self._of_duid, instances, of_duid, len(data)
         known = before or {}
         reports: dict[str, Document | None] = {duid: None for duid in known if duid not in of_duid}
         for duid, raws in of_duid.items():

@@ -22,7 +22,7 @@ from m2mapp.tree.types import ResourceType
 from m2mapp.tree.unit import Document, Remove, Resource, Write
 
 REPORT: Final = "report"
-QUEUED, REPORTED_AT, WHY, GIVEN_UP = "queued", "reportedAt", "why", "refused"
+QUEUED, REPORTED_AT, REFUSED = "queued", "reportedAt", "refused"
 _KEPT_OF_LEASE: Final = ("iaid", "address", "givenAt", "validUntil", "bootstrapURI")
 
 
@@ -104,7 +104,7 @@ def refused(resource: Resource, why: str) -> Write | Remove:
     """What writes down that the server does not take it, and why: it waits no more, until the device's state is another."""
     if resource.attributes.get("report") is None:
         return Remove(resource.path)
-    return Write(resource.path, REPORT, {**resource.attributes, QUEUED: None, GIVEN_UP: why[:500]})
+    return Write(resource.path, REPORT, {**resource.attributes, QUEUED: None, REPORTED_AT: None, REFUSED: why[:500]})
 
 
 def queued_again(resource: Resource, number: int) -> Write:

@@ -38,7 +38,7 @@ from m2mapp.lwm2m.steps import STEPS
 from m2mapp.model.errors import Fault, Malformed, NoSuchResource, Overloaded, UnsupportedMediaType
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IClock, ICommit, IHandle
-from m2mapp.model.messages import Method, Request, Response, Status
+from m2mapp.model.messages import UNCONDITIONAL, Method, Request, Response, Status
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.paths import check_segment
 from m2mapp.tree.registrations import SCLS, Registrations
@@ -116,10 +116,11 @@ class GatewayService(Service):
         path = request.path
         if path[:1] == DEVICES:
             return self._devices(request)
-        if len(path) == _ONE and request.method is Method.PUT:
-            return self._put(request, {path[-1]: _document(request)})
-        if len(path) == _WHOLE and path[-1] == DEVICES_OF_GATEWAY and request.method in (Method.PUT, Method.PATCH):
-            return self._put(request, _document(request))
+        if path[_WHOLE - 1 : _WHOLE] == (DEVICES_OF_GATEWAY,):
+            if len(path) == _ONE and request.method is Method.PUT:
+                return self._put(request, {path[-1]: _document(request)})
+            if len(path) == _WHOLE and request.method in (Method.PUT, Method.PATCH):
+                return self._put(request, _document(request))
         if len(path) == len(GATEWAYS) + 1 and request.method is Method.GET:
             return self._gateway(request)
         return execute(self._node.committer, self._node.rules.decide(request))
@@ -129,21 +130,15 @@ class GatewayService(Service):
     def _put(self, request: Request, given: Mapping[str, object]) -> Deferred[Response]:
         """Reports that a gateway pushes: one, which is taken or refused; several; or all that there are."""
         gateway, one = check_segment(request.path[len(GATEWAYS)], "gateway"), len(request.path) == _ONE
-        requires: list[Requirement] = []
-        if one:
-            requires.append(Requirement(request.path, request.conditions))
-            changes, faults = self._changes(gateway, {request.path[-1]: check_report(request.path[-1], given[request.path[-1]])}, PUSHED)
-            for fault in faults.values():
-                raise fault
-        else:
-            reports, wrong = _checked(given)
-            changes, faults = self._changes(gateway, reports, PUSHED)
-            faults |= wrong
-            if request.method is Method.PUT:
-                there = self._node.tree.children((*GATEWAYS, gateway, DEVICES_OF_GATEWAY))
-                changes += [Remove(resource.path) for resource in there if resource.path[-1] not in given]
+        reports, wrong = _checked(given)
+        changes, faults = self._changes(gateway, reports, PUSHED)
+        faults |= wrong
         self._heard(gateway, len(given), faults)
-        unit = Unit((*self._made(gateway), *changes), requires=tuple(requires), trace=request.trace)
+        if one and faults:
+            raise next(iter(faults.values()))
+        if not one and request.method is Method.PUT:
+            changes += [Remove((*request.path, duid)) for duid in self._known(gateway) if duid not in given]
+        unit = Unit((*self._made(gateway), *changes), requires=(Requirement(request.path, request.conditions),), trace=request.trace)
 
         def answer(done: tuple[Change, ...]) -> Response:
             self._touch(gateway)
@@ -153,7 +148,8 @@ class GatewayService(Service):
             told = {"taken": len(given) - len(faults), "refused": {duid: fault.detail for duid, fault in faults.items()}}
             return Response(Status.CHANGED, dump_json(told), JSON)
 
-        committed: Deferred[tuple[Change, ...]] = self._node.committer.commit(unit) if unit.changes else succeed(())
+        unchanged = not unit.changes and request.conditions == UNCONDITIONAL
+        committed: Deferred[tuple[Change, ...]] = succeed(()) if unchanged else self._node.committer.commit(unit)
         return committed.addCallback(answer)
 
     def _changes(self, gateway: str, reports: Reports, via: str) -> tuple[list[Write | Remove], dict[str, Fault]]:

@@ -30,6 +30,10 @@ from m2mapp.tree.watch import Watch
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 BATCH: Final = 500
 """So many reports are written in one unit."""
+AGAIN_S: Final = 1.0
+"""So long after a registration was written again the object is observed anew."""
+REMEMBERED_BYTES: Final = 32 << 20
+"""So much of all gateways' answers is remembered, to know what is new in the next; beyond that each answer is as if it were the first."""
 REQUEST_TIMEOUT_S: Final = 30.0
 _PLACE: Final = f"/{OBJECT}"
 _log = Logger()
@@ -111,11 +115,20 @@ class Observing:
         uri = _uri_of(resource) if resource is not None and resource.type == SCL else None
         there = self._gateways.get(name)
         if there is not None and there.uri == uri:
+            self._again(there)
             return
         self._leave(name)
         if uri is not None and len(self._gateways) < MAX_GATEWAYS:
             gateway = self._gateways[name] = _Gateway(name, uri)
             gateway.call = self._reactor.callLater(0, self._begin, gateway)
+
+    def _again(self, gateway: _Gateway) -> None:
+        """A client that registers anew has forgotten who observes it, and one with other instances is read in any case."""
+        if gateway.call is None:
+            if gateway.observation is not None:
+                gateway.observation.cancel()
+                gateway.observation = None
+            gateway.call = self._reactor.callLater(AGAIN_S, self._begin, gateway)
 
     def _leave(self, name: str) -> None:
         gateway = self._gateways.pop(name, None)
@@ -180,6 +193,8 @@ class Observing:
 
     def _done(self, gateway: _Gateway) -> None:
         gateway.work = None
+        if sum(each.reader.size for each in self._gateways.values()) > REMEMBERED_BYTES:
+            gateway.reader.forget()
         latest, gateway.latest = gateway.latest, None
         if latest is not None:
             self._answered(gateway, latest)
@@ -188,7 +203,6 @@ class Observing:
         if self._gateways.get(gateway.name) is not gateway:
             return
         gateway.observation = None
-        gateway.reader.forget()
         why = last.detail if isinstance(last, Fault) else f"{last.code} {last.payload[:200].decode(errors='replace')}".strip()
         self._on_state(gateway.name, {"state": "not observed", "why": why})
         gateway.call = self._reactor.callLater(gateway.pause_s, self._begin, gateway)

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.lwm2m.pushing import Target, Verdict, not_taken, reason, verdict
-from m2mapp.lwm2m.report import Queue, confirmed, queued_again, refused
+from m2mapp.lwm2m.report import QUEUED, Queue, confirmed, queued_again, refused
 from m2mapp.model.errors import Fault, PeerFailed
 from m2mapp.model.interfaces import IClock, ICommit, IRequester
 from m2mapp.model.messages import Answer, Outgoing
@@ -185,4 +185,4 @@ def _report_of(resource: Resource) -> dict[str, object] | None:
 
 
 def _waits(resource: Resource) -> bool:
-    return resource.attributes.get("queued") is not None
+    return resource.attributes.get(QUEUED) is not None

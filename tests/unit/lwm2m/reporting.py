@@ -164,7 +164,16 @@ class Way:
 class Gateway:
     """A gateway's report, running on a tree, with the way to a server."""
 
-    def __init__(self, server: Server, settings: ReportSettings | None = None, name: str = "g1") -> None:
+    def __init__(
+        self,
+        server: Server,
+        settings: ReportSettings | None = None,
+        name: str = "g1",
+        bootstrap_uri: str = "",
+        certificate: bytes | None = None,
+    ) -> None:
+        """`bootstrap_uri` and `certificate` are what the configuration has devices told."""
+        self.told = bootstrap_uri, certificate
         self.built = build_tree([REPORT_TYPE, SCL_TYPE])
         self.clock, self.way, self.metrics, self.name = Clock(), Way(server), Metrics(), name
         self.settings = settings or ReportSettings(lwm2m=False, push="bs")
@@ -185,9 +194,15 @@ class Gateway:
             requester=self.way,
             random=Random(8),
             peers={"bs": "http://bs.example.org"},
+            bootstrap_uri=self.told[0],
+            certificate=self.told[1],
         )
         self.service = ReportService(self.clock, node, self.settings, self.metrics)
+        self.prepare()
         self.service.startService()
+
+    def prepare(self) -> None:
+        """What is done before the service starts."""
 
     def commit(self, *changes: Write | Remove) -> None:
         """Changes that other parts of the gateway make."""

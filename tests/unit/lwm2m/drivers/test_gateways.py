@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.lwm2m.devices import DeviceObject
 from m2mapp.lwm2m.drivers import gateways as service
+from m2mapp.lwm2m.drivers import observing
 from m2mapp.lwm2m.drivers.observing import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from m2mapp.lwm2m.objects import TLV
 from m2mapp.lwm2m.record import BOOTSTRAPPED, BOOTSTRAPPING, FAILED, REQUESTED, Record
-from m2mapp.model.errors import Conflict, Malformed, NoSuchResource, Overloaded, PeerFailed, TooLarge, UnsupportedMediaType
-from m2mapp.model.messages import Answer, Method, Status
+from m2mapp.model.errors import (
+    Conflict,
+    Malformed,
+    MethodNotAllowed,
+    NoSuchResource,
+    Overloaded,
+    PeerFailed,
+    PreconditionFailed,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from m2mapp.model.messages import ANY_ETAG, Answer, Conditions, Method, Status
 from m2mapp.tree.unit import Remove, Write
 from tests.unit.fakes import START_MS, ask
 from tests.unit.lwm2m.reporting import UNTIL, Observed, Server, duid, lease, registration
@@ -50,6 +63,18 @@ class PushedTests(SynchronousTestCase):
         self.assertEqual((shown["devices"], shown["registered"], shown["lastReport"]), (1, None, "2027-01-15T08:00:00.000Z"))
         self.assertEqual(self.successResultOf(self.server.send(ask(Method.DELETE, path))).status, Status.DELETED)
         self.assertEqual(self.server.read("/gateways/g1")["devices"], 0)
+
+    def test_conditions(self) -> None:
+        """A report is taken only if what is there is what the sender thinks (If-Match, If-None-Match); other places take none."""
+        path, tag = f"/gateways/g1/devices/{duid(1)}", Conditions(if_none_match=(ANY_ETAG,))
+        for outcome in (Status.CREATED, PreconditionFailed):
+            request = ask(Method.PUT, path, json.dumps(report(1)).encode(), "application/json", conditions=tag)
+            if isinstance(outcome, Status):
+                self.assertEqual(self.successResultOf(self.server.send(request)).status, outcome)
+            else:
+                self.failureResultOf(self.server.send(request), outcome)
+        for wrong in (f"/gateways/g1/things/{duid(1)}", "/gateways/g1", "/gateways", f"{path}/x"):
+            self.failureResultOf(self.server.put(wrong, report(1)), MethodNotAllowed, Conflict)
 
     def test_all_and_some(self) -> None:
         """PUT of all takes away the others; PATCH leaves them; null takes one away; what is no report is told, and keeps no other."""
@@ -323,6 +348,25 @@ class ObservedTests(SynchronousTestCase):
         self.assertEqual(len(self.server.observed), 2)
         self.server.service.stopService()
         self.assertEqual(self.server.clock.getDelayedCalls(), [])
+
+    def test_registers_again(self) -> None:
+        """A gateway that registers anew, or names other instances, is observed anew, once for all that comes within a second."""
+        for lifetime in (60, 61, 62):
+            self.server.commit(Write(_GATEWAY.path, "scl", {**_GATEWAY.attributes, "lifetime": lifetime}))
+        self.assertTrue(self.server.observed[0].cancelled)
+        self.server.clock.advance(1)
+        self.server.clock.advance(30)
+        self.assertEqual(len(self.server.observed), 2)
+
+    def test_remembers_so_much(self) -> None:
+        """Where the answers of all gateways are too large to be remembered, each is read as a whole, and comes to the same."""
+        self.patch(observing, "REMEMBERED_BYTES", 100)
+        for numbers in (range(5), range(6)):
+            self.put(*numbers)
+            self.tell()
+        self.object.drop(("leases", "5"))
+        self.tell()
+        self.assertEqual(self.server.known("dev-0"), [duid(number) for number in range(5)])
 
     def test_busy(self) -> None:
         """While one answer is worked on only the newest of those that come is kept."""
