@@ -101,6 +101,8 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
         keys = [("[node] state_dir", settings.node.state_dir)]
         listen = (*settings.coap.listen, *settings.coap.coaps.listen) if settings.coap is not None else ()
         keys += [("[coap] listen", f"[{host}]:{port}") for host, port in listen if port]
+        if settings.report is not None and settings.report.lwm2m and settings.report.port:
+            keys.append(("[report] port", str(settings.report.port)))
         for key, value in keys:
             other = first.setdefault((key, value), file)
             if other != file:

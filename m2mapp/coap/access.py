@@ -110,14 +110,17 @@ class Principals:
 
 
 class OneServer:
-    """The principals of a client's own endpoint, where one server has rights: `principal_of` says of an address (text) who it is."""
+    """The principals of a client's own endpoint, where one server has rights.
 
-    def __init__(self, principal_of: Callable[[str], Principal]) -> None:
+    `principal_of` says who it is, by an address (text) and whether a DTLS session is there.
+    """
+
+    def __init__(self, principal_of: Callable[[str, bool], Principal]) -> None:
         self._principal_of = principal_of
 
     def principal(self, source: Sockaddr, interface: int) -> Principal:
-        """Who a source is, by its address."""
-        return self._principal_of(source[0])
+        """Who a source is."""
+        return self._principal_of(source[0], session_of(source) is not None)
 
     def near(self, source: Sockaddr, interface: int) -> bool:
         """Whether its address is its own: the server's is, which this client has asked itself; whoever has no right gets little."""

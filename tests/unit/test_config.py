@@ -269,6 +269,11 @@ class FaultTests(SynchronousTestCase):
                 told = faults(LEAST + downlink + peers + "[report]\n" + text)
                 self.assertEqual([line.partition(":")[0] for line in told], [key])
         self.assertIn("[dhcpv6.downlink]", faults(LEAST + "[report]\n")[0])
+        two = [
+            settings(LEAST.replace("/var", place).replace("[coap]", f'[coap]\nlisten = ["[::]:{port}"]') + downlink + "[report]\n")
+            for place, port in (("/a", 1), ("/b", 2))
+        ]
+        self.assertEqual(clashes(dict(zip("ab", two, strict=True))), ["b: [report] port: 5685 is that of a; each node has its own"])
 
     def test_bootstrap_certificates(self) -> None:
         """A plan that asks for certificates, where coaps does not verify any, is told with its file."""

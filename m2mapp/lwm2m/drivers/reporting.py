@@ -130,9 +130,14 @@ class ReportService(Service):
         """The answer to a request at `/node/reports`. Raises, or fails with, a `Fault`."""
         return execute(self._node.committer, self._node.rules.decide(request))
 
-    def principal(self, host: str) -> Principal:
-        """Who asks at the client's endpoint: only the server that the client is registered at may do anything there."""
-        return _SERVER if self._server_host and host.partition("%")[0] == self._server_host else NOBODY
+    def principal(self, host: str, by_session: bool) -> Principal:
+        """Who asks at the client's endpoint: only the server that the client is registered at may do anything there.
+
+        Where it registers by coaps, that is by the session with it.
+        """
+        is_server = bool(self._server_host) and host.partition("%")[0] == self._server_host
+        needs_session = self._account is not None and self._account.server.scheme == "coaps"
+        return _SERVER if is_server and (by_session or not needs_session) else NOBODY
 
     # The server that the client is registered at.
 

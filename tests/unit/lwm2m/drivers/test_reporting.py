@@ -84,13 +84,16 @@ class ReportingTests(SynchronousTestCase):
         self.assertEqual(gateway.said, [])
 
     def test_rights(self) -> None:
-        """Only the address of the server, once it is known, has any right at the client's endpoint."""
+        """Only the address of the server, once it is known, has any right at the client's endpoint; by coaps only its session."""
         gateway = Registered(ReportSettings(server="coap://bs.example.org/"))
-        gateway.commit(Remove(("prefixes",)))
-        self.assertEqual(gateway.service.principal("fd00::b5"), NOBODY)
+        self.assertEqual(gateway.service.principal("fd00::b5", False), NOBODY)
         gateway.run(2)
-        self.assertNotEqual(gateway.service.principal("fd00::b5"), NOBODY)
-        self.assertEqual([gateway.service.principal(host) for host in ("fd00::b6", "", "fd00::b5:1")], [NOBODY] * 3)
+        self.assertNotEqual(gateway.service.principal("fd00::b5", False), NOBODY)
+        self.assertEqual([gateway.service.principal(host, True) for host in ("fd00::b6", "", "fd00::b5:1")], [NOBODY] * 3)
+        gateway = Registered(ReportSettings(server="coaps://bs.example.org/"))
+        gateway.run(2)
+        self.assertEqual(gateway.service.principal("fd00::b5", False), NOBODY)
+        self.assertNotEqual(gateway.service.principal("fd00::b5", True), NOBODY)
 
     def test_update(self) -> None:
         """Devices that come and go are told by updates, those of a second by one."""
