@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.coap.access import Principals
+from m2mapp.coap.access import OneServer, Principals
 from m2mapp.coap.dtls.address import session_address
 from m2mapp.coap.settings import AccessSettings
-from m2mapp.model.principal import Principal, Right
+from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.interfaces import Sockaddr
 
 
@@ -89,3 +89,14 @@ class AccessTests(SynchronousTestCase):
         far: Sockaddr = ("2001:db8::9", 5684, 0, 0)
         sources: list[Sockaddr] = [("fe80::1", 5683, 0, 3), ("fd00::2", 5683, 0, 0), session_address(far, self), far]
         self.assertEqual([principals.near(source, 3) for source in sources], [True, True, True, False])
+
+
+class OneServerTests(SynchronousTestCase):
+    def test_one_server(self) -> None:
+        """At a client's own endpoint it is asked who a source is, and whether by a session; whoever has no right is not near."""
+        server = Principal("server", frozenset({Right.READ}))
+        principals = OneServer(lambda host, by_session: server if host == "fd00::1" and by_session else NOBODY)
+        plain: Sockaddr = ("fd00::1", 5684, 0, 0)
+        sources: list[Sockaddr] = [session_address(plain, self), plain, session_address(("fd00::2", 5684, 0, 0), self)]
+        self.assertEqual([principals.principal(source, 1) for source in sources], [server, NOBODY, NOBODY])
+        self.assertEqual([principals.near(source, 1) for source in sources], [True, False, False])

@@ -8,7 +8,7 @@ from zope.interface.verify import verifyObject
 
 from m2mapp.coap.back import AskBack
 from m2mapp.coap.service import CoapService, make_context
-from m2mapp.model.errors import PeerFailed
+from m2mapp.model.errors import Fault, PeerFailed
 from m2mapp.model.interfaces import IAskBack
 from m2mapp.model.messages import Answer, Method, Outgoing
 from m2mapp.model.metrics import Metrics
@@ -80,3 +80,24 @@ class AskBackTests(SynchronousTestCase):
             self.assertEqual(client.handler.requests[place].source, (host, port))
         client.stop()
         service.stopService()
+
+
+class ObserveClientTests(SynchronousTestCase):
+    @seeded(1)
+    def test_by_session(self, simulation: Simulation) -> None:
+        """A client is observed by the session that it began, as long as there is that; one without, by its address."""
+        server, client = gateway(simulation), device(simulation)
+        outcome(simulation, client.ask(TEMP))
+        source = server.handler.requests[0].source
+        told: list[Answer] = []
+        ended: list[Answer | Fault] = []
+        for port in (source[1] if source is not None else 0, 5683):
+            uri = f"coap://[fd00::d1]:{port}/33050"
+            server.service.observe_client(Outgoing(Method.GET, uri), told.append, ended.append)
+            simulation.scheduler.advance(1)
+        self.assertEqual([request.source for request in client.handler.requests], [("fd00::1", 5684), ("fd00::1", 5683)])
+        self.assertEqual((len(told), ended), (2, []))
+        client.stop()
+        simulation.scheduler.advance(1)
+        self.assertEqual(len(ended), 1)
+        server.stop()
