@@ -28,7 +28,7 @@ from m2mapp.tree.drivers.expiry import Expiry
 from m2mapp.tree.etags import LINKS_TAG, etag
 from m2mapp.tree.lifetimes import Lifetimes
 from m2mapp.tree.name_index import NameIndex
-from m2mapp.tree.registrations import SCL, SCLS
+from m2mapp.tree.registrations import SCL, SCLS, is_reporting
 from m2mapp.tree.representation import MAX_PAGE, document_response, page_of
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
@@ -248,7 +248,8 @@ class RegistryService(Service):
     def _at_host(self, host: str) -> Iterable[str]:
         """By the hosts that devices gave, else by endpoint name, else by address (spec section 2, "Whose URI")."""
         found = self._by_host.names(host.lower())
-        if found or self._tree.find((*SCLS, host)) is None:
+        named = self._tree.find((*SCLS, host))
+        if found or named is None or is_reporting(named.attributes):
             return found or self._by_address.names(address_key(host))
         return (host,)
 

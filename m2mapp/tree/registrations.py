@@ -6,8 +6,9 @@ to find a device: the groups' planner, the senders of requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from m2mapp.model.identifiers import Path
 from m2mapp.tree.name_index import NameIndex
@@ -19,13 +20,16 @@ SCL = "scl"
 MC_GROUPS_KIND, COAP_GROUP_KIND = "m2m.mcgroups", "core.gp"
 """The resource types of the links by which a device says where it takes group advertisements (the second: RFC 7390, section 2.6)."""
 
+_REPORT: Final = "/33050"
+"""The LwM2M object by which a gateway tells which devices it gave addresses (spec section 9)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """A registered device, as its registration says. `port` and `scheme` are how its resources are reached.
 
     `mc_groups` is where it takes group advertisements: a path, or a URI of its own. `coap_group` is the path of its interface of
-    RFC 7390 (`rt="core.gp"`), where it has that one only; else empty.
+    RFC 7390 (`rt="core.gp"`), where it has that one only; else empty. `reporting`: as `is_reporting`.
     """
 
     name: str
@@ -38,6 +42,18 @@ class Device:
     mc_groups: str
     fixed_groups: tuple[str, ...]
     coap_group: str = ""
+    reporting: bool = False
+
+
+def is_reporting(document: Document) -> bool:
+    """Whether a registration is that of an LwM2M client by which a gateway reports (object 33050).
+
+    Its name is the gateway's, and its port is not where the gateway's resources are: nobody is led there by the name.
+    """
+    said, links = document.get("attributes"), document.get("links")
+    if not isinstance(said, Mapping) or "lwm2m" not in said or not isinstance(links, list | tuple):
+        return False
+    return any(str(link["href"]) == _REPORT or str(link["href"]).startswith(f"{_REPORT}/") for link in links)
 
 
 def device_of(resource: Resource) -> Device:
@@ -54,6 +70,7 @@ def device_of(resource: Resource) -> Device:
         mc_groups=str(document["mcGroups"]),
         fixed_groups=_texts(document, "fixedGroups"),
         coap_group=_coap_group(document),
+        reporting=is_reporting(document),
     )
 
 
@@ -84,7 +101,9 @@ class Registrations:
 
         Of several that say the same of themselves the one at the port, else the one that said it last.
         """
-        return self._one_of(self._by_host.last_first(host.lower()), port) or self._devices.get(host) or self.at_address(host, port)
+        named = self._devices.get(host)
+        by_name = named if named is not None and not named.reporting else None
+        return self._one_of(self._by_host.last_first(host.lower()), port) or by_name or self.at_address(host, port)
 
     def group_servers(self) -> list[Device]:
         """The devices registered here that are group servers themselves, by name."""

@@ -22,7 +22,7 @@ from m2mapp.lwm2m.gateways import MAX_GATEWAYS, Found, ObjectReader
 from m2mapp.lwm2m.objects import TLV
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Answer, Method, Outgoing
-from m2mapp.tree.registrations import SCL, SCLS, device_of
+from m2mapp.tree.registrations import SCL, SCLS, device_of, is_reporting
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Document, Resource
 from m2mapp.tree.watch import Watch
@@ -35,7 +35,6 @@ AGAIN_S: Final = 1.0
 REMEMBERED_BYTES: Final = 32 << 20
 """So much of all gateways' answers is remembered, to know what is new in the next; beyond that each answer is as if it were the first."""
 REQUEST_TIMEOUT_S: Final = 30.0
-_PLACE: Final = f"/{OBJECT}"
 _log = Logger()
 
 
@@ -211,14 +210,8 @@ class Observing:
 
 def _uri_of(resource: Resource) -> str | None:
     """The URI of object 33050 at a client that has registered with it; None for any other registration."""
-    if not any(target == _PLACE or target.startswith(f"{_PLACE}/") for target in _targets(resource.attributes)):
+    if not is_reporting(resource.attributes):
         return None
     device = device_of(resource)
     hosts = (*device.addresses, *device.hosts)
     return Uri(device.scheme, hosts[0], device.port, (str(OBJECT),)).text() if hosts else None
-
-
-def _targets(attributes: Document) -> Iterator[str]:
-    said, links = attributes.get("attributes"), attributes.get("links")
-    if isinstance(said, Mapping) and "lwm2m" in said and isinstance(links, list | tuple):
-        yield from (str(link["href"]) for link in links)

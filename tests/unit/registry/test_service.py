@@ -220,6 +220,12 @@ class SclsTests(Case):
             self.assertEqual([(child["name"], child["registeredAt"]) for child in children], [(name, "http://g1.example.org")])
         self.assertEqual(self.shown("/scls", "host=d3.example.com")["children"], [])
 
+    def test_host_of_a_reporting_client(self) -> None:
+        """`?host=` does not find the LwM2M client by which a gateway reports by its name: the gateway's resources are elsewhere."""
+        self.done(register("ep=g1.example.org&lt=60&lwm2m=1.1", "</3/0>,</33050>"))
+        self.assertEqual(self.shown("/scls", "host=g1.example.org")["children"], [])
+        self.assertEqual(self.shown("/scls/g1.example.org")["name"], "g1.example.org")
+
     def test_found_by_several_hosts(self) -> None:
         """Several `host=` find each registration that any of them names, once."""
         for query in (D1, "ep=d2", "ep=d3"):

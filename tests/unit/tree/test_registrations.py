@@ -51,6 +51,18 @@ class RegistrationsTests(SynchronousTestCase):
         self.assertEqual(found, ["d1", "d1", "d1", "d2", "d2", None])
         self.assertEqual([self.at_address(address) for address in ("fd00::d1", "10.0.0.2", "d1")], ["d1", "d2", None])
 
+    def test_reporting_client(self) -> None:
+        """A gateway's name does not lead to the LwM2M client by which it reports; a client with other objects is found, and a host it gives."""
+        objects = ("/33050", "/33050/0", "/3303/0")
+        found = []
+        for target in objects:
+            said = {"attributes": {"lwm2m": "1.1"}, "links": [{"href": "/3/0"}, {"href": target}]}
+            self.put("g1.example.org", document((), ("fd00::1",), port=5685, **said))
+            found.append((self.at_host("g1.example.org"), self.at_address("fd00::1")))
+        self.assertEqual(found, [(None, "g1.example.org")] * 2 + [("g1.example.org",) * 2])
+        self.put("g1.example.org", document(("g1.example.org",), ("fd00::1",), attributes={"lwm2m": "1.1"}, links=[{"href": "/33050"}]))
+        self.assertEqual(self.at_host("g1.example.org"), "g1.example.org")
+
     def test_changes(self) -> None:
         """When a registration changes, it is found by what it says now and no longer by what it said."""
         self.put("d1", document(("old",), ("fd00::1",)))
