@@ -52,7 +52,7 @@ class RegistrationsTests(SynchronousTestCase):
         self.assertEqual([self.at_address(address) for address in ("fd00::d1", "10.0.0.2", "d1")], ["d1", "d2", None])
 
     def test_reporting_client(self) -> None:
-        """A gateway's name does not lead to the LwM2M client by which it reports; a client with other objects is found, and a host it gives."""
+        """A gateway's name does not lead to the LwM2M client by which it reports; a client with other objects, or a host, is found."""
         objects = ("/33050", "/33050/0", "/3303/0")
         found = []
         for target in objects:
