@@ -133,8 +133,8 @@ class OwnServerTests(SynchronousTestCase):
             self.assertEqual((shown["gateway"], shown["leases"][0]["address"]), ("gw.example.org", given.address))
             gateway.put_document("/scls/dev-one", {"hosts": ["dev-one.example.org"], "addresses": [given.address], "lifetime": 300})
             self._awaited(server, "dev-one", None)
-            lease = gateway.get(f"/leases/{shown['duid']}/{shown['leases'][0]['iaid']}").json()
-            self.assertIsNotNone(lease["reported"])
+            place = f"/leases/{shown['duid']}/{shown['leases'][0]['iaid']}"
+            wait_until(lambda: gateway.get(place).json()["reported"], 20, "the lease to be reported")
             self.assertEqual(server.get("/gateways/gw.example.org").json()["devices"], 1)
 
     def test_away_and_killed(self) -> None:

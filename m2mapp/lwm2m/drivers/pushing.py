@@ -106,6 +106,8 @@ class Pushing:
         together = (self._batch_s > 0 or len(self._queue) > ONE_BY_ONE) and not self._singly
         waiting = [self._node.tree.find((*REPORTS, duid)) for duid in self._queue.first(BATCH if together else 1)]
         sent = {resource.path[-1]: resource for resource in waiting if resource is not None}
+        if not sent:  # the confirmation of the last ones was told here before the queue followed the tree
+            return
         reports = {duid: _report_of(resource) for duid, resource in sent.items()}
         if len(sent) == 1 or not together:
             duid = next(iter(sent))

@@ -137,6 +137,18 @@ class PushTests(SynchronousTestCase):
         self.assertIsNone(self._report()["leases"][0]["validUntil"])  # type: ignore[index]
         self.assertIsNone(gateway.report(1)["queued"])
 
+    def test_confirmed_later(self) -> None:
+        """As in the store, who waits for a confirmation to be written is answered before the tree's watchers: nothing is sent twice."""
+        gateway = Gateway(self.server)
+        gateway.run(0.1)
+        gateway.commit(lease(1))
+        for seconds in (0.05, 0.01):  # the report is written down, then told and confirmed
+            gateway.built.committer.hold()
+            gateway.clock.advance(seconds)
+            gateway.built.committer.release()
+        gateway.run(5)
+        self.assertEqual((gateway.way.told, gateway.report(1)["queued"]), ([f"PUT {duid(1)}"], None))
+
     def test_gone(self) -> None:
         """A device without a lease is taken from the server; then nothing is kept of it, as where the server never knew it."""
         gateway = Gateway(self.server)
