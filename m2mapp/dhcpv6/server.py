@@ -6,7 +6,6 @@ responsible for sockets, for committing, nor for which value is given (`pools`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
@@ -14,7 +13,7 @@ from typing import Final
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.binding import Binding, Bindings, Client, State, Value
-from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_options
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_options, fingerprint
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import DNS_SERVERS, INFINITY, VENDOR_OPTS, MessageType, Status
 from m2mapp.dhcpv6.pools import Lifetimes, Pool
@@ -99,11 +98,6 @@ class _Ask:
     requested: tuple[int, ...] = ()
     wants_certificate: bool = False
     outcome: Outcome = field(default_factory=Outcome)
-
-
-def fingerprint(certificate: bytes | None) -> str | None:
-    """How a certificate stands in a binding."""
-    return f"sha256:{hashlib.sha256(certificate).hexdigest()}" if certificate else None
 
 
 def unwrap(received: Message | RelayMessage) -> tuple[Message | None, tuple[RelayMessage, ...]]:
