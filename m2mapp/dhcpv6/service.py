@@ -21,11 +21,14 @@ from m2mapp.dhcpv6.bootstrap_options import Bootstrap
 from m2mapp.dhcpv6.client import Chance, Client, Wish
 from m2mapp.dhcpv6.downlink import Upstream, delegations_of, downlink_terms, handed_on, is_stale, lifetimes_of
 from m2mapp.dhcpv6.drivers.hearing import Hearing
+from m2mapp.dhcpv6.drivers.homenet import HomenetListening
 from m2mapp.dhcpv6.drivers.linking import Linking, LinkNode
 from m2mapp.dhcpv6.drivers.reconfiguring import Reconfiguring
 from m2mapp.dhcpv6.drivers.routing import RoutingNode, Unreachable
 from m2mapp.dhcpv6.drivers.serving import Serving
 from m2mapp.dhcpv6.drivers.uplink import Uplink
+from m2mapp.dhcpv6.hncp import NODE_BYTES
+from m2mapp.dhcpv6.homenet import Homenet
 from m2mapp.dhcpv6.links import Links
 from m2mapp.dhcpv6.numbers import (
     ALL_DHCP_RELAY_AGENTS_AND_SERVERS,
@@ -39,7 +42,7 @@ from m2mapp.dhcpv6.numbers import (
 from m2mapp.dhcpv6.pools import Lifetimes, PrefixPool
 from m2mapp.dhcpv6.reconfigure import ReconfigureKeys
 from m2mapp.dhcpv6.server import Server, Terms
-from m2mapp.dhcpv6.settings import Dhcpv6Settings, UplinkSettings
+from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.dhcpv6.sources import Source, Sources
 from m2mapp.formats.certificates import certificate_der
 from m2mapp.model.errors import Malformed
@@ -112,13 +115,19 @@ def bootstrap_sources(settings: Dhcpv6Settings, clock: IClock) -> Sources:
     return Sources(file, clock.now_ms)
 
 
-def learning(uplink: Uplink, settings: UplinkSettings, node: RoutingNode, sources: Sources, metrics: Metrics) -> list[Service]:
+def learning(uplink: Uplink, node: RoutingNode, settings: Dhcpv6Settings, sources: Sources, rng: Random, metrics: Metrics) -> list[Service]:
     """What else learns on the uplink's interface, for `sources`; and the routes of what the uplink has. They start before the uplink."""
+    on = settings.uplink
+    if on is None:
+        return []
     uplink.listen(lambda: sources.learn(Source.DHCPV6, uplink.bootstrap(), uplink.lease.server.hex() if uplink.lease else ""))
     services: list[Service] = [Unreachable(node, lambda: uplink.lease, uplink.listen, metrics)]
-    if settings.ra_option:
+    if on.ra_option:
         tell = partial(sources.learn, Source.ROUTER)
-        services.append(Hearing(node.reactor, (node.datagrams, node.host), settings.interface, settings.ra_option, tell, metrics))
+        services.append(Hearing(node.reactor, (node.datagrams, node.host), on.interface, on.ra_option, tell, metrics))
+    if on.hncp:
+        homenet = Homenet(rng.getrandbits(8 * NODE_BYTES).to_bytes(NODE_BYTES, "big"), settings.codes)
+        services.append(HomenetListening(node.reactor, node.datagrams, on.interface, homenet, partial(sources.learn, Source.HNCP), metrics))
     return services
 
 

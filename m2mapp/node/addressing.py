@@ -79,7 +79,7 @@ def make_addressing(node: AddressingNode, settings: Dhcpv6Settings) -> Addressin
     uplink = None
     if settings.uplink is not None:
         uplink = dhcpv6_uplink(world.reactor, around, duid, settings, node.rng, metrics)
-        made.services += (*learning(uplink, settings.uplink, routing, sources, metrics), uplink)
+        made.services += (*learning(uplink, routing, settings, sources, node.rng, metrics), uplink)
     if settings.downlink is None and settings.delegating is None:
         return made
     servers = dhcpv6_servers(world.reactor, around, identity, settings, metrics)
