@@ -58,7 +58,7 @@ class SourcesTests(SynchronousTestCase):
     def test_shown(self) -> None:
         """What each says, who said it and since when; without a URI a source says nothing."""
         sources = self.build()
-        nothing = {"uri": None, "certificate": None, "source": None, "sources": {}}
+        nothing: dict[str, object] = {"uri": None, "certificate": None, "source": None, "sources": {}}
         self.assertEqual(sources.document(), nothing)
         sources.learn(Source.DHCPV6, Bootstrap(None, b"der"), "0004aa")
         self.assertEqual(sources.document(), nothing)
