@@ -28,6 +28,8 @@ MAX_OLD: Final = 4
 """So many addresses of former prefixes a client may go on using."""
 
 Ia = o.IaNa | o.IaPd
+_IAS: Final = (o.IaNa, o.IaPd)
+_VALUES: Final = (o.IaAddress, o.IaPrefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ class Server:
             client = Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd))
             pool = self._terms.prefixes if client.for_prefix else ask.addresses
             answered.append(self._ia_options(ask, client, ia, pool))
-        given = [value for options in answered for value in options if isinstance(value, o.IaAddress | o.IaPrefix)]
+        given = [value for options in answered for value in options if isinstance(value, _VALUES)]
         lifetimes = [value.preferred_s for value in given if value.preferred_s] or [value.valid_s for value in given]
         shortest = min(lifetimes, default=0)
         times = (INFINITY, INFINITY) if shortest == INFINITY else (shortest // 2, shortest * 4 // 5)
@@ -332,7 +334,7 @@ _ANSWERS: Final[dict[MessageType, Callable[[Server, _Ask], None]]] = {
 
 
 def _ias(message: Message) -> list[Ia]:
-    return [option for option in message.options if isinstance(option, o.IaNa | o.IaPd)]
+    return [option for option in message.options if isinstance(option, _IAS)]
 
 
 def _values(ia: Ia) -> tuple[o.IaAddress | o.IaPrefix, ...]:

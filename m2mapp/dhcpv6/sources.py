@@ -42,6 +42,7 @@ class Sources:
         self._learned: dict[Source, Learned] = {}
         if file.uri is not None:
             self._learned[Source.FILE] = Learned(file, "the configuration file")
+        self._in_force = self._find()
         self._listeners: dict[Callable[[], None], None] = {}
 
     def listen(self, on_change: Callable[[], None]) -> None:
@@ -50,12 +51,13 @@ class Sources:
 
     def learn(self, source: Source, bootstrap: Bootstrap, origin: str) -> None:
         """A source says this from now on; without a URI it says nothing."""
-        before, known = self.in_force(), self._learned.get(source)
+        before, known = self._in_force, self._learned.get(source)
         if bootstrap.uri is None:
             self._learned.pop(source, None)
         elif known is None or (known.bootstrap, known.origin) != (bootstrap, origin):
             self._learned[source] = Learned(bootstrap, origin, self._now_ms())
-        if self.in_force() != before:
+        self._in_force = self._find()
+        if self._in_force != before:
             for on_change in list(self._listeners):
                 on_change()
 
@@ -64,7 +66,11 @@ class Sources:
         return next((source for source in Source if source in self._learned), None)
 
     def in_force(self) -> Bootstrap:
-        """The service that devices are told of.
+        """The service that devices are told of: asked for with every message of theirs."""
+        return self._in_force
+
+    def _find(self) -> Bootstrap:
+        """The service of the source that counts.
 
         A learned certificate goes with the URI that was learned with it only: a device talks to no server that shows another than it was
         given.
@@ -77,7 +83,7 @@ class Sources:
 
     def document(self) -> Document:
         """What `/node` says: the service in force, its source, and what each source says."""
-        first, told = self.counts(), self.in_force()
+        first, told = self.counts(), self._in_force
         return {
             "uri": told.uri,
             "certificate": fingerprint(told.certificate),

@@ -112,7 +112,7 @@ class Serving:
             self._reply(outcome.reply, relays, source)
             return
         changes: list[Write | Remove] = [self._bindings.end(binding.path) for binding in outcome.ended]
-        changes += [binding.write() for binding in outcome.given]
+        changes += [self._bindings.write(binding) for binding in outcome.given]
         self._under_way += 1
         done: Deferred[object] = maybeDeferred(self._committer.commit, Unit(tuple(changes), trace=new_trace()))
         done.addCallbacks(self._committed, self._not_committed, callbackArgs=(outcome.reply, relays, source), errbackArgs=(outcome, source))
