@@ -103,6 +103,7 @@ class Site:
         self.service = Dhcpv6Servers(self.clock, node, self.metrics)
         self.bindings = self.service.bindings
         self.service.serve(["isp0"], Server(OWN, self.terms, self.bindings))
+        self.service.serving.gather_s = 0.0  # Each by itself, and at once.
         self.service.startService()
 
     def restart(self) -> None:
