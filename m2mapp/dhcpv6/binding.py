@@ -15,7 +15,7 @@ from socket import AF_INET6, inet_ntop
 from typing import Final
 
 from m2mapp.dhcpv6.numbers import INFINITY
-from m2mapp.formats.documents import rfc3339
+from m2mapp.formats.documents import parse_rfc3339, rfc3339
 from m2mapp.model.errors import MethodNotAllowed
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Method
@@ -65,7 +65,8 @@ class Binding:
 
     `interface` is where the client was heard, `client_address` from where; `bootstrap_uri` and `certificate` (its SHA-256) what it was
     told with the value. `old` are addresses that it may still use, of prefixes that were exchanged; `reserved` is the address that an
-    operator wants it to have. `reconfigure`: the client has a key by which this node can tell it to ask again.
+    operator wants it to have. `reconfigure`: the client has a key by which this node can tell it to ask again. `first_ms` is when it was
+    given this value first, `renewed` how often since then.
     """
 
     client: Client
@@ -81,6 +82,8 @@ class Binding:
     old: tuple[IPv6Address, ...] = ()
     reserved: IPv6Address | None = None
     reconfigure: bool = False
+    first_ms: int = 0
+    renewed: int = 0
 
     @property
     def path(self) -> Path:
@@ -117,6 +120,8 @@ class Binding:
             "interface": self.interface,
             "clientAddress": self.client_address,
         }
+        if self.state is State.BOUND:
+            attributes |= {"firstGivenAt": rfc3339(self.first_ms), "renewed": self.renewed}
         if self.old:
             attributes["deprecated"] = [str(address) for address in self.old]
         if self.reserved is not None:
@@ -151,6 +156,8 @@ def binding_of(resource: Resource) -> Binding:
         tuple(IPv6Address(address) for address in old) if isinstance(old, list | tuple) else (),
         None if reserved is None else IPv6Address(reserved),
         given.get("reconfigure") is True,
+        parse_rfc3339(given["firstGivenAt"], "firstGivenAt") if "firstGivenAt" in given else resource.modified_ms,
+        _number(given, "renewed") if "renewed" in given else 0,
     )
 
 
@@ -166,6 +173,8 @@ class Bindings:
         self._holder: dict[Value, Client | None] = {}
         self._promised: dict[Value, Client] = {}
         self._of_duid: dict[bytes, int] = {}
+        # Clients of a DUID to whom something is promised, and who have no binding yet.
+        self._coming: dict[bytes, set[Client]] = {}
         # What is on its way to the tree, so that it need not be read from there: by path, with the attributes that stand for it.
         self._written: dict[Path, tuple[Document, Binding]] = {}
         self.on_moved: Callable[[], None] = lambda: None
@@ -180,8 +189,8 @@ class Bindings:
         return self._holder.get(value, client) == client and self._promised.get(value, client) == client
 
     def count(self, duid: bytes) -> int:
-        """How many bindings a DUID has."""
-        return self._of_duid.get(duid, 0)
+        """How many bindings a DUID has, with those that are promised to it."""
+        return self._of_duid.get(duid, 0) + len(self._coming.get(duid, ()))
 
     def __len__(self) -> int:
         return len(self._holder) + len(self._promised)
@@ -212,12 +221,15 @@ class Bindings:
 
     def promise(self, binding: Binding) -> None:
         """Values are given by a unit that is about to be committed: nobody else gets them."""
+        if self._tree.expected(binding.path) is None:
+            self._coming.setdefault(binding.client.duid, set()).add(binding.client)
         for value in binding.values:
             self._promised[value] = binding.client
 
     def dropped(self, binding: Binding) -> None:
         """The unit was not committed: the values are free again, unless their client had them before."""
         self._written.pop(binding.path, None)
+        self._came(binding.client)
         for value in binding.values:
             self._promised.pop(value, None)
 
@@ -226,6 +238,7 @@ class Bindings:
         self._holder.clear()
         self._promised.clear()
         self._of_duid.clear()
+        self._coming.clear()
         self._written.clear()
 
     def entered(self, resource: Resource) -> Binding:
@@ -235,6 +248,7 @@ class Bindings:
             del self._written[resource.path]
         if binding is None or attributes is not resource.attributes:
             binding = binding_of(resource)
+        self._came(binding.client)
         bound = binding.state is not State.DECLINED
         for value in binding.values:
             self._promised.pop(value, None)
@@ -248,6 +262,14 @@ class Bindings:
             duid = binding.client.duid
             self._of_duid[duid] = self._of_duid.get(duid, 0) + 1
         return binding
+
+    def _came(self, client: Client) -> None:
+        """What was promised to a client is there, or will not be."""
+        coming = self._coming.get(client.duid)
+        if coming is not None:
+            coming.discard(client)
+            if not coming:
+                del self._coming[client.duid]
 
     def left(self, resource: Resource, after: Resource | None = None) -> None:
         """A binding is not in the tree any more, or not as it was: `after` stands there now."""

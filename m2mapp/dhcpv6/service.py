@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv6Address
-from pathlib import Path
+from pathlib import Path as FilePath
 from random import Random
 from typing import Final
 
@@ -27,6 +27,7 @@ from m2mapp.dhcpv6.drivers.reconfiguring import Reconfiguring
 from m2mapp.dhcpv6.drivers.routing import RoutingNode, Unreachable
 from m2mapp.dhcpv6.drivers.serving import Serving
 from m2mapp.dhcpv6.drivers.uplink import Uplink
+from m2mapp.dhcpv6.history import Ending, all_ended
 from m2mapp.dhcpv6.hncp import NODE_BYTES
 from m2mapp.dhcpv6.homenet import Homenet
 from m2mapp.dhcpv6.links import Links
@@ -46,12 +47,13 @@ from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.dhcpv6.sources import Source, Sources
 from m2mapp.formats.certificates import certificate_der
 from m2mapp.model.errors import Malformed
+from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.interfaces import IDatagramPort
 from m2mapp.tree.drivers.expiry import Expiry
 from m2mapp.tree.lifetimes import Lifetimes as Ends
-from m2mapp.tree.unit import Change, Resource
+from m2mapp.tree.unit import Change, Resource, Unit
 from m2mapp.tree.watch import Watch
 
 JOIN_AGAIN_S: Final = 5.0
@@ -171,7 +173,7 @@ def _certificate(file: str, where: str) -> bytes | None:
     if not file:
         return None
     try:
-        data = Path(file).read_bytes()
+        data = FilePath(file).read_bytes()
     except OSError as error:
         raise Malformed(where, file, f"a file that can be read ({error.strerror})") from error
     return certificate_der(data, f"{where} {file}")
@@ -189,7 +191,8 @@ class Dhcpv6Servers(Service):
         self.serving = Serving(reactor, node.clock, node.committer, self.bindings, metrics)
         self._lifetimes = Ends()
         ended = metrics.counter("m2mapp_dhcpv6_expired_total", "Bindings that ended because their valid lifetime was over.")
-        self._expiry = Expiry(self._lifetimes, node.tree, node.committer, reactor, ended.add, self.bindings.end)
+        self._expiry = Expiry(self._lifetimes, node.tree, node.committer, reactor, ended.add, self._over)
+        metrics.gauge("m2mapp_dhcpv6_exhausted", "DHCPv6 interfaces on which nothing is left to give.", lambda: len(self.warnings()))
         self._watches: list[Watch] = []
         self._port: IDatagramPort | None = None
         self._again: IDelayedCall | None = None
@@ -199,6 +202,10 @@ class Dhcpv6Servers(Service):
     def serve(self, interfaces: Iterable[str], server: Server) -> None:
         """Answer on these interfaces, from the start on."""
         self._servers.update(dict.fromkeys(interfaces, server))
+
+    def warnings(self) -> list[str]:
+        """What an operator should know: on which interfaces there is nothing left to give."""
+        return [f"DHCPv6 on {name}: nothing is left to give" for name, server in self._servers.items() if server.exhausted]
 
     def reconfigure_by(self, duid: bytes, keys: ReconfigureKeys, stale: Callable[[Binding], bool]) -> Reconfiguring:
         """What tells clients to ask again, in the name of the server that has this DUID: at the start too, where the file has changed."""
@@ -259,6 +266,11 @@ class Dhcpv6Servers(Service):
             del self._unjoined[name]
         if self._unjoined:
             self._again = self.reactor.callLater(JOIN_AGAIN_S, self._join)
+
+    def _over(self, path: Path) -> Unit:
+        """What ends a binding whose time is over."""
+        resource = self.tree.expected(path)
+        return Unit((self.bindings.end(path),), all_ended([resource] if resource is not None else [], Ending.EXPIRED))
 
     # What is committed.
 

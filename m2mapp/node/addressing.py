@@ -11,11 +11,13 @@ from random import Random
 from uuid import UUID
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 
 from m2mapp.config import Settings
 from m2mapp.dhcpv6.around import Dhcpv6Node
-from m2mapp.dhcpv6.binding import LEASES, Bindings
+from m2mapp.dhcpv6.binding import LEASES, PREFIXES, Bindings
 from m2mapp.dhcpv6.drivers.linking import LinkNode
+from m2mapp.dhcpv6.drivers.remembering import Remembering
 from m2mapp.dhcpv6.drivers.reserving import Reserving
 from m2mapp.dhcpv6.drivers.routing import RoutingNode, ToRouters
 from m2mapp.dhcpv6.duid import new_duid
@@ -31,12 +33,14 @@ from m2mapp.dhcpv6.service import (
 from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
+from m2mapp.model.messages import Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.memory import MemoryDatagrams
 from m2mapp.net.udp import SystemDatagrams
 from m2mapp.node.world import World
 from m2mapp.store.committer import Committer
 from m2mapp.tree.resources import ResourceRules
+from m2mapp.tree.service import execute
 from m2mapp.tree.tree import Tree
 
 
@@ -58,13 +62,14 @@ class AddressingNode:
 class Addressing:
     """The roles: their services in the order of their start, who answers at which paths, what `/node` says of them.
 
-    `leases` are those of the downlink's devices.
+    `leases` are those of the downlink's devices; `warnings` is what an operator should know.
     """
 
     services: list[Service] = field(default_factory=list)
     routes: dict[Path, IHandle] = field(default_factory=dict)
     about: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     leases: Bindings | None = None
+    warnings: Callable[[], list[str]] = list
 
 
 def make_addressing(node: AddressingNode, settings: Dhcpv6Settings) -> Addressing:
@@ -76,6 +81,7 @@ def make_addressing(node: AddressingNode, settings: Dhcpv6Settings) -> Addressin
     routing = RoutingNode(world.reactor, tree, world.clock, node.datagrams, world.host)
     sources = bootstrap_sources(settings, world.clock)
     made = Addressing(about={"bootstrap": sources.document})
+    made.routes[PREFIXES] = _remembering(node, lambda request: execute(node.committer, node.rules.decide(request)))
     uplink = None
     if settings.uplink is not None:
         uplink = dhcpv6_uplink(world.reactor, around, duid, settings, node.rng, metrics)
@@ -83,15 +89,21 @@ def make_addressing(node: AddressingNode, settings: Dhcpv6Settings) -> Addressin
     if settings.downlink is None and settings.delegating is None:
         return made
     servers = dhcpv6_servers(world.reactor, around, identity, settings, metrics)
+    made.warnings = servers.warnings
     links = LinkNode(node.datagrams, world.host, node.rng)
     downlink = dhcpv6_downlink(servers, links, identity, settings, learned_from(uplink, sources))
     if downlink is not None:
         made.services.append(downlink)
-        made.routes[LEASES] = Reserving(
+        reserving = Reserving(
             lambda: (world.reactor.seconds(), world.clock.now_ms()), node.committer, node.rules, servers.bindings, downlink.links
         )
+        made.routes[LEASES] = _remembering(node, reserving.handle)
         made.leases = servers.bindings
     if settings.delegating is not None and settings.delegating.routes:
         made.services.append(ToRouters(routing, metrics))
     made.services.append(servers)
     return made
+
+
+def _remembering(node: AddressingNode, inner: Callable[[Request], Response | Deferred[Response]]) -> Remembering:
+    return Remembering(node.tree, node.committer, node.committer, node.rules, inner)

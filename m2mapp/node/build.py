@@ -155,6 +155,7 @@ class _Builder:
         self._parts: list[Service] = [store]
         self._routes: dict[Path, IHandle] = {}
         self._feeds: dict[Path, Feed] = {}
+        self._warnings: list[Callable[[], list[str]]] = []
         self._about: dict[str, Callable[[], object]] = {}
         self._leased: Callable[[str], bool] = lambda _: False
         self._leases_moved: Callable[[], None] = lambda: None
@@ -177,7 +178,7 @@ class _Builder:
         page = self._describe()
 
         def describe() -> Mapping[str, object]:
-            return {**page, **{name: told() for name, told in self._about.items()}}
+            return {**page, "warnings": self._warn(), **{name: told() for name, told in self._about.items()}}
 
         self._routes[NODE] = NodePage(describe, lambda: zlib.crc32(dump_json(describe())))
         names = {place[0] for place in self._routes}
@@ -287,6 +288,7 @@ class _Builder:
         made = make_addressing(node, settings)
         self._routes |= made.routes
         self._about |= made.about
+        self._warnings.append(made.warnings)
         if made.leases is not None:
             self._leased = made.leases.holds
             made.leases.on_moved = lambda: self._leases_moved()
@@ -324,6 +326,7 @@ class _Builder:
             metrics=self._metrics,
             clock=self._world.clock,
             unready=self._unready,
+            warnings=self._warn,
             limits=limits,
             feeds=self._feeds,
         )
@@ -346,6 +349,9 @@ class _Builder:
         if not self._committer.writable:
             reasons.append("the store takes no writes")
         return reasons
+
+    def _warn(self) -> list[str]:
+        return [warning for warnings in self._warnings for warning in warnings()]
 
     def _describe(self) -> Mapping[str, object]:
         settings = self._settings

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from m2mapp.dhcpv6.binding import Binding, Bindings
+from m2mapp.dhcpv6.binding import Bindings
 from m2mapp.dhcpv6.message import MalformedMessage, Message, RelayMessage
 from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, CLIENT_PORT, SERVER_PORT
 from m2mapp.dhcpv6.packet import build, parse
@@ -39,9 +39,9 @@ _log = Logger(namespace="m2mapp.dhcpv6")
 class _Gathered:
     """A reply that waits for the disk, and what must be there before it leaves."""
 
+    outcome: Outcome
     reply: Message
     changes: tuple[Write | Remove, ...]
-    given: list[Binding]
     relays: tuple[RelayMessage, ...]
     source: Sockaddr
 
@@ -137,7 +137,7 @@ class Serving:
         changes: list[Write | Remove] = [self._bindings.end(binding.path) for binding in outcome.ended]
         changes += [self._bindings.write(binding) for binding in outcome.given]
         self._under_way += 1
-        self._gathered.append(_Gathered(outcome.reply, tuple(changes), outcome.given, relays, source))
+        self._gathered.append(_Gathered(outcome, outcome.reply, tuple(changes), relays, source))
         if self._call is None:
             wait_s = self._last_s + self.gather_s - self._reactor.seconds()
             if wait_s > 0:
@@ -155,7 +155,8 @@ class Serving:
 
     def _commit(self, gathered: list[_Gathered]) -> None:
         """One unit: a flush and all that goes with it costs the same for one as for some."""
-        unit = Unit(tuple(change for one in gathered for change in one.changes), trace=new_trace())
+        past = tuple(entry for one in gathered for entry in one.outcome.past)
+        unit = Unit(tuple(change for one in gathered for change in one.changes), past, trace=new_trace())
         done: Deferred[object] = maybeDeferred(self._committer.commit, unit)
         done.addCallbacks(self._committed, self._not_committed, callbackArgs=(gathered,), errbackArgs=(gathered,))
 
@@ -173,7 +174,7 @@ class Serving:
         (one,) = gathered
         self._under_way -= 1
         self._failed.add()
-        for binding in one.given:
+        for binding in one.outcome.given:
             self._bindings.dropped(binding)
         if failure.check(Fault) is None:
             _log.failure("a binding for {source} was not kept", failure, source=one.source[0])

@@ -59,7 +59,7 @@ class GatheringTests(SynchronousTestCase):
         self.site.service.stopService()
 
     def test_stopped(self) -> None:
-        """What was gathered when the service stops is promised to nobody; nothing is pending, and the next start serves as many as before."""
+        """What was gathered when the service stops is promised to nobody; nothing is pending."""
         self.request(4)
         self.site.service.stopService()
         self.assertEqual((self.units, self.site.clock.getDelayedCalls(), self.serving._under_way), ([1], [], 0))
