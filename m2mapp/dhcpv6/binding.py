@@ -211,7 +211,7 @@ class Bindings:
         above = path[:-1]
         if len(above) == len(LEASES) or len(self._tree.children(above, limit=2)) > 1:
             return Remove(path)
-        return Remove(path if any(client.path[:-1] == above for client in self._promised.values()) else above)
+        return Remove(path if self._is_coming(above) else above)
 
     def write(self, binding: Binding) -> Write:
         """The write that makes a binding durable. It is entered, or `dropped`, afterwards."""
@@ -219,9 +219,24 @@ class Bindings:
         self._written[write.path] = write.attributes, binding
         return write
 
+    def left_empty(self, path: Path) -> Path | None:
+        """The collection of a DUID from which the binding at a path went, where that is empty now and nothing is on its way to it.
+
+        `end` takes it along, unless two ended at once, or an operator removed the binding.
+        """
+        above = path[:-1]
+        if len(above) == len(LEASES) or self._tree.find(above) is None or self._tree.children(above, limit=1):
+            return None
+        return None if self._is_coming(above) else above
+
+    def _is_coming(self, above: Path) -> bool:
+        """Whether something new is on its way into the collection of a DUID."""
+        coming = self._coming.get(bytes.fromhex(above[-1]), ()) if above[-1] != DECLINED else ()
+        return any(not client.for_prefix for client in coming)
+
     def promise(self, binding: Binding) -> None:
         """Values are given by a unit that is about to be committed: nobody else gets them."""
-        if self._tree.expected(binding.path) is None:
+        if binding.state is not State.DECLINED and self._tree.expected(binding.path) is None:
             self._coming.setdefault(binding.client.duid, set()).add(binding.client)
         for value in binding.values:
             self._promised[value] = binding.client

@@ -46,14 +46,14 @@ from m2mapp.dhcpv6.server import Server, Terms
 from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.dhcpv6.sources import Source, Sources
 from m2mapp.formats.certificates import certificate_der
-from m2mapp.model.errors import Malformed
+from m2mapp.model.errors import Fault, Malformed
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.interfaces import IDatagramPort
 from m2mapp.tree.drivers.expiry import Expiry
 from m2mapp.tree.lifetimes import Lifetimes as Ends
-from m2mapp.tree.unit import Change, Resource, Unit
+from m2mapp.tree.unit import Change, Remove, Resource, Unit
 from m2mapp.tree.watch import Watch
 
 JOIN_AGAIN_S: Final = 5.0
@@ -278,6 +278,10 @@ class Dhcpv6Servers(Service):
         if change.before is not None and change.before.type in (LEASE, PREFIX):
             self.bindings.left(change.before, change.after)
             self._lifetimes.forget(change.path)
+            empty = self.bindings.left_empty(change.path) if change.after is None else None
+            if empty is not None:
+                # It stays where that fails: the next binding of the DUID stands in it again.
+                self._node.committer.commit(Unit((Remove(empty),))).addErrback(lambda failure: failure.trap(Fault))
         if change.after is not None:
             self._enter(change.after)
         if self._reconfiguring is not None:

@@ -14,6 +14,7 @@ from m2mapp.dhcpv6.numbers import MessageType as T
 from m2mapp.dhcpv6.packet import MAX_OPTIONS, build, parse
 from m2mapp.dhcpv6.pools import AddressPool, Lifetimes
 from m2mapp.dhcpv6.server import MAX_BINDINGS_OF_DUID, MAX_IAS, Terms
+from m2mapp.tree.unit import Remove, Unit
 from tests.unit.dhcpv6.parts import OWN, Site, addresses_in, client_message, prefixes_in, statuses_in
 
 _DEVICES = AddressPool(IPv6Network("2001:db8:5::/64"), b"secret", Lifetimes(1800, 3600))
@@ -94,6 +95,23 @@ class ServerTests(SynchronousTestCase):
                 reply = self.site.ask(client_message(kind, _na(1, held), duid=_OTHER, server=OWN))
                 self.assertEqual(statuses_in(reply), [Status.SUCCESS, Status.NO_BINDING])
         self.assertTrue(self.site.bindings.holds(address))
+
+    def test_nothing_is_left(self) -> None:
+        """However a client's leases end, two at once or by an operator's hand, nothing of them stays in the tree."""
+        self.site.ask(client_message(T.REQUEST, _na(1), _na(2), server=OWN))
+        held = [_na(number, address) for number, (address, *_) in enumerate(self._given(_na(1), _na(2)), 1)]
+        self.site.ask(client_message(T.RELEASE, *held, server=OWN))
+        self.assertEqual(self.site.names("leases"), [])
+        self._given(_na(1))
+        (duid,) = self.site.names("leases")
+        self.site.committer.commit(Unit((Remove(("leases", duid, "1")),)))
+        self.assertEqual((self.site.names("leases"), len(self.site.bindings)), ([], 0))
+        self.site.ask(client_message(T.DECLINE, _na(1, self._given(_na(1))[0][0]), server=OWN))
+        self.site.committer.commit(Unit((Remove(("leases", "declined", self.site.tree.children(("leases", "declined"))[0].path[-1])),)))
+        self.assertEqual(self.site.names("leases"), [])
+
+    def _given(self, *ias: o.IaNa) -> list[tuple[str, int, int]]:
+        return addresses_in(self.site.ask(client_message(T.REQUEST, *ias, server=OWN)))
 
     def test_not_for_this_server(self) -> None:
         """Server identifiers that are not its own, missing, or where none may be; messages that are for clients or relay agents."""
