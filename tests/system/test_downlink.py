@@ -187,6 +187,7 @@ class DownlinkTests(SynchronousTestCase):
         first = client.device()
         self.assertIn(IPv6Address(first.address), IPv6Network("2001:db8:100::/40"))
         self.assertEqual((first.uri, first.certificate), (_URI, self.certificate))
+        self.assertIn(f"new_dhcp6_name_servers={kea.NAME_SERVER}\n", (client.folder / "told").read_text())
         upstream.exchange("2001:db8:200::/40", _ELSEWHERE, certificate=self.certificate)
         gateway.program.kill()
         gateway.program.start()

@@ -42,6 +42,14 @@ class WireTests(SynchronousTestCase):
         (state,) = parse_told(peer.state(_A, whole=True)).nodes
         self.assertEqual((state.data, state.digest, digest_of(b"")), (_TOLD, md5_64(_TOLD), bytes.fromhex("d41d8cd98f00b204")))
 
+    def test_drawn(self) -> None:
+        """A Node State as RFC 7787 (7.2.3) and RFC 7788 (10.1, 10.2) draw it, byte for byte."""
+        head = "0005003c0a00000000000102000003e8a0ed31add795da33"
+        version, connection, options = "0020000400000000", "0021001c", "00250015fde90011636f61703a2f2f5b666430303a3a62355d000000"
+        (told,) = parse_told(bytes.fromhex(head + version + connection + options)).nodes
+        self.assertEqual((told.node, told.sequence), (_A, 0x102))
+        self.assertEqual(bootstrap_of(told.data, BootstrapCodes()), Bootstrap("coap://[fd00::b5]"))
+
     def test_options(self) -> None:
         """The options count inside an External-Connection's DHCPv6-Data alone, in the encodings of the file."""
         cases = {
