@@ -67,7 +67,7 @@ class UplinkTests(SynchronousTestCase):
         return found
 
     def test_options_and_restarts(self) -> None:
-        """Prefix, URI, certificate and name server; kept over `kill -9` of the gateway; another pool is taken at the next start's Rebind."""
+        """Prefix, URI, certificate, name server; kept over `kill -9` of the gateway; another pool is taken at the next start's Rebind."""
         self.kea.start(_POOL, _URI, certificate=_CERTIFICATE)
         gateway = self.gateway()
         first = self.wait_for(_POOL, _URI)
