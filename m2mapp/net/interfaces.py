@@ -58,6 +58,9 @@ class IDatagramPort(Interface):
     def local() -> Sockaddr:
         """The bound `Sockaddr`."""
 
+    def waiting() -> int:
+        """How many datagrams were taken from the socket and wait behind the one that is being handed on."""
+
     def stop() -> Any:
         """Close the socket. A Deferred that fires when it is closed."""
 

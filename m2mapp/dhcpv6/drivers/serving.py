@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from m2mapp.dhcpv6.binding import Bindings
 from m2mapp.dhcpv6.message import MalformedMessage, Message, RelayMessage
-from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, CLIENT_PORT, SERVER_PORT
+from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, CLIENT_PORT, SERVER_PORT, MessageType
 from m2mapp.dhcpv6.packet import build, parse
 from m2mapp.dhcpv6.server import Arrival, Outcome, Server, unwrap, wrap
 from m2mapp.model.errors import Fault
@@ -29,6 +29,10 @@ from m2mapp.tree.unit import Remove, Unit, Write
 
 _REMEMBERED_SOURCES: Final = 256
 MOST_GATHERED: Final = 64
+CROWD: Final = 256
+"""While so many datagrams wait Solicits are dropped, which costs next to nothing: else what waits grows older, until every answer is too
+late for who asked. A client to whom nothing was offered asks again, or elsewhere; those who have something, or were offered it, come first."""
+_SOLICIT: Final = bytes((MessageType.SOLICIT,))
 LARGEST_REPLY: Final = 1232
 """Bytes that fit into the smallest IPv6 packet that each link carries whole, behind its headers (RFC 8200, section 5)."""
 
@@ -70,6 +74,7 @@ class Serving:
         self._malformed = metrics.counter("m2mapp_dhcpv6_malformed_total", "Datagrams that were no DHCPv6 message.")
         self._discarded = metrics.counter("m2mapp_dhcpv6_discarded_total", "DHCPv6 messages that servers discard (RFC 9915, section 16).")
         self._dropped = metrics.counter("m2mapp_dhcpv6_dropped_total", "DHCPv6 messages dropped because too many waited for the disk.")
+        self._shed = metrics.counter("m2mapp_dhcpv6_shed_total", "Solicits dropped because more came than could be answered in time.")
         self._replied = metrics.counter("m2mapp_dhcpv6_replies_total", "DHCPv6 replies sent.")
         self._failed = metrics.counter("m2mapp_dhcpv6_failed_total", "DHCPv6 messages without reply because the disk failed.")
         self._refused = metrics.counter("m2mapp_dhcpv6_refused_total", "IAs that got nothing: nothing is left, or their client has enough.")
@@ -106,6 +111,9 @@ class Serving:
         served = self._served.get(interface)
         if served is None:
             self._discarded.add()
+            return
+        if data[:1] == _SOLICIT and self._port is not None and self._port.waiting() >= CROWD:
+            self._shed.add()
             return
         try:
             received = parse(data)

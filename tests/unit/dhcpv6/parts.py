@@ -38,6 +38,7 @@ class RecordingPort:
         self.sent: list[tuple[Message | RelayMessage, Sockaddr]] = []
         self.joined: list[tuple[str, int]] = []
         self.stopped = False
+        self.crowd = 0
 
     def send(self, data: bytes, to: Sockaddr, source: str | None = None) -> bool:
         self.sent.append((parse(data), to))
@@ -51,6 +52,9 @@ class RecordingPort:
 
     def leave(self, group: str, interface: int) -> None:
         self.joined.remove((group, interface))
+
+    def waiting(self) -> int:
+        return self.crowd
 
     def local(self) -> Sockaddr:
         return ("::", 547, 0, 0)

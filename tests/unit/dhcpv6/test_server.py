@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
+from m2mapp.dhcpv6.drivers.serving import CROWD
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import INFINITY, Status
 from m2mapp.dhcpv6.numbers import MessageType as T
@@ -315,6 +316,15 @@ class ArrivalTests(SynchronousTestCase):
             self.site.receive(client_message(T.REQUEST, _ia(), duid=b"\0\3\0\1%d" % number, server=OWN))
         self.site.committer.release()
         self.assertEqual((len(self.site.sent), len(self.site.names())), (3, 3))
+
+    def test_crowd(self) -> None:
+        """While many datagrams wait Solicits are dropped; Requests are answered."""
+        self.site.datagrams.port.crowd = CROWD
+        self.assertIsNone(self.site.ask(client_message(T.SOLICIT, _ia())))
+        self.assertEqual(len(prefixes_in(self.site.ask(client_message(T.REQUEST, _ia(), server=OWN)))), 1)
+        self.site.datagrams.port.crowd = CROWD - 1
+        self.assertIsNotNone(self.site.ask(client_message(T.SOLICIT, _ia())))
+        self.assertEqual(self.site.metrics.counter("m2mapp_dhcpv6_shed_total", "").value, 1)
 
 
 class AnyBytesTests(SynchronousTestCase):

@@ -56,6 +56,9 @@ class _Port:
     def leave(self, group: str, interface: int) -> None:
         raise AssertionError("a client leaves nothing")
 
+    def waiting(self) -> int:
+        return 0
+
     def local(self) -> Sockaddr:
         return ("::", 546, 0, 0)
 
