@@ -22,6 +22,7 @@ _SIMULATION = "tests/unit/simulation"
 _RUNS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("kill -9 of the store under concurrent writes, and full disks", "tests/system/test_store_crash.py", {}),
     ("kill -9 of a gateway under concurrent HTTP writes", "tests/system/test_kill9.py", {}),
+    ("kill -9 of a gateway under DHCPv6 load", "tests/system/test_dhcp_killed.py", {}),
     ("a full disk under a gateway", "tests/system/test_disk_full.py", {}),
     ("properties, twenty times the examples", f"tests/unit --ignore={_SIMULATION}", {}),
     ("a million messages of a thousand sources, and mutations, to a gateway", "tests/system/test_hostile.py", {}),

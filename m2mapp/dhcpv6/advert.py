@@ -18,6 +18,8 @@ ROUTER_ADVERTISEMENT: Final = 134
 _MANAGED, _OTHER = 0x80, 0x40
 _ON_LINK: Final = 0x80
 _SOURCE_LINK_LAYER, _PREFIX, _RDNSS = 1, 3, 25
+ADVERTISED: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 24, 25, 26, 31, 37, 38, 138, 144})
+"""The option types that have a meaning in router advertisements already (IANA, "IPv6 Neighbor Discovery Option Formats")."""
 _UNIT: Final = 8
 _HEADER: Final = struct.Struct("!BBHBBHII")
 _OPTION: Final = struct.Struct("!BB")
@@ -83,6 +85,24 @@ def parse_advertisement(data: bytes) -> Advertisement:
             rdnss_s = _RDNSS_BODY.unpack_from(body)[1]
             rdnss += [IPv6Address(body[at : at + 16]) for at in range(_RDNSS_BODY.size, len(body) - 15, 16)]
     return Advertisement(lifetime_s, tuple(prefixes), link_layer, tuple(rdnss), rdnss_s)
+
+
+def option_announced(data: bytes, source: str, kind: int) -> tuple[int, bytes | None]:
+    """The router lifetime in seconds that an advertisement tells, and the body of its first option of that type, or None.
+
+    Raises `MalformedMessage` where a host must not believe it (RFC 4861, section 6.1.2). Hop limit and checksum are checked before.
+    """
+    if len(data) < _HEADER.size or data[0] != ROUTER_ADVERTISEMENT or data[1]:
+        raise MalformedMessage("no router advertisement")
+    if not IPv6Address(source).is_link_local:
+        raise MalformedMessage(f"a router advertisement from {source}, which is not link-local")
+    found = [body for each, body in _options(data, _HEADER.size) if each == kind]
+    return int.from_bytes(data[6:8], "big"), next(iter(found), None)
+
+
+def build_solicitation() -> bytes:
+    """A router solicitation (section 4.1), without a link-layer address and with checksum 0."""
+    return bytes((ROUTER_SOLICITATION,)).ljust(_UNIT, b"\0")
 
 
 def why_solicitation_counts_not(data: bytes, source: str) -> str | None:

@@ -6,6 +6,7 @@ the document has it. They have no assigned numbers: the configuration file sets 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +43,11 @@ class Bootstrap:
     certificate: bytes | None = None
 
 
+def fingerprint(certificate: bytes | None) -> str | None:
+    """How a certificate is shown: its SHA-256; None for none."""
+    return f"sha256:{hashlib.sha256(certificate).hexdigest()}" if certificate else None
+
+
 def bootstrap_options(bootstrap: Bootstrap, codes: BootstrapCodes, *, with_certificate: bool) -> tuple[Option, ...]:
     """The options that tell the bootstrap service. `with_certificate`: the client asked for it."""
     values = [(codes.uri, _VENDOR_URI, bootstrap.uri.encode() if bootstrap.uri else None)]
@@ -67,12 +73,12 @@ def bootstrap_in(options: tuple[Option, ...], codes: BootstrapCodes) -> Bootstra
             if vendor.enterprise == codes.vendor_enterprise:
                 uris.append(opaque(vendor.options, _VENDOR_URI))
                 certificates.append(opaque(vendor.options, _VENDOR_CERTIFICATE))
-    uri = next((text for text in map(_uri, uris) if text), None)
+    uri = next((text for text in map(uri_of, uris) if text), None)
     return Bootstrap(uri, next((certificate for certificate in certificates if certificate), None))
 
 
-def _uri(value: bytes | None) -> str | None:
-    """The text of a URI: some programs end it with a zero byte. None for what is none."""
+def uri_of(value: bytes | None) -> str | None:
+    """The text of a URI: some programs end it with zero bytes, and some options are padded with them. None for what is none."""
     if value is None or len(value) > _LONGEST_URI:
         return None
     text = value.rstrip(b"\0").decode("ascii", errors="replace")

@@ -24,6 +24,7 @@ from m2mapp.dhcpv6.validation import why_client_discards
 MOST_ITEMS: Final = 16
 """So many prefixes or addresses of one IA are taken; a server has no reason to give more."""
 MOST_OFFERS: Final = 16
+MOST_NAME_SERVERS: Final = 8
 _BEST_PREFERENCE: Final = 255
 _SOL_MAX_RT_BOUNDS: Final = (60, 86400)
 """What the option SOL_MAX_RT may say (section 21.24)."""
@@ -66,6 +67,7 @@ class Lease:
     t2_s: float
     since: float
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    name_servers: tuple[IPv6Address, ...] = ()
 
     def valid_until(self) -> float:
         """When the last item ends, in monotonic seconds."""
@@ -242,7 +244,7 @@ class Client:
         server = o.first(message.options, o.ServerId)
         t1_s, t2_s = self._times(message, items)
         told = bootstrap_in(message.options, self._wish.codes)
-        self.lease = Lease(server.duid if server is not None else b"", items, t1_s, t2_s, now, told)
+        self.lease = Lease(server.duid if server is not None else b"", items, t1_s, t2_s, now, told, _name_servers(message))
         self._enter(Event.GRANTED, now)
 
     def _times(self, message: Message, items: tuple[Item, ...]) -> tuple[float, float]:
@@ -376,6 +378,12 @@ class Client:
 def _item(option: o.IaPrefix | o.IaAddress, now: float) -> Item:
     value: Value = option.prefix if isinstance(option, o.IaPrefix) else option.address
     return Item(value, option.preferred_s, option.valid_s, now)
+
+
+def _name_servers(message: Message) -> tuple[IPv6Address, ...]:
+    """The recursive name servers that a Reply tells (RFC 3646, section 3), those that a host can ask."""
+    told = o.first(message.options, o.DnsServers)
+    return tuple(one for one in (told.addresses if told is not None else ()) if _is_usable(one))[:MOST_NAME_SERVERS]
 
 
 def _is_usable(value: Value) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, IPv6Network
 
 from m2mapp.dhcpv6.binding import Binding
-from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, fingerprint
 from m2mapp.dhcpv6.client import Lease
 from m2mapp.dhcpv6.links import Delegation, Link, Links
 from m2mapp.dhcpv6.numbers import INFINITY
 from m2mapp.dhcpv6.pools import Lifetimes
 from m2mapp.dhcpv6.reconfigure import ReconfigureKeys
-from m2mapp.dhcpv6.server import Arrival, Terms, fingerprint
+from m2mapp.dhcpv6.server import Arrival, Terms
 from m2mapp.dhcpv6.settings import DownlinkSettings
 
 
@@ -37,25 +37,15 @@ def delegations_of(lease: Lease | None) -> tuple[Delegation, ...]:
     return tuple(Delegation(prefix, _until(item.since, item.preferred_s), item.valid_until()) for item, prefix in prefixes)
 
 
-def handed_on(settings: DownlinkSettings, certificate: bytes | None, learned: Upstream) -> Upstream:
-    """What devices are told of: what the file says before what was learned. `certificate` is the file's."""
+def handed_on(settings: DownlinkSettings, learned: Upstream) -> Upstream:
+    """What devices are told of: the file's prefix, where it names one, before those that were learned."""
     fixed = settings.prefix
-    prefixes = learned.prefixes if fixed is None else lambda _: (Delegation(fixed),)
-    return replace(learned, prefixes=prefixes, bootstrap=lambda: bootstrap_of(settings, certificate, learned.bootstrap()))
+    return learned if fixed is None else replace(learned, prefixes=lambda _: (Delegation(fixed),))
 
 
 def lifetimes_of(settings: DownlinkSettings) -> Lifetimes:
     """What an address gets at most: preferred for half of the time that it is valid."""
     return Lifetimes(settings.valid_lifetime_s // 2, settings.valid_lifetime_s)
-
-
-def bootstrap_of(settings: DownlinkSettings, certificate: bytes | None, learned: Bootstrap) -> Bootstrap:
-    """The bootstrap service that devices are told: the file's before what was learned.
-
-    A learned certificate goes with the learned URI only: a device talks to no server that shows another than it was given.
-    """
-    uri = settings.bootstrap_uri or learned.uri
-    return Bootstrap(uri, certificate or (learned.certificate if uri == learned.uri else None))
 
 
 def is_stale(binding: Binding, link: Link, bootstrap: Bootstrap) -> bool:

@@ -85,6 +85,11 @@ def parse(data: bytes) -> Message | RelayMessage:
     return _parse(data, _Budget())
 
 
+def parse_options(data: bytes) -> tuple[Option, ...]:
+    """The options of a message without its header, as other protocols carry them (RFC 7788). Raises `MalformedMessage` and nothing else."""
+    return _options(data, 0, _IN_MESSAGE, _Budget())
+
+
 def build(message: Message | RelayMessage) -> bytes:
     """The datagram of a message. Raises `ValueError` where a value does not fit its field: a mistake of the caller."""
     try:

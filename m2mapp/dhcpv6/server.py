@@ -6,7 +6,6 @@ responsible for sockets, for committing, nor for which value is given (`pools`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
@@ -14,12 +13,14 @@ from typing import Final
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.binding import Binding, Bindings, Client, State, Value
-from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_options
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_options, fingerprint
+from m2mapp.dhcpv6.history import Ending, ended
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import DNS_SERVERS, INFINITY, VENDOR_OPTS, MessageType, Status
 from m2mapp.dhcpv6.pools import Lifetimes, Pool
 from m2mapp.dhcpv6.reconfigure import ReconfigureKeys
 from m2mapp.dhcpv6.validation import why_server_discards
+from m2mapp.tree.unit import Append
 
 MAX_BINDINGS_OF_DUID: Final = 16
 """So many addresses and prefixes one client may have: one that asks for a thousand gets a status code for the others."""
@@ -29,6 +30,8 @@ MAX_OLD: Final = 4
 """So many addresses of former prefixes a client may go on using."""
 
 Ia = o.IaNa | o.IaPd
+_IAS: Final = (o.IaNa, o.IaPd)
+_VALUES: Final = (o.IaAddress, o.IaPrefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Terms:
 class Outcome:
     """What a message leads to: the reply (None: none, for the reason `why`), and what must be durable before it leaves.
 
-    `refused` are IAs that got nothing, since nothing is left or their client has enough.
+    `refused` are IAs that got nothing, since nothing is left or their client has enough; `past` goes into the history of clients.
     """
 
     reply: Message | None = None
@@ -82,6 +85,7 @@ class Outcome:
     refused: int = 0
     given: list[Binding] = field(default_factory=list)
     ended: list[Binding] = field(default_factory=list)
+    past: list[Append] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -99,11 +103,6 @@ class _Ask:
     requested: tuple[int, ...] = ()
     wants_certificate: bool = False
     outcome: Outcome = field(default_factory=Outcome)
-
-
-def fingerprint(certificate: bytes | None) -> str | None:
-    """How a certificate stands in a binding."""
-    return f"sha256:{hashlib.sha256(certificate).hexdigest()}" if certificate else None
 
 
 def unwrap(received: Message | RelayMessage) -> tuple[Message | None, tuple[RelayMessage, ...]]:
@@ -133,6 +132,7 @@ class Server:
 
     def __init__(self, duid: bytes, terms: Terms, bindings: Bindings) -> None:
         self._duid, self._terms, self._bindings = duid, terms, bindings
+        self._full_at: int | None = None
         codes = terms.codes
         wanted = ({codes.certificate} if codes.in_option else set()) | ({VENDOR_OPTS} if codes.in_vendor else set())
         self._certificate_codes = frozenset(wanted)
@@ -154,6 +154,11 @@ class Server:
             ask.agrees = o.first(message.options, o.ReconfigureAccept) is not None
         _ANSWERS[message.type](self, ask)
         return ask.outcome
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether somebody got nothing because nothing is left, and nobody has given anything back since."""
+        return self._full_at is not None and len(self._bindings) >= self._full_at
 
     # The messages, in the order of section 18.3.
 
@@ -212,7 +217,7 @@ class Server:
             client = Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd))
             pool = self._terms.prefixes if client.for_prefix else ask.addresses
             answered.append(self._ia_options(ask, client, ia, pool))
-        given = [value for options in answered for value in options if isinstance(value, o.IaAddress | o.IaPrefix)]
+        given = [value for options in answered for value in options if isinstance(value, _VALUES)]
         lifetimes = [value.preferred_s for value in given if value.preferred_s] or [value.valid_s for value in given]
         shortest = min(lifetimes, default=0)
         times = (INFINITY, INFINITY) if shortest == INFINITY else (shortest // 2, shortest * 4 // 5)
@@ -267,11 +272,13 @@ class Server:
         held = had.value if had is not None and had.state is State.BOUND else None
         if held is not None and pool.lifetimes(held).preferred_s:
             return held
-        full = len(self._bindings) >= self._terms.most or self._bindings.count(client.duid) >= MAX_BINDINGS_OF_DUID
-        if had is None and full:
+        full = len(self._bindings) >= self._terms.most
+        if had is None and (full or self._bindings.count(client.duid) >= MAX_BINDINGS_OF_DUID):
+            self._full_at = len(self._bindings) if full else self._full_at
             return None
         hint = next((value for value in named if pool.has(value)), None)
         found = pool.pick(client, hint, lambda value: self._bindings.is_free_for(client, value))
+        self._full_at = len(self._bindings) if found is None and not pool.empty else None
         if found is None and held is not None and pool.lifetimes(held).valid_s:
             return held
         return found
@@ -281,6 +288,9 @@ class Server:
     ) -> Binding:
         """What is given, with what is kept of the binding before: the reservation, and that a key was agreed on."""
         client, value, old = what
+        same = had is not None and had.state is State.BOUND and had.value == value
+        if had is not None and not same:
+            ask.outcome.past += ended(had, Ending.EXCHANGED)
         return Binding(
             client,
             value,
@@ -295,6 +305,8 @@ class Server:
             old,
             had.reserved if had is not None else None,
             ask.agrees or (had is not None and had.reconfigure and not ask.arrival.relays),
+            had.first_ms if had is not None and same else ask.now_ms,
+            had.renewed + 1 if had is not None and same else 0,
         )
 
     def _ended(self, ask: _Ask, state: State) -> None:
@@ -305,6 +317,7 @@ class Server:
                 unknown.append(replace(ia, t1_s=0, t2_s=0, options=(o.StatusCode(Status.NO_BINDING, "no such binding"),)))
             else:
                 ask.outcome.ended.append(had)
+                ask.outcome.past += ended(had, Ending.DECLINED if state is State.DECLINED else Ending.RELEASED)
                 if state is State.DECLINED and not had.client.for_prefix:
                     set_aside = replace(had, state=State.DECLINED, given_ms=ask.now_ms, old=(), reserved=None)
                     ask.outcome.given.append(set_aside)
@@ -338,7 +351,7 @@ _ANSWERS: Final[dict[MessageType, Callable[[Server, _Ask], None]]] = {
 
 
 def _ias(message: Message) -> list[Ia]:
-    return [option for option in message.options if isinstance(option, o.IaNa | o.IaPd)]
+    return [option for option in message.options if isinstance(option, _IAS)]
 
 
 def _values(ia: Ia) -> tuple[o.IaAddress | o.IaPrefix, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from ipaddress import IPv6Address
+from pathlib import Path as FilePath
 from random import Random
 from typing import Final
 
@@ -18,23 +20,40 @@ from m2mapp.dhcpv6.binding import LEASE, LEASES, PREFIX, PREFIXES, Binding, Bind
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
 from m2mapp.dhcpv6.client import Chance, Client, Wish
 from m2mapp.dhcpv6.downlink import Upstream, delegations_of, downlink_terms, handed_on, is_stale, lifetimes_of
+from m2mapp.dhcpv6.drivers.hearing import Hearing
+from m2mapp.dhcpv6.drivers.homenet import HomenetListening
 from m2mapp.dhcpv6.drivers.linking import Linking, LinkNode
 from m2mapp.dhcpv6.drivers.reconfiguring import Reconfiguring
+from m2mapp.dhcpv6.drivers.routing import RoutingNode, Unreachable
 from m2mapp.dhcpv6.drivers.serving import Serving
 from m2mapp.dhcpv6.drivers.uplink import Uplink
+from m2mapp.dhcpv6.history import Ending, all_ended
+from m2mapp.dhcpv6.hncp import NODE_BYTES
+from m2mapp.dhcpv6.homenet import Homenet
 from m2mapp.dhcpv6.links import Links
-from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, ALL_DHCP_SERVERS, INFINITY, SERVER_PORT, MessageType
+from m2mapp.dhcpv6.numbers import (
+    ALL_DHCP_RELAY_AGENTS_AND_SERVERS,
+    ALL_DHCP_SERVERS,
+    DNS_SERVERS,
+    INFINITY,
+    SERVER_PORT,
+    SOL_MAX_RT,
+    MessageType,
+)
 from m2mapp.dhcpv6.pools import Lifetimes, PrefixPool
 from m2mapp.dhcpv6.reconfigure import ReconfigureKeys
 from m2mapp.dhcpv6.server import Server, Terms
 from m2mapp.dhcpv6.settings import Dhcpv6Settings
+from m2mapp.dhcpv6.sources import Source, Sources
 from m2mapp.formats.certificates import certificate_der
-from m2mapp.model.errors import Malformed
+from m2mapp.model.errors import Fault, Malformed
+from m2mapp.model.identifiers import Path
+from m2mapp.model.interfaces import IClock
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.interfaces import IDatagramPort
 from m2mapp.tree.drivers.expiry import Expiry
 from m2mapp.tree.lifetimes import Lifetimes as Ends
-from m2mapp.tree.unit import Change, Resource
+from m2mapp.tree.unit import Change, Remove, Resource, Unit
 from m2mapp.tree.watch import Watch
 
 JOIN_AGAIN_S: Final = 5.0
@@ -50,7 +69,8 @@ def dhcpv6_uplink(reactor: IReactorTime, node: Dhcpv6Node, duid: bytes, settings
     uplink = settings.uplink
     if uplink is None:
         raise LookupError("[dhcpv6.uplink]")
-    wish = Wish(for_prefix=True, hints=() if uplink.hint is None else (uplink.hint,), codes=settings.codes)
+    hints = () if uplink.hint is None else (uplink.hint,)
+    wish = Wish(for_prefix=True, hints=hints, codes=settings.codes, more_options=(DNS_SERVERS, SOL_MAX_RT))
     client = Client(duid, wish, Chance(rng.uniform, lambda: rng.getrandbits(24)))
     return Uplink(reactor, node, uplink, client, metrics)
 
@@ -76,7 +96,7 @@ def dhcpv6_servers(
         lifetimes = Lifetimes(delegating.preferred_lifetime_s, delegating.valid_lifetime_s)
         bootstrap = Bootstrap(delegating.bootstrap_uri or None, _certificate(delegating.certificate, "[dhcpv6.delegating] certificate"))
         terms = Terms(
-            prefixes=PrefixPool(delegating.prefix_pool, delegating.delegated_length, lifetimes),
+            prefixes=PrefixPool(delegating.prefix_pool, delegating.delegated_length, lifetimes, delegating.static),
             codes=settings.codes,
             bootstrap=lambda: bootstrap,
             preference=delegating.preference,
@@ -85,25 +105,57 @@ def dhcpv6_servers(
     return servers
 
 
-def learned_from(uplink: Uplink | None) -> Upstream:
-    """What the uplink knows; nothing where there is none."""
+def bootstrap_sources(settings: Dhcpv6Settings, clock: IClock) -> Sources:
+    """The sources of the bootstrap address, of which the file is the first: the downlink's table before the delegating server's.
+
+    Raises `Malformed` where a certificate file cannot be read or holds none.
+    """
+    file, table = Bootstrap(), settings.downlink or settings.delegating
+    if table is not None:
+        where = "[dhcpv6.downlink]" if settings.downlink is not None else "[dhcpv6.delegating]"
+        file = Bootstrap(table.bootstrap_uri or None, _certificate(table.certificate, f"{where} certificate"))
+    return Sources(file, clock.now_ms)
+
+
+def learning(uplink: Uplink, node: RoutingNode, settings: Dhcpv6Settings, sources: Sources, rng: Random, metrics: Metrics) -> list[Service]:
+    """What else learns on the uplink's interface, for `sources`; and the routes of what the uplink has. They start before the uplink."""
+    on = settings.uplink
+    if on is None:
+        return []
+    uplink.listen(lambda: sources.learn(Source.DHCPV6, uplink.bootstrap(), uplink.lease.server.hex() if uplink.lease else ""))
+    services: list[Service] = [Unreachable(node, lambda: uplink.lease, uplink.listen, metrics)]
+    if on.ra_option:
+        tell = partial(sources.learn, Source.ROUTER)
+        services.append(Hearing(node.reactor, (node.datagrams, node.host), on.interface, on.ra_option, tell, metrics))
+    if on.hncp:
+        homenet = Homenet(rng.getrandbits(8 * NODE_BYTES).to_bytes(NODE_BYTES, "big"), settings.codes)
+        services.append(HomenetListening(node.reactor, node.datagrams, on.interface, homenet, partial(sources.learn, Source.HNCP), metrics))
+    return services
+
+
+def learned_from(uplink: Uplink | None, sources: Sources) -> Upstream:
+    """What the uplink knows, and the sources of the bootstrap address; no prefixes where there is no uplink."""
     if uplink is None:
-        return Upstream()
-    return Upstream(prefixes=lambda _: delegations_of(uplink.lease), bootstrap=uplink.bootstrap, listen=uplink.listen)
+        return Upstream(bootstrap=sources.in_force, listen=sources.listen)
+
+    def listen(on_change: Callable[[], None]) -> None:
+        sources.listen(on_change)
+        uplink.listen(on_change)
+
+    def name_servers() -> tuple[IPv6Address, ...]:
+        return uplink.lease.name_servers if uplink.lease is not None else ()
+
+    return Upstream(lambda _: delegations_of(uplink.lease), sources.in_force, name_servers, listen)
 
 
 def dhcpv6_downlink(
     servers: Dhcpv6Servers, node: LinkNode, identity: Identity, settings: Dhcpv6Settings, learned: Upstream
 ) -> Linking | None:
-    """The downlink, whose devices `servers` answers; None where it is off.
-
-    Raises `Malformed` where the certificate file cannot be read or holds none.
-    """
+    """The downlink, whose devices `servers` answers; None where it is off."""
     downlink = settings.downlink
     if downlink is None:
         return None
-    certificate = _certificate(downlink.certificate, "[dhcpv6.downlink] certificate")
-    upstream = handed_on(downlink, certificate, learned)
+    upstream = handed_on(downlink, learned)
     links = Links(downlink.interfaces, identity.secret, lifetimes_of(downlink))
     keys = ReconfigureKeys(identity.secret, lambda: servers.tree.next_number)
     terms = downlink_terms(links, settings.codes, upstream, keys)
@@ -121,7 +173,7 @@ def _certificate(file: str, where: str) -> bytes | None:
     if not file:
         return None
     try:
-        data = Path(file).read_bytes()
+        data = FilePath(file).read_bytes()
     except OSError as error:
         raise Malformed(where, file, f"a file that can be read ({error.strerror})") from error
     return certificate_der(data, f"{where} {file}")
@@ -139,7 +191,8 @@ class Dhcpv6Servers(Service):
         self.serving = Serving(reactor, node.clock, node.committer, self.bindings, metrics)
         self._lifetimes = Ends()
         ended = metrics.counter("m2mapp_dhcpv6_expired_total", "Bindings that ended because their valid lifetime was over.")
-        self._expiry = Expiry(self._lifetimes, node.tree, node.committer, reactor, ended.add, self.bindings.end)
+        self._expiry = Expiry(self._lifetimes, node.tree, node.committer, reactor, ended.add, self._over)
+        metrics.gauge("m2mapp_dhcpv6_exhausted", "DHCPv6 interfaces on which nothing is left to give.", lambda: len(self.warnings()))
         self._watches: list[Watch] = []
         self._port: IDatagramPort | None = None
         self._again: IDelayedCall | None = None
@@ -149,6 +202,10 @@ class Dhcpv6Servers(Service):
     def serve(self, interfaces: Iterable[str], server: Server) -> None:
         """Answer on these interfaces, from the start on."""
         self._servers.update(dict.fromkeys(interfaces, server))
+
+    def warnings(self) -> list[str]:
+        """What an operator should know: on which interfaces there is nothing left to give."""
+        return [f"DHCPv6 on {name}: nothing is left to give" for name, server in self._servers.items() if server.exhausted]
 
     def reconfigure_by(self, duid: bytes, keys: ReconfigureKeys, stale: Callable[[Binding], bool]) -> Reconfiguring:
         """What tells clients to ask again, in the name of the server that has this DUID: at the start too, where the file has changed."""
@@ -210,12 +267,21 @@ class Dhcpv6Servers(Service):
         if self._unjoined:
             self._again = self.reactor.callLater(JOIN_AGAIN_S, self._join)
 
+    def _over(self, path: Path) -> Unit:
+        """What ends a binding whose time is over."""
+        resource = self.tree.expected(path)
+        return Unit((self.bindings.end(path),), all_ended([resource] if resource is not None else [], Ending.EXPIRED))
+
     # What is committed.
 
     def _on_change(self, change: Change) -> None:
         if change.before is not None and change.before.type in (LEASE, PREFIX):
             self.bindings.left(change.before, change.after)
             self._lifetimes.forget(change.path)
+            empty = self.bindings.left_empty(change.path) if change.after is None else None
+            if empty is not None:
+                # It stays where that fails: the next binding of the DUID stands in it again.
+                self._node.committer.commit(Unit((Remove(empty),))).addErrback(lambda failure: failure.trap(Fault))
         if change.after is not None:
             self._enter(change.after)
         if self._reconfiguring is not None:

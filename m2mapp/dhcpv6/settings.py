@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 
+from m2mapp.dhcpv6.advert import ADVERTISED
 from m2mapp.dhcpv6.bootstrap_options import CERTIFICATE_CODE, URI_CODE, BootstrapCodes
+from m2mapp.dhcpv6.duid import LONGEST, SHORTEST, is_duid
 from m2mapp.dhcpv6.numbers import INFINITY
 from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, integer, list_of, text
 from m2mapp.formats.uris import parse_uri
@@ -21,7 +23,10 @@ _SUBNET_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class DelegatingSettings:
-    """The delegating server: on which interface, from which pool, what it tells beside. `certificate` is a file, DER or PEM; or empty."""
+    """The delegating server: on which interface, from which pool, what it tells beside. `certificate` is a file, DER or PEM; or empty.
+
+    `routes`: this host gets a route to each router that has a prefix. `static`: prefixes by the DUID that always gets them.
+    """
 
     interface: str
     prefix_pool: IPv6Network
@@ -31,15 +36,23 @@ class DelegatingSettings:
     valid_lifetime_s: int
     preferred_lifetime_s: int
     preference: int
+    routes: bool = False
+    static: tuple[tuple[bytes, IPv6Network], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class UplinkSettings:
-    """The requesting router: on which interface, the prefix that it would like (None: any), and whether it gives it back at a stop."""
+    """The requesting router: on which interface, the prefix that it would like (None: any), and whether it gives it back at a stop.
+
+    `ra_option` is the type of the option of router advertisements that carries the bootstrap URI (0: none); `hncp`: whether what HNCP's
+    nodes tell on that interface counts.
+    """
 
     interface: str
     hint: IPv6Network | None
     release: bool
+    ra_option: int = 0
+    hncp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +130,38 @@ def _hint(value: object) -> IPv6Network | None:
         raise Wrong(value, f"a prefix such as ::/56 for its length alone, or 2001:db8:5::/56; or empty ({error})") from error
 
 
+def _ra_option(value: object) -> object:
+    found = integer(0, 255)(value)
+    if found in ADVERTISED:
+        raise Wrong(value, f"an option type that has no meaning of its own in router advertisements, such as 253 (RFC 4727): not {found}")
+    return found
+
+
+def _static(value: object) -> tuple[tuple[bytes, IPv6Network], ...]:
+    if not isinstance(value, Mapping):
+        raise Wrong(value, 'a table of prefixes by DUID, such as { "00030001020000000001" = "2001:db8:100:5::/56" }')
+    found = []
+    for written, prefix in value.items():
+        try:
+            duid = bytes.fromhex(written)
+        except ValueError:
+            duid = b""
+        if not is_duid(duid):
+            raise Wrong(written, f"a DUID of {SHORTEST} to {LONGEST} bytes in hexadecimal")
+        found.append((duid, _network(prefix)))
+    return tuple(found)
+
+
 _LIFETIME = integer(60, INFINITY)
-_UPLINK = Shape({"interface": Field(_interface), "hint": Field(_hint, None), "release": Field(boolean, False)})
+_UPLINK = Shape(
+    {
+        "interface": Field(_interface),
+        "hint": Field(_hint, None),
+        "release": Field(boolean, False),
+        "ra_option": Field(_ra_option, 0),
+        "hncp": Field(boolean, False),
+    }
+)
 _DELEGATING = Shape(
     {
         "interface": Field(_interface),
@@ -129,6 +172,8 @@ _DELEGATING = Shape(
         "valid_lifetime_s": Field(_LIFETIME, 7200),
         "preferred_lifetime_s": Field(_LIFETIME, 3600),
         "preference": Field(integer(0, 255), 0),
+        "routes": Field(boolean, False),
+        "static": Field(_static, ()),
     }
 )
 _DOWNLINK = Shape(
@@ -219,10 +264,28 @@ def _read_delegating(table: object, where: str) -> tuple[DelegatingSettings | No
     if settings.delegated_length < settings.prefix_pool.prefixlen:
         expected = f"at least the length of prefix_pool, {settings.prefix_pool.prefixlen}"
         faults.append(Malformed(where + "delegated_length", settings.delegated_length, expected))
+    faults += _static_faults(settings, where)
     if settings.preferred_lifetime_s > settings.valid_lifetime_s:
         expected = f"at most valid_lifetime_s, {settings.valid_lifetime_s}"
         faults.append(Malformed(where + "preferred_lifetime_s", settings.preferred_lifetime_s, expected))
     return settings, faults
+
+
+def _static_faults(settings: DelegatingSettings, where: str) -> list[Malformed]:
+    """Each DUID has one prefix of the pool, as long as the others, and of its own."""
+    pool, length = settings.prefix_pool, settings.delegated_length
+    faults = []
+    seen: set[bytes | IPv6Network] = set()
+    for duid, prefix in settings.static:
+        expected = ""
+        if prefix.prefixlen != length or not prefix.subnet_of(pool):
+            expected = f"a prefix of {pool} that is as long as delegated_length says, {length}"
+        elif seen & {duid, prefix}:
+            expected = "each DUID once, and a prefix that no other has"
+        if expected:
+            faults.append(Malformed(f"{where}static {duid.hex()}", str(prefix), expected))
+        seen |= {duid, prefix}
+    return faults
 
 
 def _read_downlink(table: object, where: str) -> tuple[DownlinkSettings | None, list[Malformed]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from m2mapp.dhcpv6.binding import PREFIXES, until
@@ -54,7 +54,7 @@ def kept_lease(resources: Sequence[Resource], now: float, now_ms: int) -> Lease 
     der = first.get("der")
     told = Bootstrap(str(first["bootstrapURI"]) if first["bootstrapURI"] else None, der if isinstance(der, bytes) else None)
     t1_s, t2_s = (float(str(first[name])) for name in ("t1", "t2"))
-    return Lease(bytes.fromhex(str(first["from"])), tuple(items), t1_s, t2_s, now, told)
+    return Lease(bytes.fromhex(str(first["from"])), tuple(items), t1_s, t2_s, now, told, _addresses(first.get("nameServers")))
 
 
 def _write(lease: Lease, item: Item, name: str, now: float, now_ms: int) -> Write:
@@ -68,6 +68,7 @@ def _write(lease: Lease, item: Item, name: str, now: float, now_ms: int) -> Writ
         "preferredUntil": until(given_ms, item.preferred_s),
         "validUntil": until(given_ms, item.valid_s),
         "bootstrapURI": told.uri,
+        "nameServers": [str(address) for address in lease.name_servers],
         "certificate": f"sha256:{hashlib.sha256(told.certificate).hexdigest()}" if told.certificate else None,
         "preferredLifetime": item.preferred_s,
         "validLifetime": item.valid_s,
@@ -77,6 +78,10 @@ def _write(lease: Lease, item: Item, name: str, now: float, now_ms: int) -> Writ
         "der": told.certificate,
     }
     return Write((*PREFIXES, name), UPLINK_PREFIX, attributes)
+
+
+def _addresses(given: object) -> tuple[IPv6Address, ...]:
+    return tuple(IPv6Address(text) for text in given) if isinstance(given, list | tuple) else ()
 
 
 def _left(lifetime_s: int, gone_s: int) -> int:

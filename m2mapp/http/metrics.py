@@ -56,8 +56,8 @@ class MetricsCollector(Collector):
             yield _family(name, about, instruments)
 
 
-def pages(metrics: Metrics, unready: Callable[[], list[str]]) -> Mapping[Path, Page]:
-    """The pages by path. `unready` says why the node is not ready to work; an empty list: it is.
+def pages(metrics: Metrics, unready: Callable[[], list[str]], warnings: Callable[[], list[str]]) -> Mapping[Path, Page]:
+    """The pages by path. `unready` says why the node is not ready to work; an empty list: it is. `warnings` need somebody's attention.
 
     `/healthz` is open to all: it answers while the reactor does. The others need the right to read there (spec section 10).
     """
@@ -70,7 +70,7 @@ def pages(metrics: Metrics, unready: Callable[[], list[str]]) -> Mapping[Path, P
     def readyz(principal: Callable[[], Principal], _accept: tuple[str, ...]) -> Plain:
         check_access(principal(), Method.GET, READYZ)
         reasons = unready()
-        return Plain(503 if reasons else 200, JSON, dump_json({"ready": not reasons, "reasons": reasons}))
+        return Plain(503 if reasons else 200, JSON, dump_json({"ready": not reasons, "reasons": reasons, "warnings": warnings()}))
 
     def exposition(principal: Callable[[], Principal], accept: tuple[str, ...]) -> Plain:
         check_access(principal(), Method.GET, METRICS)

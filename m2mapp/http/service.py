@@ -36,7 +36,7 @@ class HttpParts:
     """What the HTTP service stands on.
 
     `handler` answers requests; `tree` and `journals` feed event streams; `unready` says why the node is not ready (empty: it is);
-    `feeds` has what makes lines without end by the path at which they are read.
+    `feeds` has what makes lines without end by the path at which they are read; `warnings` says what a ready node lacks all the same.
     """
 
     handler: IHandle
@@ -49,6 +49,7 @@ class HttpParts:
     limits: HttpLimits = field(default_factory=HttpLimits)
     log_requests: bool = False
     feeds: Mapping[Path, Feed] = field(default_factory=dict)
+    warnings: Callable[[], list[str]] = list
 
 
 class HttpService(Service):
@@ -67,7 +68,7 @@ class HttpService(Service):
         self.connections = Connections(limits, reactor, parts.clock, metrics)
         self._streams = Streams(parts.tree, parts.journals, reactor, limits, metrics)
         lines = LinePages(parts.feeds, self._streams.outlets)
-        edge_parts = Parts(parts.handler, parts.tokens, self._streams, pages.pages(metrics, parts.unready), lines)
+        edge_parts = Parts(parts.handler, parts.tokens, self._streams, pages.pages(metrics, parts.unready, parts.warnings), lines)
         edge = Edge(edge_parts, self.connections, reactor, metrics, log_requests=parts.log_requests)
         self.factory = ChannelFactory(self.connections, edge.serve)
         self._ports: list[IListeningPort] = []

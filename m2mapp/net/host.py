@@ -1,17 +1,19 @@
-"""This host as a router's program sees it: ICMPv6, hardware addresses, forwarding, and addresses given to interfaces.
+"""This host as a router's program sees it: ICMPv6, hardware addresses, forwarding, addresses given to interfaces, routes.
 
-Addresses are set by pyroute2 in a thread, so that the reactor waits neither for the kernel nor for the library, which takes some tenths
-of a second to import; a node that sets none never imports it. Reading addresses is `net.addresses`.
+Addresses and routes are set by pyroute2 in a thread, so that the reactor waits neither for the kernel nor for the library, which takes
+some tenths of a second to import; a node that sets none never imports it. Reading addresses is `net.addresses`.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
+from collections.abc import Callable
 from ipaddress import IPv6Interface
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, ParamSpec, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
@@ -19,13 +21,19 @@ from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from m2mapp.net.icmpv6 import Icmpv6Port, Receive
-from m2mapp.net.interfaces import IHost
+from m2mapp.net.interfaces import IHost, Route
 from m2mapp.net.udp import Reactor
 
 _SIOCGIFHWADDR: Final = 0x8927
 _IFREQ: Final = struct.Struct("@16sH14s8x")
 _ETHERNET: Final = 1
 _ETHERNET_BYTES: Final = 6
+_ROUTE_BY_DHCP: Final = 16
+_ROUTE_METRIC: Final = 1024
+"""RTPROT_DHCP, and what the system gives to routes that a program adds; an interface's own prefix (256) goes before."""
+_ENDLESS: Final = 0xFFFFFFFF
+
+_Given = ParamSpec("_Given")
 
 
 @implementer(IHost)
@@ -55,10 +63,19 @@ class SystemHost:
 
     def set_address(self, interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Deferred[None]:
         """Set an address and its lifetimes. Fails with `OSError`."""
+        return self._in_thread(_set_address, interface, address, (preferred_s, valid_s))
+
+    def set_route(self, route: Route, valid_s: int) -> Deferred[None]:
+        """Make a route, in place of the one before. Fails with `OSError`."""
+        return self._in_thread(_change_route, "replace", route, valid_s)
+
+    def remove_route(self, route: Route) -> Deferred[None]:
+        """Take a route away. Fails with `OSError`."""
+        return self._in_thread(_change_route, "del", route, _ENDLESS)
+
+    def _in_thread(self, call: Callable[_Given, None], *given: _Given.args, **more: _Given.kwargs) -> Deferred[None]:
         threads = cast("IReactorThreads", self._reactor).getThreadPool()
-        return deferToThreadPool(
-            cast("IReactorFromThreads", self._reactor), threads, _set_address, interface, address, (preferred_s, valid_s)
-        )
+        return deferToThreadPool(cast("IReactorFromThreads", self._reactor), threads, call, *given, **more)
 
 
 def _set_address(interface: int, address: IPv6Interface, lifetimes: tuple[int, int]) -> None:
@@ -79,3 +96,19 @@ def _set_address(interface: int, address: IPv6Interface, lifetimes: tuple[int, i
             )
     except NetlinkError as error:
         raise OSError(error.code, str(error)) from error
+
+
+def _change_route(command: str, route: Route, valid_s: int) -> None:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    told: dict[str, object] = {"dst": str(route.prefix), "proto": _ROUTE_BY_DHCP, "priority": _ROUTE_METRIC}
+    told |= {"gateway": route.gateway, "oif": route.interface} if route.gateway else {"type": "unreachable"}
+    if valid_s != _ENDLESS:
+        told["expires"] = struct.pack("@I", valid_s)  # RTA_EXPIRES, which the library hands through
+    try:
+        with IPRoute() as netlink:
+            netlink.route(command, **told)
+    except NetlinkError as error:
+        if command != "del" or error.code != errno.ESRCH:
+            raise OSError(error.code, str(error)) from error

@@ -9,12 +9,22 @@ the zone of a link-local host and 0 otherwise. It is hashable and is used as it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Interface, IPv6Interface
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
 from typing import Any
 
 from zope.interface import Interface
 
 Sockaddr = tuple[str, int] | tuple[str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of this host: to a router on an interface (its index), or, without them, one that says that the prefix cannot be reached."""
+
+    prefix: IPv6Network
+    gateway: str = ""
+    interface: int = 0
 
 
 class IDatagramReceiver(Interface):
@@ -47,6 +57,9 @@ class IDatagramPort(Interface):
 
     def local() -> Sockaddr:
         """The bound `Sockaddr`."""
+
+    def waiting() -> int:
+        """How many datagrams were taken from the socket and wait behind the one that is being handed on."""
 
     def stop() -> Any:
         """Close the socket. A Deferred that fires when it is closed."""
@@ -98,3 +111,12 @@ class IHost(Interface):
 
         A Deferred that fires when it is done and fails with `OSError`.
         """
+
+    def set_route(route: Route, valid_s: int) -> Any:
+        """Make a route, in place of one of the same kind to that prefix. The system ends one to a router after `valid_s`, no other.
+
+        A Deferred that fires when it is done and fails with `OSError`.
+        """
+
+    def remove_route(route: Route) -> Any:
+        """Take a route that `set_route` made away; one that is not there is no error. A Deferred that fails with `OSError`."""

@@ -110,6 +110,10 @@ class MemoryPort:
         self._packed = socket.inet_pton(self.family.number, self.address)
         self.wildcard = not any(self._packed)
 
+    def waiting(self) -> int:
+        """None: this network hands each on by itself."""
+        return 0
+
     def local(self) -> Sockaddr:
         """The bound `Sockaddr`."""
         return self.family.sockaddr(self.address, self.port, self.zone)

@@ -76,7 +76,7 @@ class _Reader:
         self._joined: set[tuple[str, int]] = set()
         self._known: dict[bytes, tuple[str, int] | None] = {}
         self._overflows = 0
-        self._taken: deque[tuple[bytes, Sockaddr, tuple[str, int]]] = deque()
+        self.taken: deque[tuple[bytes, Sockaddr, tuple[str, int]]] = deque()
         self.taken_bytes = 0
         self._next_turn: IDelayedCall | None = None
         reactor.addReader(self)
@@ -113,11 +113,11 @@ class _Reader:
         handed = 0
         while handed < DATAGRAMS_PER_READ and not self.closed:
             self._take()
-            if not self._taken:
+            if not self.taken:
                 break
             handed += self._hand_on(min(HANDED_AT_ONCE, DATAGRAMS_PER_READ - handed))
         self._counts.received.value += handed
-        if self._taken and self._next_turn is None:
+        if self.taken and self._next_turn is None:
             self._next_turn = self._reactor.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
@@ -126,7 +126,7 @@ class _Reader:
 
     def _take(self) -> None:
         """Take what the socket has, as far as there is room."""
-        receive, taken, known = self.sock.recvmsg, self._taken, self._known
+        receive, taken, known = self.sock.recvmsg, self.taken, self._known
         while len(taken) < TAKEN_DATAGRAMS and self.taken_bytes < TAKEN_BYTES:
             try:
                 data, ancillary, _flags, source = receive(MAXIMUM_DATAGRAM_BYTES, sockets.ANCILLARY_BYTES)
@@ -146,8 +146,8 @@ class _Reader:
     def _hand_on(self, most: int) -> int:
         """Hand on so many of those taken; how many were there. A receiver that closes this socket gets no more."""
         handed = 0
-        while self._taken and handed < most and not self.closed:
-            data, source, arrival = self._taken.popleft()
+        while self.taken and handed < most and not self.closed:
+            data, source, arrival = self.taken.popleft()
             self.taken_bytes -= len(data)
             handed += 1
             try:
@@ -217,7 +217,7 @@ class _Reader:
             if self._next_turn is not None:
                 self._next_turn.cancel()
                 self._next_turn = None
-            self._taken.clear()
+            self.taken.clear()
             self.taken_bytes = 0
             self.sock.close()
 
@@ -247,6 +247,10 @@ class Port:
     def local(self) -> Sockaddr:
         """The bound `Sockaddr`, with the port that the system chose where 0 was asked for."""
         return self._local
+
+    def waiting(self) -> int:
+        """How many datagrams of the port's own socket wait to be handed on."""
+        return len(self._main.taken)
 
     def readers(self) -> list[_Reader]:
         """Every open socket of this port."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Interface
-from uuid import UUID
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -25,12 +24,7 @@ from m2mapp.coap.numbers import code_text
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
-from m2mapp.dhcpv6.around import Dhcpv6Node
-from m2mapp.dhcpv6.binding import BINDING_TYPES, LEASES
-from m2mapp.dhcpv6.drivers.linking import LinkNode
-from m2mapp.dhcpv6.drivers.reserving import Reserving
-from m2mapp.dhcpv6.duid import new_duid
-from m2mapp.dhcpv6.service import Identity, dhcpv6_downlink, dhcpv6_servers, dhcpv6_uplink, learned_from
+from m2mapp.dhcpv6.binding import BINDING_TYPES
 from m2mapp.dhcpv6.uplink import UPLINK_TYPE
 from m2mapp.formats.documents import dump_json
 from m2mapp.formats.link_format import Link
@@ -58,6 +52,7 @@ from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
+from m2mapp.node.addressing import AddressingNode, make_addressing
 from m2mapp.node.life import Between, Node
 from m2mapp.node.lwm2m import Parts, bootstrap_server, gateway_report, lwm2m_types
 from m2mapp.node.world import HostAddresses, World
@@ -158,6 +153,8 @@ class _Builder:
         self._parts: list[Service] = [store]
         self._routes: dict[Path, IHandle] = {}
         self._feeds: dict[Path, Feed] = {}
+        self._warnings: list[Callable[[], list[str]]] = []
+        self._about: dict[str, Callable[[], object]] = {}
         self._leased: Callable[[str], bool] = lambda _: False
         self._leases_moved: Callable[[], None] = lambda: None
         self._metrics.gauge("m2mapp_tree_resources", "Resources in the tree.", lambda: len(self._tree))
@@ -175,12 +172,16 @@ class _Builder:
         if settings.bootstrap is not None and coap is not None:
             self._routes |= bootstrap_server(self._of_lwm2m(), coap)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
-        dhcpv6 = self._dhcpv6()
+        dhcpv6 = self._addressing()
         client: list[Service] = []
         if settings.report is not None:
             self._routes[REPORTS], client = gateway_report(self._of_lwm2m(), self._datagrams, own, requester)
         page = self._describe()
-        self._routes[NODE] = NodePage(lambda: page, lambda: zlib.crc32(dump_json(page)))
+
+        def describe() -> Mapping[str, object]:
+            return {**page, "warnings": self._warn(), **{name: told() for name, told in self._about.items()}}
+
+        self._routes[NODE] = NodePage(describe, lambda: zlib.crc32(dump_json(describe())))
         names = {place[0] for place in self._routes}
         discovery = Discovery(self._tree, [link for name, link in _FIXED_LINKS.items() if name in names])
         self._door.dispatcher = Dispatcher(self._rules, self._committer, discovery, self._routes, member or (lambda _: None), self._once)
@@ -277,29 +278,21 @@ class _Builder:
     def _of_lwm2m(self) -> Parts:
         return Parts(self._settings, self._world, self._metrics, self._tree, self._rules, self._committer, self._registrations, self._rng)
 
-    def _dhcpv6(self) -> list[Service]:
+    def _addressing(self) -> list[Service]:
         settings = self._settings.dhcpv6
         if settings is None:
             return []
-        world, node = self._world, self._settings
-        duid = world.kept(node, "duid", lambda: new_duid(UUID(int=self._rng.getrandbits(128), version=4)))
-        identity = Identity(duid, world.kept(node, "dhcpv6.secret", lambda: self._rng.getrandbits(256).to_bytes(32, "big")))
-        around = Dhcpv6Node(self._tree, self._committer, world.clock, self._datagrams)
-        uplink = dhcpv6_uplink(world.reactor, around, duid, settings, self._rng, self._metrics) if settings.uplink is not None else None
-        parts: list[Service] = [uplink] if uplink is not None else []
-        if settings.downlink is None and settings.delegating is None:
-            return parts
-        servers = dhcpv6_servers(world.reactor, around, identity, settings, self._metrics)
-        links = LinkNode(self._datagrams, world.host, self._rng)
-        downlink = dhcpv6_downlink(servers, links, identity, settings, learned_from(uplink))
-        if downlink is not None:
-            parts.append(downlink)
-            self._routes[LEASES] = Reserving(
-                lambda: (world.reactor.seconds(), world.clock.now_ms()), self._committer, self._rules, servers.bindings, downlink.links
-            )
-            self._leased = servers.bindings.holds
-            servers.bindings.on_moved = lambda: self._leases_moved()
-        return [*parts, servers]
+        node = AddressingNode(
+            self._settings, self._world, self._tree, self._committer, self._rules, self._datagrams, self._rng, self._metrics
+        )
+        made = make_addressing(node, settings)
+        self._routes |= made.routes
+        self._about |= made.about
+        self._warnings.append(made.warnings)
+        if made.leases is not None:
+            self._leased = made.leases.holds
+            made.leases.on_moved = lambda: self._leases_moved()
+        return made.services
 
     def _sim(self) -> list[Service]:
         sim = self._settings.sim
@@ -333,6 +326,7 @@ class _Builder:
             metrics=self._metrics,
             clock=self._world.clock,
             unready=self._unready,
+            warnings=self._warn,
             limits=limits,
             feeds=self._feeds,
         )
@@ -355,6 +349,9 @@ class _Builder:
         if not self._committer.writable:
             reasons.append("the store takes no writes")
         return reasons
+
+    def _warn(self) -> list[str]:
+        return [warning for warnings in self._warnings for warning in warnings()]
 
     def _describe(self) -> Mapping[str, object]:
         settings = self._settings

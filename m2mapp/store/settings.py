@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m2mapp.tree.unit import CHANGES, REQUESTS, VALUES
+from m2mapp.tree.unit import CHANGES, HISTORY, REQUESTS, VALUES
 
 _MB = 1 << 20
 
@@ -33,6 +33,7 @@ class StoreSettings:
     changes: JournalLimit = JournalLimit(10_000, 16 * _MB)
     others: JournalLimit = JournalLimit(1_000, 4 * _MB)
     requests: JournalLimit = JournalLimit(50_000, 16 * _MB)
+    history: JournalLimit = JournalLimit(10_000, 8 * _MB)
     wal_bytes: int = 4 * _MB
     reserve_bytes: int = 6 * _MB
 
@@ -42,4 +43,6 @@ class StoreSettings:
             return self.changes
         if name.split("/", 1)[0] == REQUESTS:
             return self.requests
+        if name.split("/", 1)[0] == HISTORY:
+            return self.history
         return self.values if name.startswith(VALUES + "/") else self.others

@@ -25,6 +25,8 @@ VALUES = "values"
 """The journal of a content resource's values is named `values` and its path: `values/temperature`."""
 REQUESTS = "requests"
 """The journal of writes that bear a request identifier; that of groups' is named `requests/groups` (`tree.done`)."""
+HISTORY = "history"
+"""Journals of what is over are named `history` and what it is of: `history/leases`."""
 GROUP_REQUESTS = REQUESTS + "/groups"
 
 

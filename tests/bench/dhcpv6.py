@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,12 @@ class Run:
 
 def start_m2mapp(host: Host, folder: Path) -> int:
     """A gateway with the downlink alone; its process."""
+    program = _gateway(host, folder)
+    program.close()
+    return program.process.pid
+
+
+def _gateway(host: Host, folder: Path) -> Program:
     tables: dict[str, dict[str, object]] = {
         "node": {"name": "gw.example.org", "state_dir": str(folder / "state")},
         "http": {"listen": ["tcp:8080:interface=127.0.0.1"]},
@@ -48,8 +55,7 @@ def start_m2mapp(host: Host, folder: Path) -> int:
     }
     program = Program(host, folder, "gw", write_config(folder / "gw.toml", tables))
     program.start()
-    program.close()
-    return program.process.pid
+    return program
 
 
 def start_kea(host: Host, folder: Path) -> int:
@@ -75,6 +81,36 @@ def start_dnsmasq(host: Host, folder: Path) -> int:
     process = host.popen(["dnsmasq", *options, *kept], log=folder / "log")
     wait_until(lambda: ":547" in host.run(["ss", "-uln"]).stdout, 20, "dnsmasq's port")
     return process.pid
+
+
+LEASES = 10_000
+"""So many leases stand in the tree when the gateway is started again."""
+
+
+def measure_start() -> tuple[int, float, float]:
+    """How many leases a gateway has after enough exchanges, and the wall-clock and processor seconds until it answers again."""
+    with tempfile.TemporaryDirectory(prefix="m2m-bench-") as name, Lab() as lab:
+        folder, server, load = Path(name), lab.host("server", [_ADDRESS]), lab.host("load")
+        wait_until(lambda: "tentative" not in load.ip("-6", "addr", "show", "dev", "eth0"))
+        program = _gateway(server, folder)
+        while _leases(server, folder) < LEASES:
+            measure(load, program.process.pid, 1000)
+        program.kill()
+        before_s = time.monotonic()
+        program.start()
+        taken_s = time.monotonic() - before_s
+        found = _leases(server, folder), taken_s, _ticks(program.process.pid) / _TICKS_PER_S
+        program.close()
+    return found
+
+
+def _leases(server: Host, folder: Path) -> int:
+    token = (folder / "state" / "admin.token").read_text().strip()
+    shown = server.run(["curl", "-sS", "-H", f"Authorization: Bearer {token}", "http://127.0.0.1:8080/metrics"]).stdout
+    found = re.search(r"^m2mapp_dhcpv6_bindings (\S+)$", shown, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(shown)
+    return int(float(found[1]))
 
 
 SERVERS: dict[str, Callable[[Host, Path], int]] = {"m2mapp": start_m2mapp, "Kea": start_kea, "dnsmasq": start_dnsmasq}
@@ -118,6 +154,8 @@ def main() -> int:
                 sys.stdout.flush()
                 if run.lost > MOST_LOST:
                     break
+    leases, taken_s, processor_s = measure_start()
+    sys.stdout.write(f"m2mapp with {leases} leases answers {taken_s:.1f} s after its start, {processor_s:.1f} s of the processor\n")
     return 0
 
 

@@ -89,7 +89,7 @@ class DhcpcdDevice(Device):
             "duid",
             f"define6 {BOOTSTRAP_CODE} string lwm2m_uri",
             f"define6 {CERTIFICATE_CODE} binhex lwm2m_cert",
-            "option dhcp6_lwm2m_uri, dhcp6_lwm2m_cert, dhcp6_reconfigure_accept",
+            "option dhcp6_lwm2m_uri, dhcp6_lwm2m_cert, dhcp6_reconfigure_accept, dhcp6_name_servers",
         ]
         (self.folder / "conf").write_text("\n".join([*lines, ""]))
 

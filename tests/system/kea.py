@@ -12,11 +12,12 @@ from pathlib import Path
 from tests.system.namespaces import Host, wait_until
 
 ENTERPRISE = 4491
+NAME_SERVER = "2001:db8::53"
 PROGRAM = "kea-dhcp6"
 
 
 def configuration(folder: Path, pool: str, uri: str, *, vendor: bool = False, certificate: bytes = b"") -> dict[str, object]:
-    """A configuration: prefixes of length 56 from `pool`, the URI and, where there is one, the certificate."""
+    """A configuration: prefixes of length 56 from `pool`, a name server, the URI and, where there is one, the certificate."""
     prefix, _, length = pool.partition("/")
     space = f"vendor-{ENTERPRISE}" if vendor else "dhcp6"
     codes = (1, 2) if vendor else (65001, 65002)
@@ -24,7 +25,8 @@ def configuration(folder: Path, pool: str, uri: str, *, vendor: bool = False, ce
         {"name": "lwm2m-uri", "code": codes[0], "type": "string", "space": space},
         {"name": "lwm2m-certificate", "code": codes[1], "type": "binary", "space": space},
     ]
-    data: list[dict[str, object]] = [{"name": "lwm2m-uri", "space": space, "data": uri, "always-send": True}]
+    data: list[dict[str, object]] = [{"name": "dns-servers", "data": NAME_SERVER}]
+    data += [{"name": "lwm2m-uri", "space": space, "data": uri, "always-send": True}]
     if certificate:
         # Nobody can ask Kea for a sub-option.
         data.append({"name": "lwm2m-certificate", "space": space, "data": certificate.hex(), "always-send": vendor})

@@ -28,11 +28,11 @@ class DelegatingTests(SynchronousTestCase):
         self.lab = Lab()
         self.lab.__enter__()
         self.addCleanup(self.lab.__exit__, None, None, None)
-        isp = self.lab.host("isp", ["2001:db8::1/64"])
+        isp = self.isp_host = self.lab.host("isp", ["2001:db8::1/64"])
         tables: dict[str, dict[str, object]] = {
             "node": {"name": "isp.example.org", "state_dir": str(self.folder / "state")},
             "http": {"listen": ["tcp:8080:interface=127.0.0.1"]},
-            "dhcpv6.delegating": {"interface": "eth0", "prefix_pool": _POOL, "bootstrap_uri": _URI},
+            "dhcpv6.delegating": {"interface": "eth0", "prefix_pool": _POOL, "bootstrap_uri": _URI, "routes": True},
         }
         self.isp = Program(isp, self.folder, "isp", write_config(self.folder / "isp.toml", tables))
         self.addCleanup(self.isp.close)
@@ -43,6 +43,11 @@ class DelegatingTests(SynchronousTestCase):
         host = self.lab.host(kind.program, [])
         wait_until(lambda: "tentative" not in host.ip("-6", "addr", "show", "eth0") and "fe80" in host.ip("-6", "addr", "show", "eth0"))
         return kind(host, self.folder / kind.program)
+
+    def routes(self) -> dict[str, str]:
+        """The routes that the server made, to the router of each prefix."""
+        lines = (line.split() for line in self.isp_host.ip("-6", "route", "show", "proto", "dhcp").splitlines())
+        return {words[0]: words[2] for words in lines}
 
     def prefixes(self) -> dict[str, dict[str, object]]:
         """What the server's tree says that it has given, by prefix."""
@@ -56,7 +61,10 @@ class DelegatingTests(SynchronousTestCase):
         return found
 
     def test_routers_of_others(self) -> None:
-        """Each gets a prefix of its own and the bootstrap URI; all stand in the tree, also after the server was killed; a Release frees."""
+        """Each gets a prefix of its own and the bootstrap URI; all stand in the tree, also after the server was killed.
+
+        The server's host has a route to each; a Release frees the prefix and ends its route.
+        """
         clients = [self.client(kind) for kind in CLIENTS]
         for client in clients:
             client.start()
@@ -66,6 +74,8 @@ class DelegatingTests(SynchronousTestCase):
         self.assertEqual((len(set(networks)), {network.prefixlen for network in networks}), (4, {56}))
         self.assertTrue(all(network.subnet_of(IPv6Network(_POOL)) for network in networks))
         self.assertEqual(set(self.prefixes()), {one.prefix for one in given.values()})
+        ways = {one.prefix: clients[number].host.link_local() for number, one in enumerate(given.values())}
+        wait_until(lambda: self.routes() == ways, what=f"a route to each router, not {self.routes()}")
         self.isp.kill()
         self.isp.start()
         kept = {prefix: one["state"] for prefix, one in self.prefixes().items()}
@@ -73,4 +83,6 @@ class DelegatingTests(SynchronousTestCase):
         dhclient = clients[0]
         assert isinstance(dhclient, Dhclient)
         dhclient.release()
-        self.assertEqual(set(self.prefixes()), {one.prefix for name, one in given.items() if name != "dhclient"})
+        del ways[given["dhclient"].prefix]
+        self.assertEqual(set(self.prefixes()), set(ways))
+        wait_until(lambda: self.routes() == ways, what=f"no route to who gave its prefix back, not {self.routes()}")

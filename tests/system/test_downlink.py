@@ -77,8 +77,10 @@ class DownlinkTests(SynchronousTestCase):
         self.certificate = issue("bs.example.org").der
         (self.folder / "bs.der").write_bytes(self.certificate)
 
-    def gateway(self, uplink: str = "", **more: object) -> _Gateway:
+    def gateway(self, uplink: str = "", other: str = "", **more: object) -> _Gateway:
         host = self.lab.host("gw", [])
+        if other:
+            host.connect("other", [], other)
         if uplink:
             host.connect("wan", [], uplink)
         gateway = _Gateway(host, self.folder)
@@ -116,6 +118,23 @@ class DownlinkTests(SynchronousTestCase):
         again.stop()
         again.start()
         self.assertEqual(again.device(), given[0])
+
+    def test_two_links(self) -> None:
+        """Each interface has a /64 of the prefix: devices of others on the two get addresses of different ones, and reach their router."""
+        gateway = self.gateway(other="eth2", interfaces=["eth0", "eth2"])
+        first = self.device(DhclientDevice)
+        second = device(DhcpcdDevice, self.lab.host("dhcpcd", [], link="other"), self.folder / "dhcpcd")
+        first.start()
+        second.start()
+        given = [first.device(), second.device()]
+        subnets = [IPv6Network((IPv6Address(one.address), 64), strict=False) for one in given]
+        self.assertNotEqual(subnets[0], subnets[1])
+        self.assertTrue(all(subnet.subnet_of(IPv6Network(_PREFIX)) for subnet in subnets))
+        self.assertEqual([(one.uri, one.certificate) for one in given], [(_URI, self.certificate)] * 2)
+        interfaces = [gateway.leases()[one.address]["interface"] for one in given]
+        self.assertEqual(interfaces, ["eth0", "eth2"])
+        for interface, subnet in zip(interfaces, subnets, strict=True):
+            self.assertIn(f"{subnet[1]}/64", gateway.host.ip("-6", "addr", "show", "dev", interface))
 
     def test_reconfigure(self) -> None:
         """A gateway that comes back with another bootstrap service tells by Reconfigure, which dhcpcd believes: it asks again at once."""
@@ -168,6 +187,7 @@ class DownlinkTests(SynchronousTestCase):
         first = client.device()
         self.assertIn(IPv6Address(first.address), IPv6Network("2001:db8:100::/40"))
         self.assertEqual((first.uri, first.certificate), (_URI, self.certificate))
+        self.assertIn(f"new_dhcp6_name_servers={kea.NAME_SERVER}\n", (client.folder / "told").read_text())
         upstream.exchange("2001:db8:200::/40", _ELSEWHERE, certificate=self.certificate)
         gateway.program.kill()
         gateway.program.start()

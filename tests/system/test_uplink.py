@@ -67,12 +67,13 @@ class UplinkTests(SynchronousTestCase):
         return found
 
     def test_options_and_restarts(self) -> None:
-        """Prefix, URI and certificate; kept over `kill -9` of the gateway; another pool of Kea is taken at the next start's Rebind."""
+        """Prefix, URI, certificate, name server; kept over `kill -9` of the gateway; another pool is taken at the next start's Rebind."""
         self.kea.start(_POOL, _URI, certificate=_CERTIFICATE)
         gateway = self.gateway()
         first = self.wait_for(_POOL, _URI)
         self.assertEqual((IPv6Network(first["prefix"]).prefixlen, first["state"]), (56, "preferred"))
         self.assertRegex(first["certificate"], r"^sha256:[0-9a-f]{64}$")
+        self.assertEqual(first["nameServers"], [kea.NAME_SERVER])
         gateway.kill()
         gateway.start()
         kept = self.learned()

@@ -19,7 +19,7 @@ from m2mapp.model.interfaces import IClock, ICommit, IGathering, IGroupSender, I
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NODE
-from m2mapp.net.interfaces import IHost, IIcmpv6Port
+from m2mapp.net.interfaces import IHost, IIcmpv6Port, Route
 from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.paths import parse_path
@@ -279,12 +279,16 @@ class RecordingIcmpv6Port:
 
 @implementer(IHost)
 class FakeHost:
-    """A host that records: `addresses` are those that were set, by interface index and address, with their lifetimes."""
+    """A host that records.
+
+    `addresses` are those that were set, by interface index and address, with their lifetimes; `routes` those that are there, with theirs.
+    """
 
     def __init__(self, *, forwarding: bool = True) -> None:
         self.forwarding = forwarding
         self.ports: list[RecordingIcmpv6Port] = []
         self.addresses: dict[tuple[int, str], tuple[int, int]] = {}
+        self.routes: dict[Route, int] = {}
         self.fault: OSError | None = None
 
     def open_icmpv6(self, types: tuple[int, ...], receive: Callable[[bytes, str, int], None]) -> RecordingIcmpv6Port:
@@ -301,4 +305,18 @@ class FakeHost:
         if self.fault is not None:
             return fail(self.fault)
         self.addresses[interface, str(address)] = (preferred_s, valid_s)
+        return succeed(None)
+
+    def set_route(self, route: Route, valid_s: int) -> Deferred[None]:
+        if self.fault is not None:
+            return fail(self.fault)
+        for other in [other for other in self.routes if other.prefix == route.prefix and bool(other.gateway) == bool(route.gateway)]:
+            del self.routes[other]
+        self.routes[route] = valid_s
+        return succeed(None)
+
+    def remove_route(self, route: Route) -> Deferred[None]:
+        if self.fault is not None:
+            return fail(self.fault)
+        self.routes.pop(route, None)
         return succeed(None)

@@ -111,6 +111,10 @@ class DtlsPort:
         """The address of the UDP port."""
         return self._below().local()
 
+    def waiting(self) -> int:
+        """What waits at the UDP port."""
+        return self._below().waiting()
+
     def stop(self) -> Deferred[None]:
         """End every session, with a word to its peer, and close the UDP port."""
         for link in self.table.all():

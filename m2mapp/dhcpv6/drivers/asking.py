@@ -49,7 +49,7 @@ class Asking:
     def start(self, kept: Lease | None) -> None:
         """Open the port, and ask as soon as the interface is there. Raises `OSError` where the port is taken."""
         self._port = self._datagrams.open_port("::", CLIENT_PORT, self)
-        self._kept = self._told = kept
+        self._kept = kept
         self._look_at_interface()
 
     def release(self) -> Deferred[None]:

@@ -37,7 +37,7 @@ class Reserving:
         given = load_document(request.payload, request.content_type)
         binding = reserved(client, given, self._bindings, self._links, self._now())
         self._bindings.promise(binding)
-        unit = Unit((binding.write(),), requires=(Requirement(request.path, request.conditions),), trace=request.trace)
+        unit = Unit((self._bindings.write(binding),), requires=(Requirement(request.path, request.conditions),), trace=request.trace)
         done: Deferred[Response] = self._committer.commit(unit).addCallback(written(request.path)).addErrback(self._dropped, binding)
         return done
 

@@ -16,6 +16,7 @@ from m2mapp.dhcpv6.binding import PREFIXES
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
 from m2mapp.dhcpv6.client import Client, Lease
 from m2mapp.dhcpv6.drivers.asking import Asking
+from m2mapp.dhcpv6.history import uplink_ended
 from m2mapp.dhcpv6.settings import UplinkSettings
 from m2mapp.dhcpv6.uplink import UPLINK_PREFIX, kept_lease, lease_changes
 from m2mapp.model.errors import Fault
@@ -91,9 +92,11 @@ class Uplink(Service):
     def _keep(self) -> None:
         self._again = None
         now, now_ms = self._reactor.seconds(), self._node.clock.now_ms()
-        changes = lease_changes(self.lease, self._resources(), now, now_ms)
+        before = self._resources()
+        changes = lease_changes(self.lease, before, now, now_ms)
         if changes:
-            done: Deferred[object] = maybeDeferred(self._node.committer.commit, Unit(changes, trace=new_trace()))
+            unit = Unit(changes, uplink_ended(before, changes), trace=new_trace())
+            done: Deferred[object] = maybeDeferred(self._node.committer.commit, unit)
             done.addErrback(self._not_kept)
 
     def _not_kept(self, failure: Failure) -> None:

@@ -7,6 +7,7 @@ It commits the removals and nothing else: a watcher of the tree takes what is re
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -38,7 +39,7 @@ class Expiry:
         committer: ICommit,
         reactor: IReactorTime,
         on_expired: Callable[[], object] = lambda: None,
-        removal: Callable[[Path], Remove | Write] = Remove,
+        removal: Callable[[Path], Remove | Write | Unit] = Remove,
     ) -> None:
         """`on_expired` is called for each resource that was ended; `removal` says what ends it."""
         self._lifetimes, self._tree, self._committer, self._reactor = lifetimes, tree, committer, reactor
@@ -85,7 +86,8 @@ class Expiry:
     def _end(self, path: Path) -> None:
         if self._tree.expected(path) is not self._tree.find(path):
             return  # It is being written or removed: what comes of that decides.
-        unit = Unit((self._removal(path),), trace=new_trace())
+        removal = self._removal(path)
+        unit = replace(removal, trace=new_trace()) if isinstance(removal, Unit) else Unit((removal,), trace=new_trace())
         done: Deferred[object] = maybeDeferred(self._committer.commit, unit)
         done.addCallbacks(self._ended, self._failed, callbackArgs=(path, unit.trace), errbackArgs=(path, unit.trace))
 

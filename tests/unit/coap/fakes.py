@@ -70,6 +70,9 @@ class FakePort:
     def leave(self, group: str, interface: int) -> None:
         self.joined.discard((group, interface))
 
+    def waiting(self) -> int:
+        return 0
+
     def local(self) -> Sockaddr:
         return self._local
 

@@ -11,13 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
 from m2mapp.dhcpv6.client import Item, Lease
-from m2mapp.dhcpv6.downlink import bootstrap_of, delegations_of
+from m2mapp.dhcpv6.downlink import delegations_of
 from m2mapp.dhcpv6.links import Delegation
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import INFINITY, Status
 from m2mapp.dhcpv6.numbers import MessageType as T
 from m2mapp.dhcpv6.packet import build, parse
-from m2mapp.dhcpv6.settings import DownlinkSettings
 from m2mapp.model.errors import Conflict, Fault, Malformed, StorageFull
 from m2mapp.model.messages import Method
 from tests.unit.dhcpv6.downlink_parts import BEHIND, DEVICE, DEVICE_ADDRESS, NEW, OLD, DownlinkSite, holding
@@ -345,20 +344,6 @@ class AccessTests(DownlinkCase):
         ((address, *_),) = self.site.given(T.REQUEST)
         self.site.given(T.DECLINE, holding(address))
         self.assertFalse(self.site.servers.bindings.holds(address))
-
-
-class BootstrapTests(SynchronousTestCase):
-    def test_precedence(self) -> None:
-        """The file's URI is before the learned one; a learned certificate goes with the learned URI only."""
-        learned = Bootstrap("coap://learned", b"learned")
-        for uri, certificate, expected in (
-            ("", None, learned),
-            ("coap://file", None, Bootstrap("coap://file", None)),
-            ("coap://file", b"file", Bootstrap("coap://file", b"file")),
-            ("coap://learned", None, learned),
-            ("", b"file", Bootstrap("coap://learned", b"file")),
-        ):
-            self.assertEqual(bootstrap_of(DownlinkSettings(("lan0",), None, uri, "", 7200), certificate, learned), expected)
 
 
 class SizeTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
+from m2mapp.dhcpv6.drivers.serving import CROWD
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import INFINITY, Status
 from m2mapp.dhcpv6.numbers import MessageType as T
@@ -139,7 +140,10 @@ class PrefixTests(SynchronousTestCase):
         self.assertEqual((statuses_in(done), self.site.names(), len(self.site.bindings)), ([Status.SUCCESS], [], 0))
 
     def test_pool_is_exhausted(self) -> None:
-        """With nothing left a client gets NoPrefixAvail in its IA, also in the Advertise; who has a prefix keeps it."""
+        """With nothing left a client gets NoPrefixAvail in its IA, also in the Advertise; who has a prefix keeps it.
+
+        That nothing is left is a warning until somebody gives something back.
+        """
         site = Site(Terms(prefixes=PrefixPool(IPv6Network("2001:db8::/55"), 56, _HOUR)))
         self.addCleanup(site.service.stopService)
         for number in range(2):
@@ -148,6 +152,11 @@ class PrefixTests(SynchronousTestCase):
             reply = site.ask(client_message(kind, _ia(), duid=b"\0\3abz", server=server))
             self.assertEqual((prefixes_in(reply), statuses_in(reply)), ([], [Status.NO_PREFIX_AVAIL]))
         self.assertEqual(len(prefixes_in(site.ask(client_message(T.RENEW, _ia(), duid=b"\0\3ab0", server=OWN)))), 1)
+        self.assertEqual(site.service.warnings(), ["DHCPv6 on isp0: nothing is left to give"])
+        ((held, *_),) = prefixes_in(site.ask(client_message(T.RENEW, _ia(), duid=b"\0\3ab1", server=OWN)))
+        site.ask(client_message(T.RELEASE, _ia(held), duid=b"\0\3ab1", server=OWN))
+        self.assertEqual(site.service.warnings(), [])
+        self.assertEqual(len(prefixes_in(site.ask(client_message(T.REQUEST, _ia(), duid=b"\0\3abz", server=OWN)))), 1)
 
     def test_client_that_asks_for_a_thousand(self) -> None:
         """One DUID gets so many bindings and no more; the IAs beyond are told so."""
@@ -307,6 +316,15 @@ class ArrivalTests(SynchronousTestCase):
             self.site.receive(client_message(T.REQUEST, _ia(), duid=b"\0\3\0\1%d" % number, server=OWN))
         self.site.committer.release()
         self.assertEqual((len(self.site.sent), len(self.site.names())), (3, 3))
+
+    def test_crowd(self) -> None:
+        """While many datagrams wait Solicits are dropped; Requests are answered."""
+        self.site.datagrams.port.crowd = CROWD
+        self.assertIsNone(self.site.ask(client_message(T.SOLICIT, _ia())))
+        self.assertEqual(len(prefixes_in(self.site.ask(client_message(T.REQUEST, _ia(), server=OWN)))), 1)
+        self.site.datagrams.port.crowd = CROWD - 1
+        self.assertIsNotNone(self.site.ask(client_message(T.SOLICIT, _ia())))
+        self.assertEqual(self.site.metrics.counter("m2mapp_dhcpv6_shed_total", "").value, 1)
 
 
 class AnyBytesTests(SynchronousTestCase):

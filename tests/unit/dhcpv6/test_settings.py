@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from ipaddress import IPv6Network
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6.bootstrap_options import BootstrapCodes
-from m2mapp.dhcpv6.settings import DelegatingSettings, Dhcpv6Settings, DownlinkSettings, read
+from m2mapp.dhcpv6.settings import DelegatingSettings, Dhcpv6Settings, DownlinkSettings, UplinkSettings, read
 
 _GOOD = '[delegating]\ninterface = "eth2"\nprefix_pool = "2001:db8:100::/40"\n'
 
@@ -18,6 +19,7 @@ def _read(text: str) -> tuple[Dhcpv6Settings, list[str]]:
     return settings, [fault.detail for fault in faults]
 
 
+_UPLINK = '[uplink]\ninterface = "eth0"\n'
 _DOWNLINK = '[downlink]\ninterfaces = ["eth1", "eth2"]\nprefix = "2001:db8:5::/48"\n'
 
 
@@ -37,6 +39,20 @@ class SettingsTests(SynchronousTestCase):
         learned, faults = _read('[uplink]\ninterface = "eth0"\n[downlink]\ninterfaces = ["eth1"]\n')
         self.assertEqual((learned.downlink, faults), (DownlinkSettings(("eth1",), None, "", "", 7200), []))
 
+    def test_uplink(self) -> None:
+        """The uplink's table is read, defaults filled in, and the other sources of the bootstrap address."""
+        expected = UplinkSettings("eth0", None, release=False)
+        self.assertEqual(_read(_UPLINK), (Dhcpv6Settings(uplink=expected), []))
+        settings, faults = _read(_UPLINK + "ra_option = 253\nhncp = true\n")
+        self.assertEqual((settings.uplink, faults), (replace(expected, ra_option=253, hncp=True), []))
+
+    def test_static(self) -> None:
+        """Prefixes by DUID, and routes to who has one."""
+        settings, faults = _read(_GOOD + 'routes = true\nstatic = { "000301" = "2001:db8:100:100::/56" }\n')
+        assert settings.delegating is not None
+        static = ((bytes.fromhex("000301"), IPv6Network("2001:db8:100:100::/56")),)
+        self.assertEqual((settings.delegating.static, settings.delegating.routes, faults), (static, True, []))
+
     def test_options(self) -> None:
         """Codes and encodings are read."""
         options = '[options]\nbootstrap_uri = 700\ncertificate = 701\nencodings = ["vendor", "option"]\nvendor_enterprise = 4491\n'
@@ -54,6 +70,15 @@ class SettingsTests(SynchronousTestCase):
             _DOWNLINK + "valid_lifetime_s = 59\n": "valid_lifetime_s",
             '[uplink]\ninterface = "eth1"\n' + _DOWNLINK: "without eth1, which is that of [dhcpv6.uplink]",
             _GOOD + _DOWNLINK: "without eth2, which is that of [dhcpv6.delegating]",
+            _UPLINK + "ra_option = 3\n": "such as 253 (RFC 4727): not 3",
+            _UPLINK + "ra_option = 256\n": "[dhcpv6.uplink] ra_option",
+            _UPLINK + 'hncp = "yes"\n': "[dhcpv6.uplink] hncp",
+            _GOOD + "static = 1\n": "a table of prefixes by DUID",
+            _GOOD + 'static = { "00" = "2001:db8:100::/56" }\n': "a DUID of 3 to 130 bytes",
+            _GOOD + 'static = { "000301" = "nowhere" }\n': "[dhcpv6.delegating] static",
+            _GOOD + 'static = { "000301" = "2001:db8:100::/57" }\n': "as long as delegated_length says, 56",
+            _GOOD + 'static = { "000301" = "2001:db8:200::/56" }\n': "a prefix of 2001:db8:100::/40",
+            _GOOD + 'static = { "000301" = "2001:db8:100::/56", "000302" = "2001:db8:100::/56" }\n': "a prefix that no other has",
             "[uplnk]\n": "[dhcpv6] uplnk",
             "delegating = 1\n": "a table",
             "[delegating]\n": "[dhcpv6.delegating] interface",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network
 from random import Random
 
 from twisted.internet.defer import Deferred, succeed
@@ -55,6 +55,9 @@ class _Port:
 
     def leave(self, group: str, interface: int) -> None:
         raise AssertionError("a client leaves nothing")
+
+    def waiting(self) -> int:
+        return 0
 
     def local(self) -> Sockaddr:
         return ("::", 546, 0, 0)
@@ -163,6 +166,21 @@ class UplinkTests(SynchronousTestCase):
         assert lease is not None
         self.assertEqual((lease.items[0].valid_s, lease.bootstrap), (1400, Bootstrap("coaps://bs", b"der")))
         self.assertEqual(gateway.network.port.sent[0].type, T.REBIND)
+
+    def test_name_servers(self) -> None:
+        """The gateway asks for name servers; those that can be asked are kept with the prefix, over a restart too."""
+        gateway = self.gateway()
+        usable = IPv6Address("2001:db8::53")
+        gateway.bind(o.DnsServers((IPv6Address("::"), usable, IPv6Address("ff02::fb"))))
+        asked = o.first(gateway.network.port.sent[0].options, o.OptionRequest)
+        assert asked is not None
+        self.assertIn(23, asked.codes)
+        self.assertEqual(UPLINK_TYPE.describe(gateway.tree.get(("prefixes", "1")), gateway.tree)["nameServers"], [str(usable)])
+        self.successResultOf(gateway.uplink.stopService())
+        gateway.told.clear()
+        gateway.start()
+        assert gateway.uplink.lease is not None
+        self.assertEqual((gateway.uplink.lease.name_servers, gateway.told), ((usable,), [[str(_PREFIX)]]))
 
     def test_restart_after_its_time(self) -> None:
         """A prefix whose lifetime was over while the box was off is not used."""

@@ -236,6 +236,7 @@ class Node:
 
     limits: HttpLimits = field(default_factory=HttpLimits)
     unready: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -249,7 +250,7 @@ class Node:
         self.streams = Streams(self.tree, self.journals, self.clock, self.limits, self.metrics)
         self.feed = FakeFeed()
         lines = LinePages({WIRE: self.feed}, self.streams.outlets)
-        parts = Parts(self.handler, self.tokens, self.streams, pages(self.metrics, lambda: self.unready), lines)
+        parts = Parts(self.handler, self.tokens, self.streams, pages(self.metrics, lambda: self.unready, lambda: self.warnings), lines)
         self.edge = Edge(parts, self.connections, self.clock, self.metrics, log_requests=False)
         self.factory = ChannelFactory(self.connections, self.edge.serve)
         self.clients: list[Client] = []

@@ -17,7 +17,7 @@ READER = Principal("reader", frozenset({Right.READ}))
 class MetricsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.metrics = Metrics()
-        self.page = pages(self.metrics, list)[METRICS]
+        self.page = pages(self.metrics, list, list)[METRICS]
 
     def samples(self, accept: tuple[str, ...] = ()) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         plain = self.page(lambda: READER, accept)

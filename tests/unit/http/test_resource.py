@@ -369,12 +369,17 @@ class PageTests(EdgeCase):
         self.assertEqual((answer.code, answer.headers["allow"]), (405, "GET, HEAD, OPTIONS"))
 
     def test_readiness(self) -> None:
-        """Readiness is told with its reasons to who may read."""
+        """Readiness is told with its reasons to who may read, and what a ready node lacks."""
         self.assertEqual(self.client.request("GET", "/readyz", token=None).code, 401)
-        self.assertEqual(self.client.request("GET", "/readyz", token=VIEWER).json(), {"ready": True, "reasons": []})
+        self.assertEqual(self.client.request("GET", "/readyz", token=VIEWER).json(), {"ready": True, "reasons": [], "warnings": []})
+        self.node.warnings.append("a pool is empty")
+        answer = self.client.request("GET", "/readyz")
+        self.assertEqual((answer.code, answer.json()), (200, {"ready": True, "reasons": [], "warnings": ["a pool is empty"]}))
         self.node.unready.append("the store is full")
         answer = self.client.request("GET", "/readyz")
-        self.assertEqual((answer.code, answer.json()), (503, {"ready": False, "reasons": ["the store is full"]}))
+        self.assertEqual(
+            (answer.code, answer.json()), (503, {"ready": False, "reasons": ["the store is full"], "warnings": ["a pool is empty"]})
+        )
 
     def test_rights(self) -> None:
         """Every role may read here: the fixture's roles are those of the model."""
