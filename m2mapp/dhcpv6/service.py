@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import LEASE, LEASES, PREFIX, PREFIXES, Binding, Bindings
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
-from m2mapp.dhcpv6.client import Chance, Client, Wish
+from m2mapp.dhcpv6.client import Chance, Client
+from m2mapp.dhcpv6.client_messages import Wish
 from m2mapp.dhcpv6.downlink import Upstream, delegations_of, downlink_terms, handed_on, is_stale, lifetimes_of
 from m2mapp.dhcpv6.drivers.linking import Linking, LinkNode
 from m2mapp.dhcpv6.drivers.reconfiguring import Reconfiguring
