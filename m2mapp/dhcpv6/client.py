@@ -162,6 +162,11 @@ class Client:
             return why
         if message.type is MessageType.ADVERTISE:
             return self._advertised(message, now)
+        if self.phase in _LAST_WORDS:
+            self._enter(_LAST_WORDS[self.phase], now)
+            return None
+        if self.phase is Phase.VERIFYING and not self._wish.for_prefix:
+            return self._confirmed(o.status_of(message.options).status, now)
         return self._replied(message, now)
 
     # Advertise and Reply.
@@ -188,16 +193,10 @@ class Client:
         self._enter(Event.CHOSEN, now)
 
     def _replied(self, message: Message, now: float) -> str | None:
-        if self.phase in _LAST_WORDS:
-            self._enter(_LAST_WORDS[self.phase], now)
-            return None
         if self.phase is Phase.SOLICITING and o.first(message.options, o.RapidCommit) is None:
             return "REPLY to a SOLICIT without Rapid Commit"
         self._learn_sol_max_rt(message)
-        status = o.status_of(message.options).status
-        if self.phase is Phase.VERIFYING and not self._wish.for_prefix:
-            return self._confirmed(status, now)
-        if status is not Status.SUCCESS:
+        if o.status_of(message.options).status is not Status.SUCCESS:
             return self._refused(message, now)
         items, status = self._granted(message, now)
         if status is Status.NO_BINDING and (self.phase, Event.FORGOTTEN) in CLIENT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Final
 
@@ -26,7 +26,7 @@ class Wish:
     for_prefix: bool
     iaid: int = 1
     hints: tuple[Value, ...] = ()
-    codes: BootstrapCodes = BootstrapCodes()
+    codes: BootstrapCodes = field(default_factory=BootstrapCodes)
     more_options: tuple[int, ...] = (SOL_MAX_RT,)
     rapid_commit: bool = True
     reconfigure: bool = False

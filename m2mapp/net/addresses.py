@@ -13,10 +13,10 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Protocol
 
-from m2mapp.net.interfaces import Sockaddr
+from m2mapp.net.interfaces import AddressState, Sockaddr
 from m2mapp.net.sockets import IPV6_SOCKADDR_ITEMS, is_link_local
 
 LOOPBACK_INDEX = 1
@@ -51,6 +51,23 @@ class HostAddress:
 
 def read_addresses() -> tuple[HostAddress, ...]:
     """All addresses of this host that can be used now (not those still tentative, RFC 4862, 5.4). Raises `OSError`."""
+    return tuple(address for address in map(parse_address, _read()) if address is not None)
+
+
+def address_state(interface: int, address: IPv6Address) -> AddressState:
+    """What an address is on the interface of that index. Raises `OSError`."""
+    for body in _read():
+        family, _, _, _, index = _IFADDRMSG.unpack_from(body)
+        attributes = _attributes(body[_IFADDRMSG.size :])
+        if (family, index) == (socket.AF_INET6, interface) and attributes.get(_IFA_ADDRESS) == address.packed:
+            failed = _flags(body, attributes) & _IFA_F_DADFAILED
+            usable = parse_address(body) is not None
+            return AddressState.DUPLICATE if failed else AddressState.READY if usable else AddressState.TENTATIVE
+    return AddressState.ABSENT
+
+
+def _read() -> list[bytes]:
+    """The bodies of the RTM_NEWADDR messages for all addresses. Raises `OSError`."""
     for _ in range(_ATTEMPTS):
         whole, found = _dump()
         if whole:
@@ -58,9 +75,9 @@ def read_addresses() -> tuple[HostAddress, ...]:
     return found
 
 
-def _dump() -> tuple[bool, tuple[HostAddress, ...]]:
+def _dump() -> tuple[bool, list[bytes]]:
     """One dump of the kernel's table; False where the table changed while it was read. The kernel answers within the call."""
-    found: list[HostAddress] = []
+    found: list[bytes] = []
     whole = True
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as sock:
         sock.settimeout(_READ_TIMEOUT_S)
@@ -69,13 +86,12 @@ def _dump() -> tuple[bool, tuple[HostAddress, ...]]:
         while True:
             for kind, flags, body in _messages(sock.recv(_REPLY_BYTES)):
                 if kind == _NLMSG_DONE:
-                    return whole, tuple(found)
+                    return whole, found
                 if kind == _NLMSG_ERROR:
                     raise OSError(-struct.unpack_from("=i", body)[0], "the kernel did not list the addresses")
                 whole = whole and not flags & _NLM_F_DUMP_INTR
-                address = parse_address(body) if kind == _RTM_NEWADDR else None
-                if address is not None:
-                    found.append(address)
+                if kind == _RTM_NEWADDR:
+                    found.append(body)
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -104,9 +120,9 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 def parse_address(body: bytes) -> HostAddress | None:
     """The address in the body of an RTM_NEWADDR message; None where it cannot be used (yet), or is of another family."""
-    family, prefix, short_flags, _, interface = _IFADDRMSG.unpack_from(body)
+    family, prefix, _, _, interface = _IFADDRMSG.unpack_from(body)
     attributes = _attributes(body[_IFADDRMSG.size :])
-    flags = struct.unpack("=I", attributes[_IFA_FLAGS])[0] if _IFA_FLAGS in attributes else short_flags
+    flags = _flags(body, attributes)
     on_link = attributes.get(_IFA_ADDRESS, b"")
     local = attributes.get(_IFA_LOCAL, on_link)
     tentative = flags & _IFA_F_TENTATIVE and not flags & _IFA_F_OPTIMISTIC
@@ -117,6 +133,11 @@ def parse_address(body: bytes) -> HostAddress | None:
     if family == socket.AF_INET:
         return HostAddress(interface, IPv4Interface((local, prefix)), IPv4Network((on_link, prefix), strict=False))
     return None
+
+
+def _flags(body: bytes, attributes: dict[int, bytes]) -> int:
+    flags: int = struct.unpack("=I", attributes[_IFA_FLAGS])[0] if _IFA_FLAGS in attributes else body[2]
+    return flags
 
 
 class AddressSource(Protocol):

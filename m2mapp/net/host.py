@@ -6,10 +6,11 @@ of a second to import; a node that sets none never imports it. Reading addresses
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
-from ipaddress import IPv6Interface
+from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final, cast
 
@@ -18,14 +19,16 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
+from m2mapp.net.addresses import address_state
 from m2mapp.net.icmpv6 import Icmpv6Port, Receive
-from m2mapp.net.interfaces import IHost
+from m2mapp.net.interfaces import AddressState, IHost
 from m2mapp.net.udp import Reactor
 
 _SIOCGIFHWADDR: Final = 0x8927
 _IFREQ: Final = struct.Struct("@16sH14s8x")
 _ETHERNET: Final = 1
 _ETHERNET_BYTES: Final = 6
+_NOT_THERE: Final = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
 
 @implementer(IHost)
@@ -55,27 +58,36 @@ class SystemHost:
 
     def set_address(self, interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Deferred[None]:
         """Set an address and its lifetimes. Fails with `OSError`."""
+        return self._in_thread("replace", interface, address, {"preferred": preferred_s, "valid": valid_s})
+
+    def remove_address(self, interface: int, address: IPv6Interface) -> Deferred[None]:
+        """Take an address away; one that is not there is no error. Fails with `OSError`."""
+        return self._in_thread("del", interface, address, {})
+
+    def address_state(self, interface: int, address: IPv6Address) -> AddressState:
+        """What became of an address that was set. Raises `OSError`."""
+        return address_state(interface, address)
+
+    def _in_thread(self, command: str, interface: int, address: IPv6Interface, lifetimes: dict[str, int]) -> Deferred[None]:
         threads = cast("IReactorThreads", self._reactor).getThreadPool()
-        return deferToThreadPool(
-            cast("IReactorFromThreads", self._reactor), threads, _set_address, interface, address, (preferred_s, valid_s)
-        )
+        return deferToThreadPool(cast("IReactorFromThreads", self._reactor), threads, _change, command, interface, address, lifetimes)
 
 
-def _set_address(interface: int, address: IPv6Interface, lifetimes: tuple[int, int]) -> None:
+def _change(command: str, interface: int, address: IPv6Interface, lifetimes: dict[str, int]) -> None:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    preferred_s, valid_s = lifetimes
     try:
         with IPRoute() as netlink:
             netlink.addr(
-                "replace",
+                command,
                 index=interface,
                 family=socket.AF_INET6,
                 address=str(address.ip),
                 prefixlen=address.network.prefixlen,
-                preferred=preferred_s,
-                valid=valid_s,
+                **lifetimes,
             )
     except NetlinkError as error:
+        if command == "del" and error.code in _NOT_THERE:
+            return
         raise OSError(error.code, str(error)) from error

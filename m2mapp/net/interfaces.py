@@ -9,12 +9,25 @@ the zone of a link-local host and 0 otherwise. It is hashable and is used as it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Interface, IPv6Interface
+from enum import Enum
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any
 
 from zope.interface import Interface
 
 Sockaddr = tuple[str, int] | tuple[str, int, int, int]
+
+
+class AddressState(Enum):
+    """An address of an interface (RFC 4862, section 5.4).
+
+    `ABSENT`: it is not there. The system removes one that another host was found to have, where it was given for a time.
+    """
+
+    READY = "ready"
+    TENTATIVE = "tentative"
+    DUPLICATE = "duplicate"
+    ABSENT = "absent"
 
 
 class IDatagramReceiver(Interface):
@@ -98,3 +111,9 @@ class IHost(Interface):
 
         A Deferred that fires when it is done and fails with `OSError`.
         """
+
+    def remove_address(interface: int, address: IPv6Interface) -> Any:
+        """Take an address from an interface; one that it has not is no error. A Deferred as that of `set_address`."""
+
+    def address_state(interface: int, address: IPv6Address) -> AddressState:
+        """What became of an address that an interface was given. Raises `OSError`."""
