@@ -22,7 +22,9 @@ from m2mapp.groups import settings as group_settings
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http import settings as http_settings
 from m2mapp.http.settings import HttpSettings
+from m2mapp.lwm2m import device_settings
 from m2mapp.lwm2m import settings as bootstrap_settings
+from m2mapp.lwm2m.device_settings import DeviceSettings
 from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.model.errors import Fault, Malformed
 from m2mapp.sim import settings as sim_settings
@@ -63,6 +65,7 @@ class Settings:
     member: bool = False
     dhcpv6: Dhcpv6Settings | None = None
     bootstrap: BootstrapSettings | None = None
+    device: DeviceSettings | None = None
     sim: SimSettings | None = None
     peers: tuple[Peer, ...] = ()
 
@@ -108,7 +111,7 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
 def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
     """The settings in a document as TOML gives it, or None and all faults."""
     faults: list[Malformed] = []
-    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "sim", "peers")
+    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "device", "sim", "peers")
     faults += [Malformed(f"[{name}]", "a table", f"one of {', '.join(known)}") for name in document if name not in known]
     node = _part(document, "node", _read_node, faults) if "node" in document else None
     if "node" not in document:
@@ -121,6 +124,7 @@ def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malforme
         member=_part(document, "member", _read_member, faults) or False,
         dhcpv6=_part(document, "dhcpv6", dhcpv6_settings.read, faults),
         bootstrap=_part(document, "bootstrap", bootstrap_settings.read, faults),
+        device=_part(document, "device", device_settings.read, faults),
         sim=_part(document, "sim", sim_settings.read, faults),
         peers=_part(document, "peers", _read_peers, faults) or (),
     )
@@ -142,11 +146,31 @@ def _across(settings: Settings) -> list[Malformed]:
     elif settings.bootstrap is not None and settings.coap is not None and not settings.coap.coaps.client_ca:
         asking = [f"{plan['file']}: identity" for plan in settings.bootstrap.plans.values() if plan["identity"] == "certificate"]
         faults += [Malformed(key, "certificate", "used without [coap] coaps and its client_ca, who verifies it") for key in asking]
+    faults += _of_device(settings)
     sim = settings.sim
     if sim is not None and sim.registrar.startswith(("coap:", "coaps:")) and settings.coap is None:
         faults.append(Malformed("[sim] registrar", sim.registrar, "reached without CoAP: add the table [coap]"))
     if settings.http is None and settings.coap is None:
         faults.append(Malformed("[node]", "a node without [http] and [coap]", "reachable: add one of the tables"))
+    return faults
+
+
+def _of_device(settings: Settings) -> list[Malformed]:
+    """What must hold between the device and the other tables."""
+    device, dhcpv6, coap = settings.device, settings.dhcpv6, settings.coap
+    faults = []
+    if coap is not None and not coap.listen and device is None:
+        faults.append(Malformed("[coap] listen", [], "one address with its port at least; a device alone may do without one"))
+    if dhcpv6 is not None and not dhcpv6.roles and device is None:
+        faults.append(Malformed("[dhcpv6]", "no role", "a table with one or more of uplink, downlink, delegating; or a table [device]"))
+    if device is not None and coap is None:
+        faults.append(Malformed("[device]", "a table without [coap]", "used without CoAP: add the table [coap]"))
+    if device is not None and dhcpv6 is not None and device.interface in dhcpv6.interfaces:
+        expected = "another interface than those of [dhcpv6]: a DHCPv6 client and the other roles exclude each other on one"
+        faults.append(Malformed("[device] interface", device.interface, expected))
+    if device is not None and device.link_local is None and dhcpv6 is not None and dhcpv6.uplink is not None:
+        expected = "the link-local address that it asks from, since the uplink has UDP port 546 of all others"
+        faults.append(Malformed("[device] link_local", "", expected))
     return faults
 
 

@@ -81,6 +81,7 @@ class Account:
     """The server and what it is told. `server` is its URI without path; `version` that of LwM2M.
 
     `certificate` (DER) is the one that the server of a `coaps` URI has to show, byte for byte; None: one that names the URI's host.
+    `more`: further parameters of a registration.
     """
 
     server: Uri
@@ -89,6 +90,7 @@ class Account:
     version: str = "1.1"
     binding: str = "U"
     certificate: bytes | None = None
+    more: tuple[tuple[str, str], ...] = ()
 
 
 class Registration:
@@ -136,7 +138,8 @@ class Registration:
         self._links_sent, self._stale = links, False
         account = self.account
         if location is None:
-            query = (("lwm2m", account.version), ("ep", account.endpoint), ("b", account.binding), ("lt", str(account.lifetime_s)))
+            own = (("lwm2m", account.version), ("ep", account.endpoint), ("b", account.binding), ("lt", str(account.lifetime_s)))
+            query = (*own, *account.more)
             return self._outgoing(Method.POST, replace(account.server, path=("rd",), query=query), links)
         return self._outgoing(Method.POST, location, links if links != self._links_told else "")
 

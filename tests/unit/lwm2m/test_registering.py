@@ -79,7 +79,7 @@ class RegistrationTests(SynchronousTestCase):
         """A server that refuses or is silent is asked again after pauses that double up to the longest; then they begin anew."""
         registration = Registration(ACCOUNT, lambda: 0.0)
         registration.start(0.0)
-        pauses = []
+        pauses: list[float | None] = []
         for _ in range(12):
             registration.ask(LINKS)
             if len(pauses) % 2:
