@@ -32,7 +32,7 @@ def page_write(endpoint: str, server: BootstrapServer, servers: tuple[ToldServer
     told = [
         {
             "shortId": one.short_id,
-            "uri": one.uri.text(),
+            "uri": f"{one.uri.scheme}://{one.uri.authority}",
             "security": one.security.name.lower(),
             "lifetime": one.lifetime_s,
             "binding": one.binding,

@@ -94,9 +94,21 @@ class Chain:
         resource = box.node.tree.find(path) if box.node is not None else None
         return dict(resource.attributes) if resource is not None else {}
 
+    def names_at(self, box: Box) -> set[str]:
+        """The names of the devices that are registered at a node."""
+        return {one.path[-1] for one in box.node.tree.children(("scls",))} if box.node is not None else set()
+
     def registered(self) -> set[str]:
         """The names of the devices that are registered at the gateway."""
-        return {one.path[-1] for one in self.gateway.node.tree.children(("scls",))} if self.gateway.node is not None else set()
+        return self.names_at(self.gateway)
+
+    def server_says(self, name: str, server: Box | None = None) -> str:
+        """The state of a device's record at a bootstrap server, by default the first; empty where it has none."""
+        return str(self.attribute(server or self.servers[0], "devices", name).get("state", ""))
+
+    def with_uri(self, uri: str) -> Settings:
+        """The gateway's settings with another bootstrap service."""
+        return _gateway(uri)
 
     def run_until(self, true: Callable[[], bool], limit_s: float = 120.0) -> None:
         """Let time pass until something holds."""
