@@ -17,9 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from m2mapp import __version__
 from m2mapp.formats.uris import parse_uri
 from m2mapp.lwm2m.client import BootstrapClient, BootstrapServer, Phase
 from m2mapp.lwm2m.client_page import PAGE, kept_servers, page_write
+from m2mapp.lwm2m.device_objects import OBJECTS, UPDATE, instances, links, read, trigger
 from m2mapp.lwm2m.device_settings import DeviceSettings
 from m2mapp.lwm2m.drivers.registering import Registering
 from m2mapp.lwm2m.held import ToldServer
@@ -28,12 +30,14 @@ from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IAskBack, IClock, ICommit, IHandle, IRequester
 from m2mapp.model.messages import Answer, Method, Request, Response, Status
 from m2mapp.model.metrics import Metrics
+from m2mapp.tree.access import check_access
 from m2mapp.tree.device_address import DEVICE_ADDRESS, DeviceAddress, device_address_of
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Unit
 from m2mapp.tree.watch import Watch
 
 _log = Logger(namespace="m2mapp.lwm2m")
+_OBJECTS = frozenset((name,) for name in OBJECTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +184,17 @@ class Bootstrapping(Service):
     # The server asks.
 
     def claims(self, request: Request) -> bool:
-        """Whether a request is the bootstrap server's, while it is awaited: by its session where that is coaps, else by its address."""
+        """Whether a request is the bootstrap server's, while that is awaited, or to an object.
+
+        It is the bootstrap server's by its session where that is coaps, else by its address.
+        """
+        if request.multicast is not None:
+            return False
+        return request.path[:1] in _OBJECTS or self._is_of_bootstrap_server(request)
+
+    def _is_of_bootstrap_server(self, request: Request) -> bool:
         server = self.client.server
-        if server is None or not self.client.is_open() or request.multicast is not None:
+        if server is None or not self.client.is_open():
             return False
         uri, meant = parse_uri(server.uri), self._node.back.meant(request.peer)
         if uri.scheme == "coaps":
@@ -190,7 +202,30 @@ class Bootstrapping(Service):
         return meant is None and self.client.comes_from_server(request.source)
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
-        """The answer to the bootstrap server. A Finish is answered when what was written is kept. Raises, or fails with, a `Fault`."""
+        """The answer to the bootstrap server, or to a server. Raises, or fails with, a `Fault`."""
+        return self._bootstrap(request) if self._is_of_bootstrap_server(request) else self._manage(request)
+
+    def _manage(self, request: Request) -> Response:
+        """The answer to a request to an object."""
+        found = instances(self._settings.endpoint, __version__, tuple(self._registrations))
+        serves = request.source is not None and request.source[0] in self.servers
+        wanted = trigger(request, found) if serves else None
+        if wanted is None:
+            check_access(request.principal, request.method, request.path)
+            return read(request, found)
+        if wanted == UPDATE:
+            for registering in self._registrations.values():
+                registering.renew()
+        else:
+            self.client.told(self.client.server)
+            self._carry_on()
+        return Response(Status.CHANGED)
+
+    def _links(self) -> str:
+        return links(instances(self._settings.endpoint, __version__, tuple(self._registrations)), self._node.links())
+
+    def _bootstrap(self, request: Request) -> Response | Deferred[Response]:
+        """The answer to the bootstrap server. A Finish is answered when what was written is kept."""
         before = self.client.phase
         try:
             taken = self.client.taken(request, self._reactor.seconds())
@@ -232,7 +267,7 @@ class Bootstrapping(Service):
                     certificate=server.certificate,
                     more=self._node.query,
                 )
-                registering = Registering(self._reactor, self._node.requester, account, self._node.links, self._node.random, self._agreed)
+                registering = Registering(self._reactor, self._node.requester, account, self._links, self._node.random, self._agreed)
                 self._registrations[server] = registering
                 registering.startService()
             if server.uri.address is not None:

@@ -47,7 +47,7 @@ class ChainTests(SynchronousTestCase):
         simulation.network.set_quality(Quality(loss=0.2, repetition=0.1, delay_s=(0.0005, 0.02)))
         for device in chain.devices:
             device.start()
-        chain.run_until(chain.all_registered, 600)
+        chain.run_until(chain.all_registered, 7200)  # a Solicit is repeated after an hour at last
         addresses = {str(chain.attribute(device, "node", "address")["address"]) for device in chain.devices}
         self.assertEqual(len(addresses), 10)
         names = [f"d{number}" for number in range(1, 11)]
