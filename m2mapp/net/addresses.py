@@ -8,6 +8,7 @@ One kind of netlink request with three attributes is written out here: the libra
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
@@ -25,7 +26,8 @@ LOOPBACK_INDEX = 1
 # Of <linux/netlink.h>, <linux/rtnetlink.h> and <linux/if_addr.h>.
 _NETLINK_ROUTE = 0
 _NLMSG_ERROR, _NLMSG_DONE, _RTM_NEWADDR, _RTM_GETADDR = 2, 3, 20, 22
-_NLM_F_REQUEST_DUMP = 0x001 | 0x300
+_NLM_F_REQUEST = 0x001
+_NLM_F_REQUEST_DUMP = _NLM_F_REQUEST | 0x300
 _NLM_F_DUMP_INTR = 0x10
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_OPTIMISTIC, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x04, 0x08, 0x40
@@ -51,23 +53,6 @@ class HostAddress:
 
 def read_addresses() -> tuple[HostAddress, ...]:
     """All addresses of this host that can be used now (not those still tentative, RFC 4862, 5.4). Raises `OSError`."""
-    return tuple(address for address in map(parse_address, _read()) if address is not None)
-
-
-def address_state(interface: int, address: IPv6Address) -> AddressState:
-    """What an address is on the interface of that index. Raises `OSError`."""
-    for body in _read():
-        family, _, _, _, index = _IFADDRMSG.unpack_from(body)
-        attributes = _attributes(body[_IFADDRMSG.size :])
-        if (family, index) == (socket.AF_INET6, interface) and attributes.get(_IFA_ADDRESS) == address.packed:
-            failed = _flags(body, attributes) & _IFA_F_DADFAILED
-            usable = parse_address(body) is not None
-            return AddressState.DUPLICATE if failed else AddressState.READY if usable else AddressState.TENTATIVE
-    return AddressState.ABSENT
-
-
-def _read() -> list[bytes]:
-    """The bodies of the RTM_NEWADDR messages for all addresses. Raises `OSError`."""
     for _ in range(_ATTEMPTS):
         whole, found = _dump()
         if whole:
@@ -75,9 +60,30 @@ def _read() -> list[bytes]:
     return found
 
 
-def _dump() -> tuple[bool, list[bytes]]:
+def address_state(interface: int, address: IPv6Address) -> AddressState:
+    """What an address is on the interface of that index. Raises `OSError`."""
+    wanted = _IFADDRMSG.pack(socket.AF_INET6, 0, 0, 0, interface) + _RTATTR.pack(_RTATTR.size + 16, _IFA_ADDRESS) + address.packed
+    # One address is asked for and not all: a host with a thousand devices has two thousand.
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as sock:
+        sock.settimeout(_READ_TIMEOUT_S)
+        sock.sendto(_NLMSGHDR.pack(_NLMSGHDR.size + len(wanted), _RTM_GETADDR, _NLM_F_REQUEST, 1, 0) + wanted, (0, 0))
+        kind, _, body = next(_messages(sock.recv(_REPLY_BYTES)))
+    if kind == _NLMSG_ERROR:
+        code = -struct.unpack_from("=i", body)[0]
+        if code == errno.EADDRNOTAVAIL:
+            return AddressState.ABSENT
+        raise OSError(code, f"the kernel did not say what {address} is")
+    if _IFADDRMSG.unpack_from(body)[4] != interface:  # where there is no such interface the kernel looks at all
+        return AddressState.ABSENT
+    flags = _flags(body, _attributes(body[_IFADDRMSG.size :]))
+    if flags & _IFA_F_DADFAILED:
+        return AddressState.DUPLICATE
+    return AddressState.TENTATIVE if parse_address(body) is None else AddressState.READY
+
+
+def _dump() -> tuple[bool, tuple[HostAddress, ...]]:
     """One dump of the kernel's table; False where the table changed while it was read. The kernel answers within the call."""
-    found: list[bytes] = []
+    found: list[HostAddress] = []
     whole = True
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as sock:
         sock.settimeout(_READ_TIMEOUT_S)
@@ -86,12 +92,13 @@ def _dump() -> tuple[bool, list[bytes]]:
         while True:
             for kind, flags, body in _messages(sock.recv(_REPLY_BYTES)):
                 if kind == _NLMSG_DONE:
-                    return whole, found
+                    return whole, tuple(found)
                 if kind == _NLMSG_ERROR:
                     raise OSError(-struct.unpack_from("=i", body)[0], "the kernel did not list the addresses")
                 whole = whole and not flags & _NLM_F_DUMP_INTR
-                if kind == _RTM_NEWADDR:
-                    found.append(body)
+                address = parse_address(body) if kind == _RTM_NEWADDR else None
+                if address is not None:
+                    found.append(address)
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
