@@ -21,6 +21,15 @@ SERVERS = {"bs1": "2001:db8::b5", "bs2": "2001:db8::b6"}
 PATIENCE_S = 40.0
 
 
+def host_of_devices(site: Site, name: str) -> Host:
+    """A host on the link "lan" whose system takes the default route from router advertisements, and asks for one at once."""
+    host = site.host_on("lan", name, [])
+    host.ip("link", "set", "dev", "eth0", "down")
+    host.run(["sysctl", "-q", "net.ipv6.conf.eth0.accept_ra=1", "net.ipv6.conf.eth0.router_solicitations=3"])
+    host.ip("link", "set", "dev", "eth0", "up")
+    return host
+
+
 class DeviceChain:
     """The chain in a site; nothing but the networks is there at first."""
 
@@ -86,9 +95,7 @@ class DeviceChain:
 
     def device_host(self, name: str) -> Host:
         """A host on the gateway's link, whose system takes the default route from router advertisements."""
-        host = self.site.host_on("lan", name, [])
-        host.run(["sysctl", "-q", "net.ipv6.conf.eth0.accept_ra=1"])
-        return host
+        return host_of_devices(self.site, name)
 
     def add_device(self, name: str, **more: Mapping[str, object]) -> Gateway:
         """A device that knows its name, and of the network nothing."""

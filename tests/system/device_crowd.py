@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from tests.system.device_chain import host_of_devices
 from tests.system.namespaces import Host, wait_until
 from tests.system.nodes import Gateway, Site
 from tests.system.programs import Program, write_config
@@ -28,9 +29,9 @@ class DeviceCrowd:
         self.server = self._server()
         self.gateway = self._gateway()
         self.server.put_document("/bs/all", {"default": True, "servers": [{"shortId": 1, "uri": f"coap://[{_GATEWAY}]", "lifetime": 3600}]})
-        host = site.host_on("lan", "devices", [f"{_link_local(number)}/64" for number in range(1, count + 1)])
-        host.run(["sysctl", "-q", "net.ipv6.conf.eth0.accept_ra=1"])
         numbers = range(1, count + 1)
+        host = host_of_devices(site, "devices")
+        host.add_addresses([f"{_link_local(number)}/64" for number in numbers])
         self._processes = [self._devices(host, numbers[first : first + each]) for first in range(0, count, each)]
 
     def power_on(self) -> float:
