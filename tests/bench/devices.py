@@ -1,7 +1,7 @@
 """Devices from power to their group: `python -m tests.bench.devices [COUNT]`, two minutes with 1,000. Needs root, for network namespaces.
 
-Real nodes on one link, 250 in a process, with addresses, bootstrap sessions, registrations and joins as any device has them. All is bounded and
-ends by itself.
+Real nodes on one link, 250 in a process, with addresses, bootstrap sessions, registrations and joins as any device has them. All is
+bounded and ends by itself.
 """
 
 from __future__ import annotations

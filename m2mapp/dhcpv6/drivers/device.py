@@ -83,9 +83,9 @@ class AddressClient(Service):
 
     def _keep(self) -> None:
         """The tree says what the device has, now that it can be used, or that it has nothing."""
-        if self._again is not None:
+        if self._again is not None and self._again.active():
             self._again.cancel()
-            self._again = None
+        self._again = None
         lease, item = self._client.lease, self._item()
         if lease is not None and item is not None:
             change: Write | Remove = address_write(lease, item, self._reactor.seconds(), self._node.clock.now_ms())
