@@ -1,7 +1,8 @@
 """`python -m m2mapp.sim.demo`, which `make run` starts: a gateway and thirty simulated devices as real processes, with groups to try.
 
-In namespaces the devices have nothing but power: the gateway gives them addresses, and bootstraps them. Needs no root. `M2MAPP_RUN` names the directory that it keeps everything in (`./run`), `M2MAPP_NETWORK` the network (`auto`, `namespaces`,
-`loopback`). It only starts programs and asks the gateway by HTTP, as anybody would; `network` makes the network, `files` the files.
+In namespaces the devices have nothing but power: the gateway gives them addresses, and bootstraps them. Needs no root. `M2MAPP_RUN` names
+the directory that it keeps everything in (`./run`), `M2MAPP_NETWORK` the network (`auto`, `namespaces`, `loopback`). It only starts
+programs and asks the gateway by HTTP, as anybody would; `network` makes the network, `files` the files.
 """
 
 from __future__ import annotations

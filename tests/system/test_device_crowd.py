@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.system.crowds import room_for_neighbours
 from tests.system.device_crowd import DeviceCrowd
 from tests.system.namespaces import skip_reason, wait_until
 from tests.system.nodes import SMOKE, Site
@@ -17,7 +18,7 @@ class DeviceCrowdTests(SynchronousTestCase):
 
     def test_none_is_forgotten(self) -> None:
         """Each device has an address, is bootstrapped and registered; in their group each answers."""
-        with Site() as site:
+        with room_for_neighbours(), Site() as site:
             crowd = DeviceCrowd(site, _COUNT, _EACH)
             crowd.make_group()
             crowd.power_on()

@@ -180,11 +180,10 @@ class BootstrappingTests(SynchronousTestCase):
         """Servers read the objects by right, and trigger an update or a bootstrap; others trigger nothing, and nobody reads Security."""
         self.bootstrap()
         self.register()
-        read_all = {"principal": NODE, "accept": (TLV,)}
-        found = self.ask(Method.GET, "3", "0", "2", **read_all)
+        found = self.ask(Method.GET, "3", "0", "2", principal=NODE, accept=(TLV,))
         self.assertEqual(found and found.payload, b"\xc2\x02d1")
         self.assertRaises(Forbidden, self.ask, Method.GET, "3", "0")
-        self.assertRaises(Forbidden, self.ask, Method.GET, "0", "1", **read_all)
+        self.assertRaises(Forbidden, self.ask, Method.GET, "0", "1", principal=NODE)
         self.assertRaises(Forbidden, self.ask, Method.POST, "1", "1", "8")
         self.assertEqual(self.ask(Method.POST, "1", "1", "8", source=("::1", 5783)), Response(Status.CHANGED))
         self.clock.advance(0)
