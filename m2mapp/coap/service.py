@@ -110,11 +110,7 @@ class CoapService(Service):
             self.endpoint.stop()
             raise
         super().startService()
-        for group in (*ALL_COAP_NODES, *sorted(self._groups)):
-            try:
-                self._join(group)
-            except OSError as error:
-                _log.warn("the group {group} was not joined: {error}", group=group, error=error)
+        self._join_all()
 
     def stopService(self) -> Deferred[None]:
         """Close the ports. What is under way fails; the groups are joined again at the next start."""
@@ -128,9 +124,7 @@ class CoapService(Service):
         """Listen at this address, which the node was given, in place of the one that it was given before. Raises `OSError`."""
         self.serve_there_no_more()
         self._given = self.endpoint.open_port(self._datagrams, host, port)
-        for group in (*ALL_COAP_NODES, *sorted(self._groups)):
-            if self.endpoint.ports_of_family(group):
-                self._join(group)
+        self._join_all()
 
     def serve_there_no_more(self) -> None:
         """Close the port at the address that the node was given, if there is one."""
@@ -191,6 +185,14 @@ class CoapService(Service):
                 for index in self._context.names:
                     port.leave(group, index)
         self._groups.discard(group)
+
+    def _join_all(self) -> None:
+        """Join what there is; a group that the system refuses is told, and is no reason not to serve."""
+        for group in (*ALL_COAP_NODES, *sorted(self._groups)):
+            try:
+                self._join(group)
+            except OSError as error:
+                _log.warn("the group {group} was not joined: {error}", group=group, error=error)
 
     def _join(self, group: str) -> None:
         ports = self.endpoint.ports_of_family(group)

@@ -119,6 +119,8 @@ class Bootstrapping(Service):
         if kept and server is not None and self.client.phase is Phase.IDLE:
             self.client.kept(server)
             self._register(kept)
+            for registering in self._registrations.values():  # those of before an address went and another came
+                registering.renew()
         else:
             self.client.told(server)
         self._carry_on()
