@@ -37,7 +37,7 @@ def page_write(endpoint: str, server: BootstrapServer, servers: tuple[ToldServer
             "lifetime": one.lifetime_s,
             "binding": one.binding,
             "certificate": fingerprint(one.certificate),
-            "identified": one.identified,
+            "identified": one.shown is not None,
             _DER: one.certificate,
         }
         for one in servers
@@ -61,8 +61,9 @@ def kept_servers(resource: Resource | None, endpoint: str, server: BootstrapServ
         kept.get(name) for name in ("endpoint", "bootstrapURI", "certificate")
     )
     listed = kept.get("servers")
-    servers = tuple(_server(one) for one in listed) if same and isinstance(listed, list) else ()
-    return () if any(one.identified for one in servers) else servers
+    if not same or not isinstance(listed, list) or any(one["identified"] for one in listed):
+        return ()
+    return tuple(map(_server, listed))
 
 
 def _server(kept: Mapping[str, object]) -> ToldServer:
@@ -74,7 +75,6 @@ def _server(kept: Mapping[str, object]) -> ToldServer:
         int(str(kept["lifetime"])),
         str(kept["binding"]),
         der if isinstance(der, bytes) else None,
-        bool(kept["identified"]),
     )
 
 

@@ -16,10 +16,11 @@ from m2mapp.lwm2m.accounts import SECURITY, SERVER
 from m2mapp.lwm2m.objects import Instance, Resources
 from m2mapp.lwm2m.plans import MAX_SERVERS, Security
 from m2mapp.model.errors import Fault, NotAcceptable, TooLarge
+from m2mapp.model.messages import Shown
 
 _OWN: Final = 0
 """The instance of Security that is the bootstrap server's own account. Where that is was told by DHCPv6, and nobody writes it."""
-_URI, _BOOTSTRAP, _MODE, _PUBLIC_KEY, _SERVER_KEY, _SHORT_ID_OF_SECURITY = 0, 1, 2, 3, 4, 10
+_URI, _BOOTSTRAP, _MODE, _PUBLIC_KEY, _SERVER_KEY, _SECRET_KEY, _SHORT_ID_OF_SECURITY = 0, 1, 2, 3, 4, 5, 10
 _SHORT_ID, _LIFETIME, _BINDING = 0, 1, 7
 _LONGEST_LIFETIME_S: Final = 0xFFFFFFFF
 _LEAST_LIFETIME_S: Final = 10
@@ -31,7 +32,7 @@ _LAST_SHORT_ID: Final = 65_534
 class ToldServer:
     """One server that the client was told of.
 
-    `certificate` (DER): the one that it has to show; `identified`: the client was given one to show, too.
+    `certificate` (DER): the one that it has to show; `shown`: what the client is to show it, where it was given that.
     """
 
     short_id: int
@@ -40,7 +41,7 @@ class ToldServer:
     lifetime_s: int = _USUAL_LIFETIME_S
     binding: str = "U"
     certificate: bytes | None = None
-    identified: bool = False
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,15 @@ def _server(number: int, resources: Resources) -> ToldServer:
         raise inconsistent(f"{where}: {uri.text()} is no URI for the security mode {mode!r}")
     shown = resources.get(_SERVER_KEY)
     certificate = shown if isinstance(shown, bytes) and shown else None
-    return ToldServer(short_id, uri, security, certificate=certificate, identified=bool(resources.get(_PUBLIC_KEY)))
+    return ToldServer(short_id, uri, security, certificate=certificate, shown=_shown(where, resources))
+
+
+def _shown(where: str, resources: Resources) -> Shown | None:
+    """The certificate that the client is to show, with its key; whether they belong together is seen when they are used."""
+    public, secret = (resources.get(number) or b"" for number in (_PUBLIC_KEY, _SECRET_KEY))
+    if not isinstance(public, bytes) or not isinstance(secret, bytes) or bool(public) is not bool(secret):
+        raise inconsistent(f"{where} has a certificate without its key, or a key without its certificate")
+    return Shown(public, secret) if public else None
 
 
 def _with_account(server: ToldServer, resources: Resources) -> ToldServer:

@@ -49,8 +49,8 @@ class DeviceChain:
         told = self.kea.exchange if self.kea.log.exists() else self.kea.start
         told(POOL, self.uri(name), vendor=self._vendor, certificate=self.certificates[name].der)
 
-    def add_server(self, name: str) -> Gateway:
-        """A bootstrap server, which also takes registrations."""
+    def add_server(self, name: str, **more: Mapping[str, object]) -> Gateway:
+        """A bootstrap server, which also takes registrations; `more`: further keys of its tables."""
         host = self.site.host_on("wan", name, [f"{SERVERS[name]}/64"])
         host.ip("-6", "route", "add", POOL, "via", _GATEWAY_ON_WAN)
         self.certificates[name] = issued = issue(SERVERS[name])
@@ -61,6 +61,7 @@ class DeviceChain:
             "coap.coaps": {"listen": [f"[{SERVERS[name]}]:5684"], "certificate": str(certificate), "key": str(key)},
             "bootstrap": {},
         }
+        tables |= {table: {**tables.get(table, {}), **keys} for table, keys in more.items()}
         server = self.servers[name] = self._started(Gateway(host, self.site.folder, name, tables))
         return server
 

@@ -61,6 +61,28 @@ class DeviceChainTests(SynchronousTestCase):
             wait_until(lambda: gateway.get("/scls/d1").status == 404, PATIENCE_S, "the old registration to go")
             self.assertEqual(moving.get("/node/lwm2m").json()["bootstrapURI"], chain.uri("bs2"))
 
+    def test_certificate_of_a_plan(self) -> None:
+        """A device shows its own certificate to bootstrap, and where it registers the one that it was handed: no other is taken there."""
+        with Site() as site:
+            chain, folder = DeviceChain(site), site.folder
+            authority = issue(authority=True)
+            authority.write(folder, "ca")
+            for name, named in (("own", "d1"), ("handed", "handed")):
+                issue(named, by=authority).write(folder, name)
+            asking = {"client_ca": str(folder / "ca.pem")}
+            second = chain.add_server("bs2", **{"coap.coaps": asking, "coap.access": {"register": ["cert:handed"]}})
+            fleet = {"certificate": str(folder / "handed.pem"), "key": str(folder / "handed.key"), "server": str(folder / "bs2.pem")}
+            first = chain.add_server("bs1", **{"coap.coaps": asking, "bootstrap.credentials.fleet": fleet})
+            account = {"shortId": 1, "uri": chain.uri("bs2"), "security": "certificate", "credentials": "fleet"}
+            first.put_document("/bs/d1", {"endpoint": "d1", "identity": "certificate", "servers": [account]})
+            chain.tell("bs1")
+            chain.add_gateway()
+            own = {"certificate": str(folder / "own.pem"), "key": str(folder / "own.key")}
+            shown = chain.add_device("d1", **{"coap.coaps": own})
+            chain.await_registered(second, "d1")
+            self.assertEqual(chain.step("bs1", "d1"), "bootstrapped")
+            self.assertNotIn("key", str(shown.get("/node/lwm2m").json()))
+
     def test_wrong_certificate(self) -> None:
         """A server that shows another certificate than the one that was given gets no word; as soon as it shows that one, it bootstraps."""
         with Site() as site:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+from m2mapp.model.messages import Shown
 from m2mapp.net.interfaces import Sockaddr
 
 
@@ -55,8 +56,10 @@ def session_of(address: Sockaddr) -> SessionAddress | None:
 class Wanted:
     """Whom a client means: a host (a name or an address) that the certificate must name, or `certificate`, byte for byte (DER).
 
-    With a certificate given nothing else counts: neither who issued it, nor its names, nor until when it is good.
+    With a certificate given nothing else counts: neither who issued it, nor its names, nor until when it is good. `shown` is what the
+    client shows in place of the node's own certificate.
     """
 
     host: str
     certificate: bytes | None = None
+    shown: Shown | None = None

@@ -268,6 +268,7 @@ class Bootstrapping(Service):
                     binding=server.binding,
                     certificate=server.certificate,
                     more=self._node.query,
+                    shown=server.shown,
                 )
                 registering = Registering(self._reactor, self._node.requester, account, self._links, self._node.random, self._agreed)
                 self._registrations[server] = registering

@@ -19,7 +19,7 @@ from m2mapp.lwm2m.plans import MAX_SERVERS, Account, Security
 from m2mapp.lwm2m.reading import instances_in
 from m2mapp.lwm2m.tlv import Entry, Kind, build
 from m2mapp.model.errors import Fault, Malformed, MethodNotAllowed, NoSuchResource, NotAcceptable, TooLarge, UnsupportedMediaType
-from m2mapp.model.messages import Answer, Method, Request, Response, Status
+from m2mapp.model.messages import Answer, Method, Request, Response, Shown, Status
 from m2mapp.tree.unit import Resource
 from tests.unit.lwm2m.parts import plan
 
@@ -101,7 +101,8 @@ class HeldTests(SynchronousTestCase):
         first, second = self.whole(*plan().accounts, _SECURE).servers()
         self.assertEqual((first.short_id, first.uri.host, first.security, first.lifetime_s), (1, "::1", Security.NONE, 300))
         self.assertEqual((second.short_id, second.certificate, second.lifetime_s, second.binding), (7, b"server", 60, "UQ"))
-        self.assertEqual((first.identified, second.identified), (False, True))
+        self.assertEqual((first.shown, second.shown), (None, Shown(b"certificate", b"key")))
+        self.assertNotIn("key'", repr(second))
 
     def test_inconsistent(self) -> None:
         """What makes no sense is told: no server, an account without its other half, short identifiers twice, what cannot be used."""
@@ -116,6 +117,7 @@ class HeldTests(SynchronousTestCase):
             "no URI for the security mode 2": replace(whole, security={1: {**security, 2: 2}}),
             "the URI": replace(whole, security={1: {**security, 0: "nowhere"}}),
             "no URI for the security mode 3": replace(whole, security={1: {**security, 0: "coap://h/path"}}),
+            "without its key": replace(whole, security={1: {**security, 3: b"certificate"}}),
             "the lifetime 1": replace(whole, server={1: {**server, 1: 1}}),
         }
         for why, held in cases.items():
