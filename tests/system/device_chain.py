@@ -14,6 +14,7 @@ from tests.certificates import Issued, issue
 from tests.system import kea
 from tests.system.namespaces import Host, wait_until
 from tests.system.nodes import Gateway, Site
+from tests.system.programs import Tables
 
 POOL = "2001:db8:100::/40"
 _GATEWAY_ON_WAN = "2001:db8::2"
@@ -49,7 +50,7 @@ class DeviceChain:
         told = self.kea.exchange if self.kea.log.exists() else self.kea.start
         told(POOL, self.uri(name), vendor=self._vendor, certificate=self.certificates[name].der)
 
-    def add_server(self, name: str, **more: Mapping[str, object]) -> Gateway:
+    def add_server(self, name: str, more: Tables | None = None) -> Gateway:
         """A bootstrap server, which also takes registrations; `more`: further keys of its tables."""
         host = self.site.host_on("wan", name, [f"{SERVERS[name]}/64"])
         host.ip("-6", "route", "add", POOL, "via", _GATEWAY_ON_WAN)
@@ -61,7 +62,7 @@ class DeviceChain:
             "coap.coaps": {"listen": [f"[{SERVERS[name]}]:5684"], "certificate": str(certificate), "key": str(key)},
             "bootstrap": {},
         }
-        tables |= {table: {**tables.get(table, {}), **keys} for table, keys in more.items()}
+        tables |= {table: {**tables.get(table, {}), **keys} for table, keys in (more or {}).items()}
         server = self.servers[name] = self._started(Gateway(host, self.site.folder, name, tables))
         return server
 

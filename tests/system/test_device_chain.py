@@ -70,9 +70,9 @@ class DeviceChainTests(SynchronousTestCase):
             for name, named in (("own", "d1"), ("handed", "handed")):
                 issue(named, by=authority).write(folder, name)
             asking = {"client_ca": str(folder / "ca.pem")}
-            second = chain.add_server("bs2", **{"coap.coaps": asking, "coap.access": {"register": ["cert:handed"]}})
+            second = chain.add_server("bs2", {"coap.coaps": asking, "coap.access": {"register": ["cert:handed"]}})
             fleet = {"certificate": str(folder / "handed.pem"), "key": str(folder / "handed.key"), "server": str(folder / "bs2.pem")}
-            first = chain.add_server("bs1", **{"coap.coaps": asking, "bootstrap.credentials.fleet": fleet})
+            first = chain.add_server("bs1", {"coap.coaps": asking, "bootstrap.credentials.fleet": fleet})
             account = {"shortId": 1, "uri": chain.uri("bs2"), "security": "certificate", "credentials": "fleet"}
             first.put_document("/bs/d1", {"endpoint": "d1", "identity": "certificate", "servers": [account]})
             chain.tell("bs1")
