@@ -22,8 +22,9 @@ from m2mapp.groups import settings as group_settings
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http import settings as http_settings
 from m2mapp.http.settings import HttpSettings
-from m2mapp.lwm2m import report_settings
+from m2mapp.lwm2m import device_settings, report_settings
 from m2mapp.lwm2m import settings as bootstrap_settings
+from m2mapp.lwm2m.device_settings import DeviceSettings
 from m2mapp.lwm2m.report_settings import ReportSettings
 from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.model.errors import Fault, Malformed
@@ -66,6 +67,7 @@ class Settings:
     dhcpv6: Dhcpv6Settings | None = None
     bootstrap: BootstrapSettings | None = None
     report: ReportSettings | None = None
+    device: DeviceSettings | None = None
     sim: SimSettings | None = None
     peers: tuple[Peer, ...] = ()
 
@@ -113,7 +115,7 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
 def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
     """The settings in a document as TOML gives it, or None and all faults."""
     faults: list[Malformed] = []
-    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "report", "sim", "peers")
+    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "report", "device", "sim", "peers")
     faults += [Malformed(f"[{name}]", "a table", f"one of {', '.join(known)}") for name in document if name not in known]
     node = _part(document, "node", _read_node, faults) if "node" in document else None
     if "node" not in document:
@@ -127,6 +129,7 @@ def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malforme
         dhcpv6=_part(document, "dhcpv6", dhcpv6_settings.read, faults),
         bootstrap=_part(document, "bootstrap", bootstrap_settings.read, faults),
         report=_part(document, "report", report_settings.read, faults),
+        device=_part(document, "device", device_settings.read, faults),
         sim=_part(document, "sim", sim_settings.read, faults),
         peers=_part(document, "peers", _read_peers, faults) or (),
     )
@@ -149,6 +152,7 @@ def _across(settings: Settings) -> list[Malformed]:
         asking = [f"{plan['file']}: identity" for plan in settings.bootstrap.plans.values() if plan["identity"] == "certificate"]
         faults += [Malformed(key, "certificate", "used without [coap] coaps and its client_ca, who verifies it") for key in asking]
     faults += _of_report(settings)
+    faults += _of_device(settings)
     sim = settings.sim
     if sim is not None and sim.registrar.startswith(("coap:", "coaps:")) and settings.coap is None:
         faults.append(Malformed("[sim] registrar", sim.registrar, "reached without CoAP: add the table [coap]"))
@@ -172,6 +176,24 @@ def _of_report(settings: Settings) -> list[Malformed]:
     taken = {port for _, port in (*settings.coap.listen, *settings.coap.coaps.listen)} if settings.coap is not None else set()
     if report.lwm2m and report.port and report.port in taken:
         faults.append(Malformed("[report] port", report.port, "one that [coap] does not listen on: the LwM2M client has its own endpoint"))
+    return faults
+
+
+def _of_device(settings: Settings) -> list[Malformed]:
+    """What must hold between the device and the other tables."""
+    device, dhcpv6, coap = settings.device, settings.dhcpv6, settings.coap
+    faults = []
+    if coap is not None and not coap.listen and device is None:
+        faults.append(Malformed("[coap] listen", [], "one address with its port at least; a device alone may do without one"))
+    if dhcpv6 is not None and not dhcpv6.roles and device is None:
+        faults.append(Malformed("[dhcpv6]", "no role", "a table with one or more of uplink, downlink, delegating; or a table [device]"))
+    if device is not None and coap is None:
+        faults.append(Malformed("[device]", "a table without [coap]", "used without CoAP: add the table [coap]"))
+    if device is not None and dhcpv6 is not None and device.interface in dhcpv6.interfaces:
+        expected = "another interface than those of [dhcpv6]: a DHCPv6 client and the other roles exclude each other on one"
+        faults.append(Malformed("[device] interface", device.interface, expected))
+    if device is not None and dhcpv6 is not None and dhcpv6.uplink is not None:
+        faults.append(Malformed("[device]", "a table beside [dhcpv6.uplink]", "used without it: UDP port 546 is of one DHCPv6 client"))
     return faults
 
 

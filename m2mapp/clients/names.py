@@ -44,6 +44,10 @@ class OwnUris:
         version = address.version if address.is_unspecified else 0
         self._bound.setdefault(scheme, []).append(_Bound(str(address), port, version))
 
+    def listens_where_given(self, host: str | None) -> None:
+        """The node serves CoAP, at its usual port, at the address that it was given, and no more at one given before."""
+        self._bound["coap"] = [] if host is None else [_Bound(host, DEFAULT_PORTS["coap"], 0)]
+
     def __call__(self, uri: Uri) -> bool:
         """Whether the URI is this node's. By name the port is no matter: it is the node's to know where it listens."""
         if uri.host in self._names:

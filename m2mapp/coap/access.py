@@ -18,6 +18,8 @@ from m2mapp.net.interfaces import Sockaddr
 
 LINK: Final = "link"
 LEASES: Final = "leases"
+SERVERS: Final = "servers"
+"""The servers that a device was told to register at, once it is registered."""
 _REMEMBERED: Final = 4_096
 
 ANY_CERTIFICATE: Final = "cert:*"
@@ -32,8 +34,10 @@ class _Sources:
     def __init__(self, entries: tuple[str, ...]) -> None:
         self.link = LINK in entries
         self.leases = LEASES in entries
+        self.servers = SERVERS in entries
         self.names = frozenset(entry for entry in entries if entry.startswith(_CERTIFICATE))
-        self.prefixes = tuple(ip_network(entry) for entry in entries if entry not in (LINK, LEASES) and entry not in self.names)
+        words = {LINK, LEASES, SERVERS, *self.names}
+        self.prefixes = tuple(ip_network(entry) for entry in entries if entry not in words)
 
     def has(self, names: tuple[str, ...]) -> bool:
         """Whether a certificate of these names is among them."""
@@ -44,7 +48,8 @@ class Principals:
     """Finds the principal of a source, and remembers those found last.
 
     `on_link` says whether a source that came in by the interface of that index is a neighbour; `leased` whether this node gave the
-    address (text) out. `names` has interface names by index, for zones: those of the service's `Context`.
+    address (text) out, `serves` whether a server of this device has it. `names` has interface names by index, for zones: those of the
+    service's `Context`.
     """
 
     def __init__(
@@ -53,8 +58,9 @@ class Principals:
         on_link: Callable[[Sockaddr, int], bool],
         leased: Callable[[str], bool],
         names: Mapping[int, str],
+        serves: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        self._on_link = on_link
+        self._on_link, self._serves = on_link, serves
         self._leased = leased
         self._names = names
         self._sources = {
@@ -85,21 +91,26 @@ class Principals:
         return found
 
     def near(self, source: Sockaddr, interface: int) -> bool:
-        """Whether its address is its own: on the link that it came in by, given by this node, or shown by a cookie (RFC 6347, 4.2.1)."""
-        return session_of(source) is not None or self._on_link(source, interface) or self._leased(source[0])
+        """Whether its address is its own.
+
+        It is on the link that it came in by, given by this node, that of a server which answered this node, or shown by a cookie (RFC
+        6347, section 4.2.1).
+        """
+        return session_of(source) is not None or self._on_link(source, interface) or self._leased(source[0]) or self._serves(source[0])
 
     def forget(self) -> None:
         """Look everybody up again: addresses, links or leases have changed."""
         self._found.clear()
 
     def _find(self, source: Sockaddr, interface: int, names: tuple[str, ...]) -> Principal:
-        link, leased = self._on_link(source, interface), self._leased(source[0])
+        link, leased, serves = self._on_link(source, interface), self._leased(source[0]), self._serves(source[0])
         address = ip_address(source[0])
         rights = frozenset(
             right
             for right, sources in self._sources.items()
             if (sources.link and link)
             or (sources.leases and leased)
+            or (sources.servers and serves)
             or sources.has(names)
             or any(address in prefix for prefix in sources.prefixes)
         )

@@ -54,3 +54,10 @@ class AskBack:
         """See `IAskBack`."""
         session = session_of(cast("Way", peer)[1]) if isinstance(peer, tuple) else None
         return session.names if session is not None else ()
+
+    def meant(self, peer: object) -> tuple[str, bytes | None] | None:
+        """See `IAskBack`."""
+        session = session_of(cast("Way", peer)[1]) if isinstance(peer, tuple) else None
+        if session is None:
+            return None
+        return (session.wanted.host, session.wanted.certificate) if session.wanted is not None else ("", None)

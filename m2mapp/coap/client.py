@@ -110,7 +110,7 @@ class CoapClient:
         """The address of a session with the server that a `coaps` URI means."""
         if self.dialer is None:
             raise NotSupported(f"{outgoing.uri}: this endpoint has no coaps")
-        session = self.dialer.session(to, Wanted(target.host.partition("%")[0], outgoing.certificate))
+        session = self.dialer.session(to, Wanted(target.host.partition("%")[0], outgoing.certificate, outgoing.shown))
 
         def too_late(_result: object, timeout_s: float) -> NoReturn:
             raise DeadlinePassed(f"{to[0]}: no DTLS session within {timeout_s:g} s")

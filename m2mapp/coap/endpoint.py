@@ -56,11 +56,19 @@ class Endpoint:
         """The open ports of DTLS sessions."""
         return tuple(self._of_sessions)
 
-    def open_port(self, datagrams: IDatagrams, host: str, port: int) -> None:
+    def open_port(self, datagrams: IDatagrams, host: str, port: int) -> MessageLayer:
         """Open one more port. Raises `OSError`."""
         layer = MessageLayer(self, self._context)
         layer.attach(datagrams.open_port(host, port, layer))
         self._layers.append(layer)
+        return layer
+
+    def close_port(self, layer: MessageLayer) -> None:
+        """Close one port; what is under way by it is over. One that is closed already is no error."""
+        if layer in self._layers:
+            self._layers.remove(layer)
+            layer.port.stop()
+            layer.stop()
 
     def open_dtls_port(
         self, datagrams: IDatagrams, where: tuple[str, int], clients: ClientContexts, server: SSL.Context | None

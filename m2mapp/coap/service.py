@@ -30,6 +30,7 @@ from m2mapp.coap.dtls.dialer import Dialer
 from m2mapp.coap.dtls.port import DtlsPort
 from m2mapp.coap.dtls.settings import NO_COAPS, CoapsSettings
 from m2mapp.coap.endpoint import Endpoint
+from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.gather import Gathering, GroupSender
 from m2mapp.coap.observation import OnAnswer, OnEnd
 from m2mapp.coap.observer import Observable
@@ -96,6 +97,7 @@ class CoapService(Service):
         self._coaps = NO_COAPS
         self._clients = ClientContexts(None, ())
         self._server_context: SSL.Context | None = None
+        self._given: MessageLayer | None = None
         self._sender = GroupSender(self.endpoint, context, datagrams, interfaces)
         self._dialer = self.client.dialer = Dialer(self._open_to_dial, context)
         self.endpoint.when_gone = self._dialer.forget
@@ -112,18 +114,27 @@ class CoapService(Service):
             self.endpoint.stop()
             raise
         super().startService()
-        for group in (*ALL_COAP_NODES, *sorted(self._groups)):
-            try:
-                self._join(group)
-            except OSError as error:
-                _log.warn("the group {group} was not joined: {error}", group=group, error=error)
+        self._join_all()
 
     def stopService(self) -> Deferred[None]:
         """Close the ports. What is under way fails; the groups are joined again at the next start."""
         super().stopService()
+        self._given = None
         stopped = self.endpoint.stop()
         self._dialer.stop()
         return stopped
+
+    def serve_at(self, host: str, port: int) -> None:
+        """Listen at this address, which the node was given, in place of the one that it was given before. Raises `OSError`."""
+        self.serve_there_no_more()
+        self._given = self.endpoint.open_port(self._datagrams, host, port)
+        self._join_all()
+
+    def serve_there_no_more(self) -> None:
+        """Close the port at the address that the node was given, if there is one."""
+        given, self._given = self._given, None
+        if given is not None:
+            self.endpoint.close_port(given)
 
     def secure(self, coaps: CoapsSettings) -> None:
         """Say where coaps is served, what this node shows and whom it believes; without that, nowhere, nothing, and the system's roots.
@@ -186,6 +197,14 @@ class CoapService(Service):
                 for index in self._context.names:
                     port.leave(group, index)
         self._groups.discard(group)
+
+    def _join_all(self) -> None:
+        """Join what there is; a group that the system refuses is told, and is no reason not to serve."""
+        for group in (*ALL_COAP_NODES, *sorted(self._groups)):
+            try:
+                self._join(group)
+            except OSError as error:
+                _log.warn("the group {group} was not joined: {error}", group=group, error=error)
 
     def _join(self, group: str) -> None:
         ports = self.endpoint.ports_of_family(group)

@@ -22,14 +22,15 @@ _USUAL_LISTEN = (("::", 5683), ("0.0.0.0", 5683))  # noqa: S104 - a gateway serv
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
-    """Who may do what over CoAP, by source: `link`, `leases`, prefixes, or `cert:NAME` for clients that show a certificate with that name.
+    """Who may do what over CoAP, by source: `link`, `leases`, `servers`, prefixes, or `cert:NAME`.
 
-    `cert:*` is every client that shows one which `client_ca` verifies (spec section 10).
+    The last is for clients that show a certificate with that name; `cert:*` is every client that shows one which `client_ca` verifies
+    (spec section 10).
     """
 
-    read: tuple[str, ...] = ("link", "leases")
+    read: tuple[str, ...] = ("link", "leases", "servers")
     register: tuple[str, ...] = ("link", "leases")
-    advertise: tuple[str, ...] = ("link", "leases")
+    advertise: tuple[str, ...] = ("link", "leases", "servers")
     write: tuple[str, ...] = ()
 
 
@@ -67,26 +68,26 @@ def _interface(value: object) -> str:
 
 
 def _source(value: object) -> str:
-    if value in ("link", "leases") or (isinstance(value, str) and _CERTIFICATE.fullmatch(value)):
+    if value in ("link", "leases", "servers") or (isinstance(value, str) and _CERTIFICATE.fullmatch(value)):
         return str(value)
     try:
         return str(ip_network(value if isinstance(value, str) else ""))
     except ValueError as error:
-        raise Wrong(value, f"'link', 'leases', 'cert:NAME', 'cert:*' or a prefix such as fd00::/64 ({error})") from error
+        raise Wrong(value, f"'link', 'leases', 'servers', 'cert:NAME', 'cert:*' or a prefix such as fd00::/64 ({error})") from error
 
 
-_USUAL = ["link", "leases"]
+_USUAL, _USUAL_OF_DEVICES = ["link", "leases"], ["link", "leases", "servers"]
 _ACCESS = Shape(
     {
-        "read": Field(list_of(_source, most=64), _USUAL),
+        "read": Field(list_of(_source, most=64), _USUAL_OF_DEVICES),
         "register": Field(list_of(_source, most=64), _USUAL),
-        "advertise": Field(list_of(_source, most=64), _USUAL),
+        "advertise": Field(list_of(_source, most=64), _USUAL_OF_DEVICES),
         "write": Field(list_of(_source, most=64), []),
     }
 )
 _SHAPE = Shape(
     {
-        "listen": Field(list_of(_listen, least=1, most=16), list(_USUAL_LISTEN)),
+        "listen": Field(list_of(_listen, most=16), list(_USUAL_LISTEN)),
         "interfaces": Field(list_of(_interface, most=64), []),
         "unproven": Field(choice(*(policy.value for policy in Unproven)), Unproven.ECHO.value),
         "source_requests_per_s": Field(integer(1, 1_000_000), 500),

@@ -15,7 +15,7 @@ from m2mapp.coap.context import Context
 from m2mapp.coap.dtls.observing import SessionObservation
 from m2mapp.coap.observation import Observation, OnAnswer, OnEnd
 from m2mapp.model.errors import Fault
-from m2mapp.model.messages import Answer, Outgoing
+from m2mapp.model.messages import Answer, Outgoing, Shown
 from m2mapp.net.interfaces import Sockaddr
 
 _log = Logger()
@@ -23,7 +23,7 @@ _log = Logger()
 Observe = Callable[[Outgoing, Sockaddr | None, OnAnswer, OnEnd], Observation | SessionObservation]
 """`CoapClient.observe`."""
 
-_Key = tuple[str, str | None, bytes | None, Sockaddr | None]
+_Key = tuple[str, str | None, tuple[bytes | None, Shown | None], Sockaddr | None]
 
 
 class _Upstream:
@@ -62,7 +62,7 @@ class SharedObservations:
 
         Raises what `CoapClient.observe` does. The first to ask decides about timeouts.
         """
-        key = (outgoing.uri, outgoing.accept, outgoing.certificate, remote)
+        key = (outgoing.uri, outgoing.accept, (outgoing.certificate, outgoing.shown), remote)
         subscription = Subscription(self, key, on_answer, on_end)
         upstream = self._upstreams.get(key)
         if upstream is None:

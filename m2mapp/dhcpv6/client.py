@@ -15,10 +15,12 @@ from typing import Final
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6 import retransmission as r
 from m2mapp.dhcpv6.binding import Value
-from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_in
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap, bootstrap_in
+from m2mapp.dhcpv6.client_messages import Named, Wish, client_options
 from m2mapp.dhcpv6.client_states import CLIENT, Event, Phase
 from m2mapp.dhcpv6.message import Message
-from m2mapp.dhcpv6.numbers import INFINITY, SOL_MAX_RT, MessageType, Status
+from m2mapp.dhcpv6.numbers import INFINITY, MessageType, Status
+from m2mapp.dhcpv6.reconfigured import GivenKey
 from m2mapp.dhcpv6.validation import why_client_discards
 
 MOST_ITEMS: Final = 16
@@ -40,7 +42,12 @@ _SENDS: Final = {
     # A router verifies by Rebind, with the times of Confirm (section 18.2.12).
     Phase.VERIFYING: (MessageType.REBIND, replace(r.CONFIRM, first_delay_s=0.0)),
     Phase.RELEASING: (MessageType.RELEASE, r.RELEASE),
+    Phase.DECLINING: (MessageType.DECLINE, r.DECLINE),
 }
+_LAST_WORDS: Final = {Phase.RELEASING: Event.RELEASED, Phase.DECLINING: Event.DECLINED}
+"""The exchanges about what is not used any more, and what ends them."""
+_CONFIRM: Final = (MessageType.CONFIRM, r.CONFIRM)
+"""What a device verifies its address with (section 18.2.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +82,6 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client asks for: prefixes or an address, under which IAID; `hints` it would like; the option codes of the ORO."""
-
-    for_prefix: bool
-    iaid: int = 1
-    hints: tuple[Value, ...] = ()
-    codes: BootstrapCodes = field(default_factory=BootstrapCodes)
-    more_options: tuple[int, ...] = (SOL_MAX_RT,)
-    rapid_commit: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Chance:
     """Where chance comes from: RAND between two bounds, and transaction ids of 24 bits."""
 
@@ -106,6 +101,7 @@ class Client:
 
     def __init__(self, duid: bytes, wish: Wish, chance: Chance) -> None:
         self._duid, self._wish, self._chance = duid, wish, chance
+        self._key = GivenKey(duid)
         self.phase = Phase.OFF
         self.lease: Lease | None = None
         self.wake_at: float | None = None
@@ -125,7 +121,7 @@ class Client:
     # What is told to it.
 
     def begin(self, now: float, kept: Lease | None = None) -> None:
-        """Begin; with a lease that was kept over a restart it is verified first (section 18.2.12). Also when the link comes back."""
+        """Begin; with a lease that was kept over a restart it is verified first (18.2.3, 18.2.12). Also when the link comes back."""
         if kept is not None:
             self.lease = kept
         self._enter(Event.BEGIN_AGAIN if self.lease is not None or self.phase is not Phase.OFF else Event.BEGIN, now)
@@ -141,10 +137,10 @@ class Client:
         """Stop without a word; the lease stands, and is verified at the next start."""
         self._enter(Event.STOP, now)
 
-    def reconfigured(self, kind: MessageType, now: float) -> None:
-        """A Reconfigure that was proved: renew or rebind now (section 18.2.11)."""
-        if self.phase is Phase.BOUND and kind in (MessageType.RENEW, MessageType.REBIND):
-            self._enter(Event.T1 if kind is MessageType.RENEW else Event.T2, now)
+    def decline(self, now: float) -> None:
+        """Another host has the address (section 18.2.8): it is not used any more, and another one is asked for."""
+        if (self.phase, Event.DECLINE) in CLIENT:
+            self._enter(Event.DECLINE, now)
 
     def wake(self, now: float) -> None:
         """The time of `wake_at` is there. Called too early it does nothing."""
@@ -161,12 +157,19 @@ class Client:
             self._send_again(now)
 
     def received(self, message: Message, now: float) -> str | None:
-        """A message came; why it is discarded, or None (sections 16 and 18.2.9, 18.2.10)."""
+        """A message came; why it is discarded, or None (sections 16 and 18.2.9 to 18.2.11)."""
+        if message.type is MessageType.RECONFIGURE and self._wish.reconfigure:
+            return self._reconfigured(message, now)
         why = why_client_discards(message, self._duid, self._transaction_id)
         if why is not None:
             return why
         if message.type is MessageType.ADVERTISE:
             return self._advertised(message, now)
+        if self.phase in _LAST_WORDS:
+            self._enter(_LAST_WORDS[self.phase], now)
+            return None
+        if self.phase is Phase.VERIFYING and not self._wish.for_prefix:
+            return self._confirmed(o.status_of(message.options).status, now)
         return self._replied(message, now)
 
     # Advertise and Reply.
@@ -193,9 +196,6 @@ class Client:
         self._enter(Event.CHOSEN, now)
 
     def _replied(self, message: Message, now: float) -> str | None:
-        if self.phase is Phase.RELEASING:
-            self._enter(Event.RELEASED, now)
-            return None
         if self.phase is Phase.SOLICITING and o.first(message.options, o.RapidCommit) is None:
             return "REPLY to a SOLICIT without Rapid Commit"
         self._learn_sol_max_rt(message)
@@ -213,6 +213,23 @@ class Client:
         else:
             return self._refused(message, now)
         return None
+
+    def _confirmed(self, status: Status | int, now: float) -> str | None:
+        """The Reply to a Confirm (section 18.2.10.3)."""
+        if status not in (Status.SUCCESS, Status.NOT_ON_LINK):
+            return f"REPLY to a CONFIRM that says neither ({status!s})"
+        self._enter(Event.CONFIRMED if status is Status.SUCCESS else Event.MOVED, now)
+        return None
+
+    def _reconfigured(self, message: Message, now: float) -> str | None:
+        """Renew or rebind now, if the message is the server's (section 18.2.11). While it asks anyway there is nothing to be done."""
+        why = self._key.why_not(message)
+        wanted = o.first(message.options, o.ReconfigureMessage)
+        if why is None and wanted is not None and self.phase is Phase.BOUND:
+            asks = {MessageType.RENEW: Event.T1, MessageType.REBIND: Event.T2}
+            if wanted.type in asks:
+                self._enter(asks[wanted.type], now)
+        return why
 
     def _refused(self, message: Message, now: float) -> str | None:
         """Nothing was given: after a Request look for another server, else ask on at the usual times (sections 18.2.10, 18.2.10.1)."""
@@ -244,6 +261,7 @@ class Client:
         server = o.first(message.options, o.ServerId)
         t1_s, t2_s = self._times(message, items)
         told = bootstrap_in(message.options, self._wish.codes)
+        self._key.learn(message)
         self.lease = Lease(server.duid if server is not None else b"", items, t1_s, t2_s, now, told, _name_servers(message))
         self._enter(Event.GRANTED, now)
 
@@ -287,7 +305,7 @@ class Client:
         self.phase = CLIENT[self.phase, event]
         self._offers.clear()
         self._attempt = self._transaction_id = self.wake_at = None
-        if event is Event.EXPIRED or self.phase is Phase.RELEASING:
+        if event in (Event.EXPIRED, Event.MOVED) or self.phase in _LAST_WORDS:
             self._lease_in_use_ends()
         if self.phase is Phase.BOUND:
             self._wait_for_t1(now)
@@ -312,7 +330,7 @@ class Client:
         self._send_again(now)
 
     def _schedule(self) -> tuple[MessageType, r.Schedule]:
-        kind, schedule = _SENDS[self.phase]
+        kind, schedule = _CONFIRM if self.phase is Phase.VERIFYING and not self._wish.for_prefix else _SENDS[self.phase]
         return kind, replace(schedule, longest_s=self._sol_max_rt_s) if self.phase is Phase.SOLICITING else schedule
 
     def _send_again(self, now: float) -> None:
@@ -339,8 +357,9 @@ class Client:
         self._out.append(Message(kind, self._transaction_id or 0, self._options(kind, attempt, now)))
 
     def _give_up(self, now: float) -> None:
-        ends = {Phase.REQUESTING: Event.REFUSED, Phase.VERIFYING: Event.UNVERIFIED, Phase.RELEASING: Event.RELEASED}
-        self._enter(ends[self.phase], now)
+        # A device that nobody tells otherwise uses its address on (section 18.2.3); a router asks any server (18.2.12).
+        unverified = Event.UNVERIFIED if self._wish.for_prefix else Event.CONFIRMED
+        self._enter({Phase.REQUESTING: Event.REFUSED, Phase.VERIFYING: unverified, **_LAST_WORDS}[self.phase], now)
 
     def _lease_is_over(self, now: float) -> bool:
         return self.lease is not None and now >= self.lease.valid_until()
@@ -348,31 +367,19 @@ class Client:
     # What is sent.
 
     def _options(self, kind: MessageType, attempt: r.Attempt, now: float) -> tuple[o.Option, ...]:
-        options: list[o.Option] = [o.ClientId(self._duid)]
-        server, items = self._addressed(kind)
-        if server is not None:
-            options.append(o.ServerId(server))
-        options.append(o.ElapsedTime(attempt.elapsed_hundredths(now)))
-        if kind is not MessageType.RELEASE:
-            codes = (*self._wish.codes.wanted, *self._wish.more_options)
-            options.append(o.OptionRequest(tuple(dict.fromkeys(codes))))
-        if kind is MessageType.SOLICIT and self._wish.rapid_commit:
-            options.append(o.RapidCommit())
-        inner = tuple(_as_option(value) for value in items)
-        wish = self._wish
-        options.append(o.IaPd(wish.iaid, 0, 0, inner) if wish.for_prefix else o.IaNa(wish.iaid, 0, 0, inner))
-        return tuple(options)
+        return client_options(kind, self._duid, self._wish, self._named_in(kind), attempt.elapsed_hundredths(now))
 
-    def _addressed(self, kind: MessageType) -> tuple[bytes | None, tuple[Value, ...]]:
+    def _named_in(self, kind: MessageType) -> Named:
         """The server that a message names, and what it asks for or has."""
         if kind is MessageType.SOLICIT:
-            return None, self._wish.hints
+            return Named(values=self._wish.hints)
         if kind is MessageType.REQUEST and self._chosen is not None:
-            return self._chosen.server, tuple(item.value for item in self._chosen.items)
-        lease = self._released if kind is MessageType.RELEASE else self.lease
+            return Named(self._chosen.server, tuple(item.value for item in self._chosen.items))
+        lease = self._released if self.phase in _LAST_WORDS else self.lease
         if lease is None:
-            return None, ()
-        return (None if kind is MessageType.REBIND else lease.server), tuple(item.value for item in lease.items)
+            return Named()
+        to_any = kind in (MessageType.REBIND, MessageType.CONFIRM)
+        return Named(None if to_any else lease.server, tuple(item.value for item in lease.items))
 
 
 def _item(option: o.IaPrefix | o.IaAddress, now: float) -> Item:
@@ -389,8 +396,3 @@ def _name_servers(message: Message) -> tuple[IPv6Address, ...]:
 def _is_usable(value: Value) -> bool:
     """Whether it is one that a host or a link can have."""
     return not (value.is_multicast or value.is_link_local or value.is_loopback or value.is_unspecified)
-
-
-def _as_option(value: Value) -> o.Option:
-    """A value as a client names it: lifetimes are the server's business."""
-    return o.IaAddress(value, 0, 0) if isinstance(value, IPv6Address) else o.IaPrefix(value, 0, 0)

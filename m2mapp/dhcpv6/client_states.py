@@ -17,6 +17,7 @@ class Phase(Enum):
     REBINDING = "rebinding"
     VERIFYING = "verifying"
     RELEASING = "releasing"
+    DECLINING = "declining"
 
 
 class Event(Enum):
@@ -31,9 +32,13 @@ class Event(Enum):
     T1 = "T1 is there"
     T2 = "T2 is there"
     UNVERIFIED = "nobody answers in the time for verifying"
+    CONFIRMED = "its address is of the link that it is on, or nobody says otherwise"
+    MOVED = "its address is not of the link that it is on"
     EXPIRED = "the last valid lifetime is over"
     RELEASE = "it shall give back what it has"
     RELEASED = "the Release is answered, or was sent often enough"
+    DECLINE = "another host has the address"
+    DECLINED = "the Decline is answered, or was sent often enough"
     STOP = "it shall stop"
 
 
@@ -65,10 +70,16 @@ CLIENT: Final[dict[tuple[Phase, Event], Phase]] = {
     (_P.VERIFYING, _E.GRANTED): _P.BOUND,
     (_P.VERIFYING, _E.FORGOTTEN): _P.REQUESTING,
     (_P.VERIFYING, _E.UNVERIFIED): _P.REBINDING,
+    (_P.VERIFYING, _E.CONFIRMED): _P.BOUND,
+    (_P.VERIFYING, _E.MOVED): _P.SOLICITING,
     (_P.VERIFYING, _E.EXPIRED): _P.SOLICITING,
     (_P.VERIFYING, _E.BEGIN_AGAIN): _P.VERIFYING,
     (_P.RELEASING, _E.RELEASED): _P.OFF,
+    (_P.DECLINING, _E.DECLINED): _P.SOLICITING,
+    (_P.DECLINING, _E.BEGIN_AGAIN): _P.SOLICITING,
+    (_P.DECLINING, _E.RELEASE): _P.OFF,
     **{(phase, _E.RELEASE): _P.RELEASING for phase in (_P.BOUND, _P.RENEWING, _P.REBINDING, _P.VERIFYING)},
+    **{(phase, _E.DECLINE): _P.DECLINING for phase in (_P.BOUND, _P.RENEWING, _P.REBINDING)},
     **{(phase, _E.STOP): _P.OFF for phase in _P},
 }
 """The transitions; an event that has none raises `KeyError` and changes nothing."""

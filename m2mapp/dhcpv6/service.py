@@ -17,9 +17,12 @@ from twisted.logger import Logger
 
 from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import LEASE, LEASES, PREFIX, PREFIXES, Binding, Bindings
-from m2mapp.dhcpv6.bootstrap_options import Bootstrap
-from m2mapp.dhcpv6.client import Chance, Client, Wish
+from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes
+from m2mapp.dhcpv6.client import Chance, Client
+from m2mapp.dhcpv6.client_messages import Wish
+from m2mapp.dhcpv6.device import DeviceLink
 from m2mapp.dhcpv6.downlink import Upstream, delegations_of, downlink_terms, handed_on, is_stale, lifetimes_of
+from m2mapp.dhcpv6.drivers.device import AddressClient
 from m2mapp.dhcpv6.drivers.hearing import Hearing
 from m2mapp.dhcpv6.drivers.homenet import HomenetListening
 from m2mapp.dhcpv6.drivers.linking import Linking, LinkNode
@@ -73,6 +76,16 @@ def dhcpv6_uplink(reactor: IReactorTime, node: Dhcpv6Node, duid: bytes, settings
     wish = Wish(for_prefix=True, hints=hints, codes=settings.codes, more_options=(DNS_SERVERS, SOL_MAX_RT))
     client = Client(duid, wish, Chance(rng.uniform, lambda: rng.getrandbits(24)))
     return Uplink(reactor, node, uplink, client, metrics)
+
+
+def dhcpv6_device(
+    reactor: IReactorTime, node: Dhcpv6Node, device: tuple[bytes, DeviceLink, BootstrapCodes], around: LinkNode, metrics: Metrics
+) -> AddressClient:
+    """The DHCPv6 client of a device: its DUID, its link, and where the two options stand."""
+    duid, link, codes = device
+    rng = around.rng
+    client = Client(duid, Wish(for_prefix=False, codes=codes, reconfigure=True), Chance(rng.uniform, lambda: rng.getrandbits(24)))
+    return AddressClient(reactor, node, around.host, link, client, metrics)
 
 
 @dataclass(frozen=True, slots=True)

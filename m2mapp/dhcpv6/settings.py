@@ -83,6 +83,12 @@ class Dhcpv6Settings:
         """The roles that are on, as they are named in the file."""
         return tuple(f"dhcpv6.{name}" for name in _ROLES if getattr(self, name) is not None)
 
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """The interfaces of all roles."""
+        one = tuple(role.interface for role in (self.uplink, self.delegating) if role is not None)
+        return one + (self.downlink.interfaces if self.downlink is not None else ())
+
 
 def _interface(value: object) -> str:
     if not isinstance(value, str) or not _INTERFACE.fullmatch(value):
@@ -200,7 +206,7 @@ def read(table: Mapping[str, object], where: str) -> tuple[Dhcpv6Settings, list[
     known = (*_ROLES, "options")
     faults = [Malformed(where + name, value, f"one of {', '.join(known)}") for name, value in table.items() if name not in known]
     faults += [Malformed(where + name, table[name], "a table") for name in known if not isinstance(table.get(name, {}), Mapping)]
-    if not any(name in table for name in _ROLES):
+    if not any(name in table for name in known):
         faults.append(Malformed(where.strip(), "no role", f"a table with one or more of {', '.join(_ROLES)}"))
     if faults:
         return Dhcpv6Settings(), faults

@@ -36,32 +36,39 @@ def lease_changes(lease: Lease | None, before: Sequence[Resource], now: float, n
 
 
 def kept_lease(resources: Sequence[Resource], now: float, now_ms: int) -> Lease | None:
-    """The lease that the tree says the uplink had, with the lifetimes that are left of it; None where none is.
+    """The lease that the tree says the uplink, or the device, had, with the lifetimes that are left of it; None where none is.
 
     Where the wall clock is behind the time at which it was given, as it is on a box that has not learned the time yet, nothing is known
     of how long the box was off: the lifetimes are then whole.
     """
     items: list[Item] = []
+    gone_s = 0
     for resource in resources:
         given = resource.attributes
         gone_s = max(0, now_ms - _number(given, "given")) // 1000
         valid_s, preferred_s = (_left(_number(given, name), gone_s) for name in ("validLifetime", "preferredLifetime"))
+        value = IPv6Address(str(given["address"])) if "address" in given else IPv6Network(str(given["prefix"]))
         if valid_s:
-            items.append(Item(IPv6Network(str(given["prefix"])), preferred_s, valid_s, now))
+            items.append(Item(value, preferred_s, valid_s, now))
     if not items:
         return None
     first = resources[0].attributes
     der = first.get("der")
     told = Bootstrap(str(first["bootstrapURI"]) if first["bootstrapURI"] else None, der if isinstance(der, bytes) else None)
-    t1_s, t2_s = (float(str(first[name])) for name in ("t1", "t2"))
+    t1_s, t2_s = (max(0.0, float(str(first[name])) - gone_s) for name in ("t1", "t2"))
     return Lease(bytes.fromhex(str(first["from"])), tuple(items), t1_s, t2_s, now, told, _addresses(first.get("nameServers")))
 
 
 def _write(lease: Lease, item: Item, name: str, now: float, now_ms: int) -> Write:
+    return Write((*PREFIXES, name), UPLINK_PREFIX, learned(lease, item, now, now_ms))
+
+
+def learned(lease: Lease, item: Item, now: float, now_ms: int) -> Document:
+    """The document of a prefix, or of an address, and what was learned beside."""
     given_ms = now_ms - round((now - item.since) * 1000)
     told = lease.bootstrap
-    attributes: dict[str, object] = {
-        "prefix": str(item.value),
+    return {
+        "address" if isinstance(item.value, IPv6Address) else "prefix": str(item.value),
         "from": lease.server.hex(),
         "state": "preferred" if item.preferred_s else "deprecated",
         "givenAt": rfc3339(given_ms),
@@ -77,7 +84,6 @@ def _write(lease: Lease, item: Item, name: str, now: float, now_ms: int) -> Writ
         "t2": str(lease.t2_s),
         "der": told.certificate,
     }
-    return Write((*PREFIXES, name), UPLINK_PREFIX, attributes)
 
 
 def _addresses(given: object) -> tuple[IPv6Address, ...]:
@@ -97,9 +103,10 @@ def _refuse(name: str, given: Document) -> Document:
     raise MethodNotAllowed("PUT", f"the uplink's prefix {name}", ("GET",))
 
 
-def _describe(resource: Resource, tree: Tree) -> Document:
+def shown(resource: Resource, _tree: Tree) -> Document:
+    """What of a learned document people see: the times, and of a certificate its fingerprint."""
     return {name: value for name, value in resource.attributes.items() if name not in _HIDDEN}
 
 
-UPLINK_TYPE: Final = ResourceType(UPLINK_PREFIX, (*PREFIXES, "*"), _refuse, _describe, methods=frozenset({Method.GET}))
+UPLINK_TYPE: Final = ResourceType(UPLINK_PREFIX, (*PREFIXES, "*"), _refuse, shown, methods=frozenset({Method.GET}))
 """What the prefixes of the uplink are. The delegating server's stand at the same place with a type and names of their own."""

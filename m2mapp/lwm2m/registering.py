@@ -17,7 +17,7 @@ from m2mapp.formats.documents import LINK_FORMAT
 from m2mapp.formats.uris import Uri
 from m2mapp.model.errors import Malformed
 from m2mapp.model.identifiers import new_trace
-from m2mapp.model.messages import Answer, Method, Outgoing
+from m2mapp.model.messages import Answer, Method, Outgoing, Shown
 
 UPDATE_AT: Final = 0.75
 """The part of the lifetime after which the registration is renewed: further attempts fit before its end."""
@@ -81,7 +81,7 @@ class Account:
     """The server and what it is told. `server` is its URI without path; `version` that of LwM2M.
 
     `certificate` (DER) is the one that the server of a `coaps` URI has to show, byte for byte; None: one that names the URI's host.
-    `more`: further parameters of a registration.
+    `more`: further parameters of a registration. `shown`: what the client shows there, in place of the node's own certificate.
     """
 
     server: Uri
@@ -91,6 +91,7 @@ class Account:
     binding: str = "U"
     certificate: bytes | None = None
     more: tuple[tuple[str, str], ...] = ()
+    shown: Shown | None = None
 
 
 class Registration:
@@ -198,8 +199,9 @@ class Registration:
 
     def _outgoing(self, method: Method, uri: Uri, links: str) -> Outgoing:
         kind = LINK_FORMAT if links else None
-        certificate = self.account.certificate
-        return Outgoing(method, uri.text(), links.encode(), kind, timeout_s=REQUEST_TIMEOUT_S, trace=new_trace(), certificate=certificate)
+        account, trace = self.account, new_trace()
+        outgoing = Outgoing(method, uri.text(), links.encode(), kind, timeout_s=REQUEST_TIMEOUT_S, trace=trace)
+        return replace(outgoing, certificate=account.certificate, shown=account.shown)
 
     def _located(self, location: str) -> Uri:
         path = tuple(unquote(location).strip("/").split("/"))  # lwm2m-node-lib sends "rd/1" as one Location-Path option

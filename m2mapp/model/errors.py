@@ -118,7 +118,7 @@ class NotAcceptable(Fault):
 
     def __init__(self, offered: tuple[str, ...], why: str = "") -> None:
         self.offered = offered
-        super().__init__(f"{why}; offered: {', '.join(offered)}" if why else f"offered: {', '.join(offered)}")
+        super().__init__("; ".join([*([why] if why else []), *([f"offered: {', '.join(offered)}"] if offered or not why else [])]))
 
     def extensions(self) -> dict[str, object]:
         """The media types that are offered."""

@@ -65,6 +65,12 @@ class IAskBack(Interface):
     def names(peer: object) -> tuple[str, ...]:
         """The names in the certificate that the peer has shown and this node verified; empty where it has shown none."""
 
+    def meant(peer: object) -> tuple[str, bytes | None] | None:
+        """Whom this node meant when it began the session by which the peer's request came.
+
+        The host, and the certificate (DER) that it had to show where one was given; ("", None) where the peer began it; None: no session.
+        """
+
 
 class IGroupSender(Interface):
     """Sends one request to a multicast address and hands on every answer."""

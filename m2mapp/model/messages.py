@@ -127,11 +127,24 @@ class Response(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What this node shows to one server in place of its own: a certificate, and its private key (PKCS #8), both DER."""
+
+    certificate: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Without the key: it must not come into a log."""
+        return "Shown(...)"
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """One request from this node to a URI. `timeout_s` is the time after which the caller no longer waits.
 
     `principal` is for whom it is sent: where the URI is this node's own, that is whose rights count. `certificate` (DER) is the one that
-    the server of a `coaps` URI has to show, byte for byte, in place of one that names the URI's host. `rtt_s`: the round-trip time to
+    the server of a `coaps` URI has to show, byte for byte, in place of one that names the URI's host; `shown` is what this node shows there
+    in place of its own certificate. `rtt_s`: the round-trip time to
     reckon with where none is known of the peer; `again`: an earlier copy was lost, so that this one is repeated sooner.
     `patient`: other requests to the same peer go first, also while it is not answered. `of_group`: it is of a group operation, and
     repeated at the pace of the round trips seen. `requester`: as in `Request`.
@@ -153,6 +166,7 @@ class Outgoing:
     patient: bool = False
     of_group: bool = False
     requester: bytes | None = None
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ One kind of netlink request with three attributes is written out here: the libra
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Protocol
 
-from m2mapp.net.interfaces import Sockaddr
+from m2mapp.net.interfaces import AddressState, Sockaddr
 from m2mapp.net.sockets import IPV6_SOCKADDR_ITEMS, is_link_local
 
 LOOPBACK_INDEX = 1
@@ -25,7 +26,8 @@ LOOPBACK_INDEX = 1
 # Of <linux/netlink.h>, <linux/rtnetlink.h> and <linux/if_addr.h>.
 _NETLINK_ROUTE = 0
 _NLMSG_ERROR, _NLMSG_DONE, _RTM_NEWADDR, _RTM_GETADDR = 2, 3, 20, 22
-_NLM_F_REQUEST_DUMP = 0x001 | 0x300
+_NLM_F_REQUEST = 0x001
+_NLM_F_REQUEST_DUMP = _NLM_F_REQUEST | 0x300
 _NLM_F_DUMP_INTR = 0x10
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_OPTIMISTIC, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x04, 0x08, 0x40
@@ -56,6 +58,27 @@ def read_addresses() -> tuple[HostAddress, ...]:
         if whole:
             break
     return found
+
+
+def address_state(interface: int, address: IPv6Address) -> AddressState:
+    """What an address is on the interface of that index. Raises `OSError`."""
+    wanted = _IFADDRMSG.pack(socket.AF_INET6, 0, 0, 0, interface) + _RTATTR.pack(_RTATTR.size + 16, _IFA_ADDRESS) + address.packed
+    # One address is asked for and not all: a host with a thousand devices has two thousand.
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as sock:
+        sock.settimeout(_READ_TIMEOUT_S)
+        sock.sendto(_NLMSGHDR.pack(_NLMSGHDR.size + len(wanted), _RTM_GETADDR, _NLM_F_REQUEST, 1, 0) + wanted, (0, 0))
+        kind, _, body = next(_messages(sock.recv(_REPLY_BYTES)))
+    if kind == _NLMSG_ERROR:
+        code = -struct.unpack_from("=i", body)[0]
+        if code == errno.EADDRNOTAVAIL:
+            return AddressState.ABSENT
+        raise OSError(code, f"the kernel did not say what {address} is")
+    if _IFADDRMSG.unpack_from(body)[4] != interface:  # where there is no such interface the kernel looks at all
+        return AddressState.ABSENT
+    flags = _flags(body, _attributes(body[_IFADDRMSG.size :]))
+    if flags & _IFA_F_DADFAILED:
+        return AddressState.DUPLICATE
+    return AddressState.TENTATIVE if parse_address(body) is None else AddressState.READY
 
 
 def _dump() -> tuple[bool, tuple[HostAddress, ...]]:
@@ -104,9 +127,9 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 def parse_address(body: bytes) -> HostAddress | None:
     """The address in the body of an RTM_NEWADDR message; None where it cannot be used (yet), or is of another family."""
-    family, prefix, short_flags, _, interface = _IFADDRMSG.unpack_from(body)
+    family, prefix, _, _, interface = _IFADDRMSG.unpack_from(body)
     attributes = _attributes(body[_IFADDRMSG.size :])
-    flags = struct.unpack("=I", attributes[_IFA_FLAGS])[0] if _IFA_FLAGS in attributes else short_flags
+    flags = _flags(body, attributes)
     on_link = attributes.get(_IFA_ADDRESS, b"")
     local = attributes.get(_IFA_LOCAL, on_link)
     tentative = flags & _IFA_F_TENTATIVE and not flags & _IFA_F_OPTIMISTIC
@@ -117,6 +140,11 @@ def parse_address(body: bytes) -> HostAddress | None:
     if family == socket.AF_INET:
         return HostAddress(interface, IPv4Interface((local, prefix)), IPv4Network((on_link, prefix), strict=False))
     return None
+
+
+def _flags(body: bytes, attributes: dict[int, bytes]) -> int:
+    flags: int = struct.unpack("=I", attributes[_IFA_FLAGS])[0] if _IFA_FLAGS in attributes else body[2]
+    return flags
 
 
 class AddressSource(Protocol):

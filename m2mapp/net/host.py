@@ -11,7 +11,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import IPv6Interface
+from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final, ParamSpec, cast
 
@@ -20,8 +20,9 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
+from m2mapp.net.addresses import address_state
 from m2mapp.net.icmpv6 import Icmpv6Port, Receive
-from m2mapp.net.interfaces import IHost, Route
+from m2mapp.net.interfaces import AddressState, IHost, Route
 from m2mapp.net.udp import Reactor
 
 _SIOCGIFHWADDR: Final = 0x8927
@@ -32,6 +33,7 @@ _ROUTE_BY_DHCP: Final = 16
 _ROUTE_METRIC: Final = 1024
 """RTPROT_DHCP, and what the system gives to routes that a program adds; an interface's own prefix (256) goes before."""
 _ENDLESS: Final = 0xFFFFFFFF
+_NOT_THERE: Final = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
 _Given = ParamSpec("_Given")
 
@@ -63,7 +65,15 @@ class SystemHost:
 
     def set_address(self, interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Deferred[None]:
         """Set an address and its lifetimes. Fails with `OSError`."""
-        return self._in_thread(_set_address, interface, address, (preferred_s, valid_s))
+        return self._in_thread(_change, "replace", interface, address, {"preferred": preferred_s, "valid": valid_s})
+
+    def remove_address(self, interface: int, address: IPv6Interface) -> Deferred[None]:
+        """Take an address away; one that is not there is no error. Fails with `OSError`."""
+        return self._in_thread(_change, "del", interface, address, {})
+
+    def address_state(self, interface: int, address: IPv6Address) -> AddressState:
+        """What became of an address that was set. Raises `OSError`."""
+        return address_state(interface, address)
 
     def set_route(self, route: Route, valid_s: int) -> Deferred[None]:
         """Make a route, in place of the one before. Fails with `OSError`."""
@@ -78,23 +88,23 @@ class SystemHost:
         return deferToThreadPool(cast("IReactorFromThreads", self._reactor), threads, call, *given, **more)
 
 
-def _set_address(interface: int, address: IPv6Interface, lifetimes: tuple[int, int]) -> None:
+def _change(command: str, interface: int, address: IPv6Interface, lifetimes: dict[str, int]) -> None:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    preferred_s, valid_s = lifetimes
     try:
         with IPRoute() as netlink:
             netlink.addr(
-                "replace",
+                command,
                 index=interface,
                 family=socket.AF_INET6,
                 address=str(address.ip),
                 prefixlen=address.network.prefixlen,
-                preferred=preferred_s,
-                valid=valid_s,
+                **lifetimes,
             )
     except NetlinkError as error:
+        if command == "del" and error.code in _NOT_THERE:
+            return
         raise OSError(error.code, str(error)) from error
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
+from enum import Enum
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
 from zope.interface import Interface
@@ -25,6 +26,18 @@ class Route:
     prefix: IPv6Network
     gateway: str = ""
     interface: int = 0
+
+
+class AddressState(Enum):
+    """An address of an interface (RFC 4862, section 5.4).
+
+    `ABSENT`: it is not there. The system removes one that another host was found to have, where it was given for a time.
+    """
+
+    READY = "ready"
+    TENTATIVE = "tentative"
+    DUPLICATE = "duplicate"
+    ABSENT = "absent"
 
 
 class IDatagramReceiver(Interface):
@@ -120,3 +133,9 @@ class IHost(Interface):
 
     def remove_route(route: Route) -> Any:
         """Take a route that `set_route` made away; one that is not there is no error. A Deferred that fails with `OSError`."""
+
+    def remove_address(interface: int, address: IPv6Interface) -> Any:
+        """Take an address from an interface; one that it has not is no error. A Deferred as that of `set_address`."""
+
+    def address_state(interface: int, address: IPv6Address) -> AddressState:
+        """What became of an address that an interface was given. Raises `OSError`."""

@@ -33,6 +33,7 @@ from m2mapp.net.addresses import LOOPBACK_INDEX, HostAddress
 from m2mapp.net.counts import Counts
 from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
 from m2mapp.net.medium import Event, Medium, Quality, Trace, What
+from m2mapp.net.memory_parts import MemoryInterface, Packet, make_interface
 from m2mapp.net.scheduler import Scheduler
 
 MAXIMUM_PAYLOAD_BYTES = 65507
@@ -44,57 +45,30 @@ _HEADER_BYTES = {socket.AF_INET6: 48, socket.AF_INET: 28}
 _log = Logger()
 
 
-@dataclass(frozen=True, slots=True)
-class _Interface:
-    """One interface of a node."""
-
-    index: int
-    link: str
-    addresses: tuple[IPv4Interface | IPv6Interface, ...]
-    hosts: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class _Node:
     """One node: what it has and what it has open."""
 
     name: str
     counts: Counts
-    interfaces: dict[str, _Interface]
+    interfaces: dict[str, MemoryInterface]
     ports: list[MemoryPort] = field(default_factory=list)
     up: bool = True
     next_port: int = FIRST_EPHEMERAL_PORT
 
-    def by_index(self, index: int) -> _Interface:
+    def by_index(self, index: int) -> MemoryInterface:
         """Raises `OSError` (ENODEV)."""
         for interface in self.interfaces.values():
             if interface.index == index:
                 return interface
         raise OSError(errno.ENODEV, f"{self.name} has no interface of index {index}")
 
-    def holding(self, address: str) -> _Interface | None:
+    def holding(self, address: str) -> MemoryInterface | None:
         """The interface that has this address."""
         for interface in self.interfaces.values():
             if address in interface.hosts:
                 return interface
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    """A datagram on its way. Addresses are text without zone, in their canonical form."""
-
-    number: int
-    data: bytes
-    family: sockets.Family
-    source: tuple[str, int]
-    destination: tuple[str, int]
-
-    def seen_by(self, interface: int) -> Sockaddr:
-        """The source as the receiver sees it: with the zone where it is link-local."""
-        host, port = self.source
-        packed = socket.inet_pton(self.family.number, host)
-        return self.family.sockaddr(host, port, interface if self.family.is_link_scope(packed) else 0)
 
 
 @implementer(IDatagramPort)
@@ -176,7 +150,7 @@ class MemoryPort:
             self._node.ports.remove(self)
         return succeed(None)
 
-    def receive(self, packet: _Packet, interface: int) -> None:
+    def receive(self, packet: Packet, interface: int) -> None:
         """Hand a datagram to the receiver; what that raises is logged and counted, as by the real port."""
         self._node.counts.received.add()
         source = packet.seen_by(interface)
@@ -220,6 +194,14 @@ class MemoryDatagrams:
                 return number
         raise OSError(errno.EADDRINUSE, f"{self._node.name} has no port left")
 
+    def give(self, interface: int, address: IPv6Interface) -> None:
+        """Give the interface of that index an address; one that it has, again: nothing. Raises `OSError` (ENODEV)."""
+        self._network.give(self._node, interface, address)
+
+    def take(self, interface: int, address: IPv6Interface) -> None:
+        """Take an address from it; one that it has not is no error. Raises `OSError` (ENODEV)."""
+        self._network.take(self._node, interface, address)
+
     def interface_index(self, name: str) -> int:
         """The index of an interface by its name. Raises `OSError` (ENODEV) where there is none."""
         if name not in self._node.interfaces:
@@ -245,7 +227,7 @@ class Network:
         self._scheduler = scheduler
         self._medium = Medium(scheduler, random or scheduler.generator("network"))
         self._nodes: dict[str, _Node] = {}
-        self._holders: dict[tuple[str, str], tuple[_Node, _Interface]] = {}
+        self._holders: dict[tuple[str, str], tuple[_Node, MemoryInterface]] = {}
         self._next_index = LOOPBACK_INDEX + 1
         self._next_number = 1
         self.set_quality = self._medium.set_quality
@@ -259,10 +241,10 @@ class Network:
         """
         if name in self._nodes:
             raise ValueError(f"node: {name!r} is attached already")
-        made = {"lo": _make_interface(LOOPBACK_INDEX, f"lo of {name}", _LOOPBACK_ADDRESSES)}
+        made = {"lo": make_interface(LOOPBACK_INDEX, f"lo of {name}", _LOOPBACK_ADDRESSES)}
         for key, addresses in interfaces.items():
             interface, _, link = key.partition("@")
-            made[interface] = _make_interface(self._next_index, link or interface, addresses)
+            made[interface] = make_interface(self._next_index, link or interface, addresses)
             self._next_index += 1
         node = _Node(name, Counts(self._scheduler, metrics or Metrics()), made)
         for its in made.values():
@@ -272,6 +254,26 @@ class Network:
                     raise ValueError(f"address: {host} is that of {holder.name} on link {its.link!r} already")
         self._nodes[name] = node
         return MemoryDatagrams(self, node)
+
+    def give(self, node: _Node, index: int, address: IPv6Interface) -> None:
+        """See `MemoryDatagrams.give`. Raises `OSError` (EEXIST) where another node on the link has the address."""
+        own = node.by_index(index)
+        holder, _ = self._holders.get((own.link, str(address.ip)), (node, own))
+        if holder is not node:
+            raise OSError(errno.EEXIST, f"{address.ip} is that of {holder.name}")
+        self._change(node, own, own.having((*(one for one in own.addresses if one.ip != address.ip), address)))
+
+    def take(self, node: _Node, index: int, address: IPv6Interface) -> None:
+        """See `MemoryDatagrams.take`."""
+        own = node.by_index(index)
+        self._change(node, own, own.having(one for one in own.addresses if one.ip != address.ip))
+
+    def _change(self, node: _Node, own: MemoryInterface, other: MemoryInterface) -> None:
+        name = next(name for name, interface in node.interfaces.items() if interface is own)
+        node.interfaces[name] = other
+        for host in own.hosts:
+            del self._holders[own.link, host]
+        self._holders |= {(own.link, host): (node, other) for host in other.hosts}
 
     def partition(self, one: str | Iterable[str], other: str | Iterable[str]) -> None:
         """From now on nothing passes between a node (or nodes) and another (or others), until `heal`."""
@@ -316,14 +318,14 @@ class Network:
             else:
                 self._carry(packet, interface.link, node, (peer, its.index))
 
-    def _packet(self, node: _Node, port: MemoryPort, data: bytes, way: tuple[str, tuple[str, int]]) -> _Packet:
+    def _packet(self, node: _Node, port: MemoryPort, data: bytes, way: tuple[str, tuple[str, int]]) -> Packet:
         source, destination = way
-        packet = _Packet(self._next_number, bytes(data), port.family, (source, port.port), destination)
+        packet = Packet(self._next_number, bytes(data), port.family, (source, port.port), destination)
         self._next_number += 1
         self._tell(What.SENT, packet, node.name)
         return packet
 
-    def _way(self, node: _Node, host: str, zone: int) -> _Interface:
+    def _way(self, node: _Node, host: str, zone: int) -> MemoryInterface:
         """The interface to a host on one of the node's links: of the zone, or of the longest prefix."""
         if zone:
             return node.by_index(zone)
@@ -333,7 +335,7 @@ class Network:
             raise OSError(errno.ENETUNREACH, f"{node.name} has no way to {host}")
         return max(ways, key=lambda way: way[0])[1]
 
-    def _source(self, port: MemoryPort, interface: _Interface | None, destination: str) -> str:
+    def _source(self, port: MemoryPort, interface: MemoryInterface | None, destination: str) -> str:
         """The address that a datagram leaves from: the bound one, or one of the interface, link-local for link-local."""
         if not port.wildcard:
             return port.address
@@ -348,20 +350,20 @@ class Network:
             raise OSError(errno.EADDRNOTAVAIL, f"the interface has no address for a datagram to {destination}")
         return min(own, key=lambda text: family.is_link_scope(socket.inet_pton(family.number, text)) != link_scope)
 
-    def _on_link(self, link: str) -> Iterator[tuple[_Node, _Interface]]:
+    def _on_link(self, link: str) -> Iterator[tuple[_Node, MemoryInterface]]:
         for node in self._nodes.values():
             for interface in node.interfaces.values():
                 if interface.link == link:
                     yield node, interface
 
-    def _carry(self, packet: _Packet, link: str, node: _Node, to: tuple[_Node, int]) -> None:
+    def _carry(self, packet: Packet, link: str, node: _Node, to: tuple[_Node, int]) -> None:
         peer, index = to
         size = len(packet.data) + _HEADER_BYTES[packet.family.number]
         dropped = self._medium.carry((link, node.name, peer.name), size, lambda: self._arrive(packet, peer, index))
         if dropped:
             self._lost(packet, peer.name, dropped)
 
-    def _arrive(self, packet: _Packet, node: _Node, index: int) -> None:
+    def _arrive(self, packet: Packet, node: _Node, index: int) -> None:
         ports = self._listening(packet, node, index)
         if not ports:
             self._lost(packet, node.name, "no port" if node.up else "down")
@@ -370,7 +372,7 @@ class Network:
                 self._tell(What.DELIVERED, packet, node.name)
                 port.receive(packet, index)
 
-    def _listening(self, packet: _Packet, node: _Node, index: int) -> list[MemoryPort]:
+    def _listening(self, packet: Packet, node: _Node, index: int) -> list[MemoryPort]:
         """Every member of a group; of the ports for a unicast address the one that is bound to it, else the wildcard one."""
         host, number = packet.destination
         ports = [port for port in node.ports if port.family is packet.family and port.port == number]
@@ -379,21 +381,16 @@ class Network:
         bound = [port for port in ports if port.address == host and port.zone in {0, index}]
         return bound[:1] or [port for port in ports if port.wildcard][:1]
 
-    def _lost(self, packet: _Packet, node: str, reason: str) -> None:
+    def _lost(self, packet: Packet, node: str, reason: str) -> None:
         self._tell(What.DROPPED, packet, node, reason)
 
-    def _tell(self, what: What, packet: _Packet, node: str, reason: str = "") -> None:
+    def _tell(self, what: What, packet: Packet, node: str, reason: str = "") -> None:
         source, destination = (f"[{host}]:{port}" for host, port in (packet.source, packet.destination))
         self.tell(what, packet.number, node, (source, destination, len(packet.data)), reason)
 
     def tell(self, what: What, number: int, node: str, about: tuple[str, str, int], reason: str = "") -> None:
         """Write an event to the trace; `about` is the source, the destination and the size."""
         self.trace.add(Event(self._scheduler.seconds(), what, number, node, *about, reason=reason))
-
-
-def _make_interface(index: int, link: str, addresses: Iterable[str]) -> _Interface:
-    parsed = tuple(map(ipaddress.ip_interface, addresses))
-    return _Interface(index, link, parsed, tuple(str(address.ip) for address in parsed))
 
 
 def _canonical(family: sockets.Family, address: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import IPv6Interface
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from m2mapp import __version__
 from m2mapp.clients.coap import coap_sender
@@ -24,7 +24,9 @@ from m2mapp.coap.numbers import code_text
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
+from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import BINDING_TYPES
+from m2mapp.dhcpv6.device import ADDRESS_TYPE
 from m2mapp.dhcpv6.uplink import UPLINK_TYPE
 from m2mapp.formats.documents import dump_json
 from m2mapp.formats.link_format import Link
@@ -41,18 +43,20 @@ from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import Feed
 from m2mapp.http.service import HttpParts, HttpService
 from m2mapp.http.tokens import Tokens, load_tokens
+from m2mapp.lwm2m.client_page import PAGE, PAGE_TYPE
 from m2mapp.lwm2m.service import plan_changes
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
 from m2mapp.member.service import MemberService
-from m2mapp.model.errors import Overloaded
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
-from m2mapp.model.messages import Method, Request, Response
+from m2mapp.model.messages import Method, Request
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
 from m2mapp.node.addressing import AddressingNode, make_addressing
+from m2mapp.node.device import DeviceParts, make_device
+from m2mapp.node.door import Door
 from m2mapp.node.life import Between, Node
 from m2mapp.node.lwm2m import Parts, bootstrap_server, gateway_report, lwm2m_types
 from m2mapp.node.world import HostAddresses, World
@@ -61,12 +65,13 @@ from m2mapp.registry.scl import SCL_TYPE
 from m2mapp.registry.service import RegistryService
 from m2mapp.sim.service import SimService
 from m2mapp.tree.access import DISCOVERY, WIRE
+from m2mapp.tree.device_address import DEVICE_ADDRESS
 from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.node import NODE, REPORTS, NodePage
 from m2mapp.tree.registrations import SCLS, Registrations
 from m2mapp.tree.resources import ResourceRules
-from m2mapp.tree.service import Answered, Dispatcher, Observed
+from m2mapp.tree.service import Answered, Dispatcher, Observed, Plain
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ResourceType, Types
 from m2mapp.tree.unit import COLLECTION, REQUESTS, Remove, Unit, Write
@@ -81,29 +86,6 @@ _FIXED_LINKS = {
     "mcGroups": Link("/mcGroups", (("rt", "m2m.mcgroups"),)),
     "node": Link("/node", (("rt", "m2m.node"),)),
 }
-
-
-@implementer(IHandle)
-class Door:
-    """Where requests come in before all parts are there, since the edges are made before those whom they ask."""
-
-    def __init__(self) -> None:
-        self.dispatcher: Dispatcher | None = None
-        self.heard: Callable[[str], None] = lambda _: None
-
-    def handle(self, request: Request) -> Response | Deferred[Response] | None:
-        """The dispatcher's answer."""
-        if self.dispatcher is None:
-            raise Overloaded("the node is starting")
-        if request.source is not None:
-            self.heard(request.source[0])
-        return self.dispatcher.handle(request)
-
-    def handle_unicast(self, request: Request) -> Response | Deferred[Response]:
-        """The dispatcher's answer to what is for this node alone."""
-        if self.dispatcher is None:
-            raise Overloaded("the node is starting")
-        return self.dispatcher.handle_unicast(request)
 
 
 def make_node(settings: Settings, world: World) -> Node:
@@ -139,7 +121,10 @@ class _Builder:
             types.append(MC_GROUP_TYPE)
         if settings.dhcpv6 is not None:
             types += [*BINDING_TYPES, UPLINK_TYPE]
-        self._types = Types([*types, *lwm2m_types(settings)])
+        types += lwm2m_types(settings)
+        if settings.device is not None:
+            types += (ADDRESS_TYPE, PAGE_TYPE)
+        self._types = Types(types)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
         store, self._committer = world.open_store(settings, self._tree, self._metrics)
@@ -156,7 +141,8 @@ class _Builder:
         self._warnings: list[Callable[[], list[str]]] = []
         self._about: dict[str, Callable[[], object]] = {}
         self._leased: Callable[[str], bool] = lambda _: False
-        self._leases_moved: Callable[[], None] = lambda: None
+        self._serves: Callable[[str], bool] = lambda _: False
+        self._sources_moved: Callable[[], None] = lambda: None
         self._metrics.gauge("m2mapp_tree_resources", "Resources in the tree.", lambda: len(self._tree))
 
     def build(self) -> Node:
@@ -177,6 +163,8 @@ class _Builder:
         if settings.report is not None:
             self._routes[REPORTS], client = gateway_report(self._of_lwm2m(), self._datagrams, own, requester)
         page = self._describe()
+        if settings.device is not None:
+            self._routes |= dict.fromkeys((DEVICE_ADDRESS, PAGE), Plain(self._rules, self._committer))
 
         def describe() -> Mapping[str, object]:
             return {**page, "warnings": self._warn(), **{name: told() for name, told in self._about.items()}}
@@ -187,7 +175,8 @@ class _Builder:
         self._door.dispatcher = Dispatcher(self._rules, self._committer, discovery, self._routes, member or (lambda _: None), self._once)
         edges: list[Service] = [*([coap] if coap is not None else []), *client]
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
-        node.parts = (*self._parts, *edges, *answering, *dhcpv6, *self._sim(), *self._http(addresses))
+        device = self._device(own, requester, coap, discovery) if coap is not None else ()
+        node.parts = (*self._parts, *edges, *answering, *dhcpv6, *device, *self._sim(), *self._http(addresses))
         node.late = self._registering(requester, discovery)
         node.prepare = self._prepare
         return node
@@ -223,8 +212,10 @@ class _Builder:
         if settings is None:
             raise LookupError("[coap]")
         context = make_context(self._world.reactor, self._metrics, self._rng, limits=settings.limits)
-        principals = Principals(settings.access, addresses.contains, lambda address: self._leased(address), context.names)
-        self._leases_moved = principals.forget
+        principals = Principals(
+            settings.access, addresses.contains, lambda address: self._leased(address), context.names, lambda address: self._serves(address)
+        )
+        self._sources_moved = principals.forget
         self._parts.append(Between("addresses", lambda: addresses.use(principals.forget), lambda: addresses.leave(principals.forget)))
         coap = CoapService(settings.listen, settings.interfaces, self._datagrams, self._door, principals, context)
         coap.secure(settings.coaps)
@@ -291,8 +282,20 @@ class _Builder:
         self._warnings.append(made.warnings)
         if made.leases is not None:
             self._leased = made.leases.holds
-            made.leases.on_moved = lambda: self._leases_moved()
+            made.leases.on_moved = lambda: self._sources_moved()
         return made.services
+
+    def _device(self, own: OwnUris, requester: Requester, coap: CoapService, discovery: Discovery) -> tuple[Service, ...]:
+        device = self._settings.device
+        if device is None:
+            return ()
+        around = Dhcpv6Node(self._tree, self._committer, self._world.clock, self._datagrams)
+        links = partial(_links, discovery)
+        parts = DeviceParts(self._settings, self._world, self._metrics, around, coap, own, requester, links, self._rng)
+        client, services = make_device(parts, device)
+        self._door.claiming, self._serves = client, client.servers.__contains__
+        client.on_servers = lambda: self._sources_moved()
+        return services
 
     def _sim(self) -> list[Service]:
         sim = self._settings.sim
@@ -302,12 +305,8 @@ class _Builder:
         sim = self._settings.sim
         if sim is None or not sim.registrar:
             return ()
-
-        def links() -> str:
-            return discovery.respond(Request(Method.GET, DISCOVERY)).payload.decode()
-
         endpoint = sim.endpoint or self._settings.node.name
-        registrant = Registrant(endpoint, sim.lifetime_s, links, sim.registration_query())
+        registrant = Registrant(endpoint, sim.lifetime_s, partial(_links, discovery), sim.registration_query())
         return (Registering(self._world.reactor, requester, sim.registrar, registrant, self._rng),)
 
     def _http(self, addresses: HostAddresses) -> list[Service]:
@@ -355,7 +354,7 @@ class _Builder:
 
     def _describe(self) -> Mapping[str, object]:
         settings = self._settings
-        roles = [name for name in ("http", "coap", "groups", "bootstrap", "report", "sim") if getattr(settings, name) is not None]
+        roles = [name for name in ("http", "coap", "groups", "bootstrap", "report", "device", "sim") if getattr(settings, name) is not None]
         return {
             "name": settings.node.name,
             "aliases": list(settings.node.aliases),
@@ -378,12 +377,17 @@ class _Builder:
         return None
 
 
+def _links(discovery: Discovery) -> str:
+    """What a node says of itself where it registers: what its discovery says."""
+    return discovery.respond(Request(Method.GET, DISCOVERY)).payload.decode()
+
+
 def node_uri(settings: Settings) -> str:
     """The URI that this node gives for itself, without a path: by HTTP where it serves that, else by CoAP."""
     if settings.http is not None:
         ports = [port for _, port in settings.http.addresses()]
         return f"http://{Uri('http', settings.node.name, ports[0] if ports else 80, ()).authority}"
-    port = settings.coap.listen[0][1] if settings.coap is not None else 5683
+    port = settings.coap.listen[0][1] if settings.coap is not None and settings.coap.listen else 5683
     return f"coap://{Uri('coap', settings.node.name, port, ()).authority}"
 
 

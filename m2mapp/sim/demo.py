@@ -1,7 +1,8 @@
 """`python -m m2mapp.sim.demo`, which `make run` starts: a gateway and thirty simulated devices as real processes, with groups to try.
 
-Needs no root. `M2MAPP_RUN` names the directory that it keeps everything in (`./run`), `M2MAPP_NETWORK` the network (`auto`, `namespaces`,
-`loopback`). It only starts programs and asks the gateway by HTTP, as anybody would; `network` makes the network, `files` the files.
+In namespaces the devices have nothing but power: the gateway gives them addresses, and bootstraps them. Needs no root. `M2MAPP_RUN` names
+the directory that it keeps everything in (`./run`), `M2MAPP_NETWORK` the network (`auto`, `namespaces`, `loopback`). It only starts
+programs and asks the gateway by HTTP, as anybody would; `network` makes the network, `files` the files.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ _POLL_S = 0.2
 _LOG_LINES = 15
 _TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "m2m", "--config")
 _CHILD = (sys.executable, "-m", "m2mapp.sim.child")
+
+
+_CHAIN = """\
+How a device came here: its address by DHCPv6, its bootstrap with each step, its registration
+  curl -s {bearer} {where}/leases
+  curl -s {bearer} {where}/devices/d1
+  curl -s {bearer} {where}/scls/d1
+
+"""
 
 
 class DemoFailed(Exception):  # noqa: N818 - told to who started it
@@ -181,6 +191,7 @@ Read all {DEVICES} devices with one multicast datagram (thermometers only: /grou
 Turn all switches on at once:
   curl -s -X PUT {bearer} -H "Content-Type: text/plain" -d on {where}/groups/{NAMES["switch"]}/membersContent
 
+{_CHAIN.format(bearer=bearer, where=where) if self._network.prefix else ""}\
 Watch the gateway's own thermometer (Ctrl-C ends it):
   curl -sN {bearer} -H "Accept: text/event-stream" {where}{PATH}
 

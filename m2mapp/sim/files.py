@@ -40,6 +40,11 @@ class Layout:
         return self.directory / "devices"
 
     @property
+    def plan_directory(self) -> Path:
+        """The bootstrap plans."""
+        return self.directory / "plans"
+
+    @property
     def token_file(self) -> Path:
         """The administrator's token, which the gateway writes at its first start."""
         return self.state("gateway") / "admin.token"
@@ -78,13 +83,32 @@ def write_files(layout: Layout, network: Network, http_listen: str) -> None:
     for old in layout.device_directory.glob("*.toml"):
         old.unlink()
     layout.state("").mkdir(mode=0o700, exist_ok=True)
+    layout.plan_directory.mkdir(exist_ok=True)
+    (layout.plan_directory / "all.toml").write_text(plan_text(network))
     layout.gateway_file.write_text(gateway_text(layout, network, http_listen))
     for number in range(1, DEVICES + 1):
         (layout.device_directory / f"d{number}.toml").write_text(device_text(layout, network, number))
 
 
+def plan_text(network: Network) -> str:
+    """The bootstrap plan for all devices: they are to register at the gateway."""
+    return f"""{_NOTE}
+default = true
+
+[[servers]]
+shortId = 1
+uri = {_quoted(f"coap://{network.authority(network.gateway)}")}
+lifetime = 300
+"""
+
+
 def gateway_text(layout: Layout, network: Network, http_listen: str) -> str:
-    """The gateway's configuration: a group server with a thermometer of its own, for its event stream to have something to tell."""
+    """The gateway's configuration: a group server with a thermometer of its own, for its event stream to have something to tell.
+
+    Where the network has a prefix it also gives the devices addresses, and bootstraps them.
+    """
+    # Where it gives addresses it takes its own, too, of the prefix, when it has started.
+    listen = f"[::]:{network.port}" if network.prefix else network.authority(network.gateway)
     return f"""{_NOTE}
 [node]
 name = {_quoted(GATEWAY_NAME)}
@@ -94,12 +118,12 @@ state_dir = {_quoted(str(layout.state("gateway")))}
 listen = [{_quoted(http_listen)}]
 
 [coap]
-listen = [{_quoted(network.authority(network.gateway))}]
+listen = [{_quoted(listen)}]
 interfaces = [{_quoted(network.gateway_interface)}]
 [coap.access]
-read = ["link"]
-register = ["link"]
-advertise = ["link"]
+read = ["link", "leases"]
+register = ["link", "leases"]
+advertise = ["link", "leases"]
 
 [groups]
 deadline_s = 5.0
@@ -108,24 +132,43 @@ deadline_s = 5.0
 model = "temperature"
 path = {_quoted(PATH)}
 period_s = {PERIOD_S}
+{_giving(layout, network) if network.prefix else ""}"""
+
+
+def _giving(layout: Layout, network: Network) -> str:
+    """The roles by which devices that have nothing but power come to their groups."""
+    return f"""
+[dhcpv6.downlink]
+interfaces = [{_quoted(network.gateway_interface)}]
+prefix = {_quoted(network.prefix)}
+bootstrap_uri = {_quoted(f"coap://{network.authority(network.gateway)}")}
+
+[bootstrap]
+plans = {_quoted(str(layout.plan_directory))}
 """
 
 
 def device_text(layout: Layout, network: Network, number: int) -> str:
-    """The configuration of the device of that number: a member that takes writes from its link, where the gateway is."""
+    """The configuration of the device of that number: a member that takes writes of the gateway.
+
+    Where the gateway gives addresses it asks for one, and all else follows from that; else it knows where the gateway is.
+    """
+    given = bool(network.prefix)
+    listen = "" if given else _quoted(network.authority(network.device(number)))
+    gateway = "servers" if given else "link"
     return f"""{_NOTE}
 [node]
 name = {_quoted(host_of(number))}
 state_dir = {_quoted(str(layout.state(f"d{number}")))}
 
 [coap]
-listen = [{_quoted(network.authority(network.device(number)))}]
+listen = [{listen}]
 interfaces = [{_quoted(network.device_interface)}]
 [coap.access]
-read = ["link"]
+read = ["link", {_quoted(gateway)}]
 register = []
-advertise = ["link"]
-write = ["link"]
+advertise = ["link", {_quoted(gateway)}]
+write = [{_quoted(gateway)}]
 
 [member]
 
@@ -134,7 +177,22 @@ model = {_quoted(kind_of(number))}
 path = {_quoted(PATH)}
 period_s = {PERIOD_S}
 seed = {number}
-registrar = {_quoted(f"coap://{network.authority(network.gateway)}/rd")}
+{_asking(network, number) if given else _registering(network, number)}"""
+
+
+def _asking(network: Network, number: int) -> str:
+    """What a device knows that is given an address: its name, and which of the interface's devices it is."""
+    return f"""
+[device]
+interface = {_quoted(network.device_interface)}
+endpoint = "d{number}"
+link_local = {_quoted(network.device(number))}
+"""
+
+
+def _registering(network: Network, number: int) -> str:
+    """What a device knows that has an address."""
+    return f"""registrar = {_quoted(f"coap://{network.authority(network.gateway)}/rd")}
 endpoint = "d{number}"
 hosts = [{_quoted(host_of(number))}]
 """

@@ -43,9 +43,14 @@ class Network:
     in_devices: tuple[str, ...] = ()
     _holders: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    @property
+    def prefix(self) -> str:
+        """The prefix of which the gateway gives its devices addresses by DHCPv6; empty where each has an address from the start."""
+        return f"{_PREFIX}/64" if self.kind == NAMESPACES else ""
+
     def device(self, number: int) -> str:
-        """The address of the device of that number, from 1."""
-        return f"{_PREFIX}d{number}" if self.kind == NAMESPACES else f"127.0.1.{number}"
+        """The address that the device of that number, from 1, has from the start: a link-local one where it is given another."""
+        return f"fe80::d{number}" if self.kind == NAMESPACES else f"127.0.1.{number}"
 
     def authority(self, address: str) -> str:
         """An address with the CoAP port, as a URI has it."""
@@ -110,7 +115,7 @@ def in_namespaces(devices: int) -> Network:
             _holders=holders,
         )
         pair = f"link add {_GATEWAY_INTERFACE} type veth peer name {_DEVICE_INTERFACE} netns {holders[1].pid}\n"
-        _batch([*network.in_gateway, ip], pair + _side(_GATEWAY_INTERFACE, ["fe80::1", network.gateway]))
+        _batch([*network.in_gateway, ip], pair + _side(_GATEWAY_INTERFACE, ["fe80::1"]))
         addresses = [network.device(number) for number in range(1, devices + 1)]
         _batch([*network.in_devices, ip], _side(_DEVICE_INTERFACE, ["fe80::2", *addresses]))
     except BaseException:

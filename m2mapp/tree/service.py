@@ -94,6 +94,18 @@ class Dispatcher:
         return self._discovery.respond(request)
 
 
+@implementer(IHandle)
+class Plain:
+    """Answers where the tree itself does, below a path that has a handler of its own."""
+
+    def __init__(self, rules: ResourceRules, committer: ICommit) -> None:
+        self._rules, self._committer = rules, committer
+
+    def handle(self, request: Request) -> Response | Deferred[Response]:
+        """The answer. Raises, or fails with, a `Fault`."""
+        return execute(self._committer, self._rules.decide(request))
+
+
 class Observed:
     """What a client can observe of a tree: every resource in it, and discovery."""
 

@@ -23,6 +23,7 @@ _BENCHMARKS = (
     ("million", "A million messages of a thousand sources", ""),
     ("coaps", "coaps beside plain CoAP and libcoap", "coap-server-openssl"),
     ("bootstrap", "LwM2M bootstrap sessions", ""),
+    ("devices", "Devices from power to their group", ""),
     ("group_read", "A group read beside a bare loop and concurrent unicast", ""),
     ("plan", "Planning a group of ten thousand", ""),
     ("loss", "Group operations where packets are lost", ""),

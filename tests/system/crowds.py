@@ -112,7 +112,7 @@ class Crowd:
 
 
 @contextlib.contextmanager
-def _room_for_neighbours() -> Iterator[None]:
+def room_for_neighbours() -> Iterator[None]:
     """The kernel counts the neighbours of all namespaces together: without more room a crowd takes that of the tests beside it."""
     before = _NEIGHBOURS.read_text()
     with contextlib.suppress(OSError):  # a container may not: then there is what there is
@@ -127,7 +127,7 @@ def _room_for_neighbours() -> Iterator[None]:
 @contextlib.contextmanager
 def crowd(count: int, segments: int = 2, share: float = 0.2) -> Iterator[Crowd]:
     """A gateway and so many devices, all registered; nothing is lost before it is told."""
-    with _room_for_neighbours(), Site() as site:
+    with room_for_neighbours(), Site() as site:
         host = site.host("gw", ["fd00:1::1/64"])
         for number in range(1, segments):
             host.connect(_link(number), [f"fd00:{number + 1}::1/64"], f"eth{number}")

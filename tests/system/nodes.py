@@ -185,6 +185,11 @@ class Site:
         host = self._hosts[name] = self.lab.host(name, addresses)
         return host
 
+    def host_on(self, link: str, name: str, addresses: Iterable[str]) -> Host:
+        """A new host on a link of its own choice."""
+        host = self._hosts[name] = self.lab.host(name, addresses, link)
+        return host
+
     def add(self, program: Program) -> None:
         """The program's log is shown where the body of the `with` fails."""
         self._programs.append(program)

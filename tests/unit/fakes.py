@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Interface
+from ipaddress import IPv6Address, IPv6Interface
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -19,7 +19,7 @@ from m2mapp.model.interfaces import IClock, ICommit, IGathering, IGroupSender, I
 from m2mapp.model.messages import Answer, GroupOutgoing, Method, Outgoing, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NODE
-from m2mapp.net.interfaces import IHost, IIcmpv6Port, Route
+from m2mapp.net.interfaces import AddressState, IHost, IIcmpv6Port, Route
 from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.paths import parse_path
@@ -290,6 +290,8 @@ class FakeHost:
         self.addresses: dict[tuple[int, str], tuple[int, int]] = {}
         self.routes: dict[Route, int] = {}
         self.fault: OSError | None = None
+        self.states: list[AddressState] = []
+        """What `address_state` says next, one at a time; then what is set."""
 
     def open_icmpv6(self, types: tuple[int, ...], receive: Callable[[bytes, str, int], None]) -> RecordingIcmpv6Port:
         self.ports.append(RecordingIcmpv6Port(types, receive))
@@ -320,3 +322,11 @@ class FakeHost:
             return fail(self.fault)
         self.routes.pop(route, None)
         return succeed(None)
+
+    def remove_address(self, interface: int, address: IPv6Interface) -> Deferred[None]:
+        self.addresses.pop((interface, str(address)), None)
+        return succeed(None)
+
+    def address_state(self, interface: int, address: IPv6Address) -> AddressState:
+        there = any(of == interface and given.partition("/")[0] == str(address) for of, given in self.addresses)
+        return self.states.pop(0) if self.states else AddressState.READY if there else AddressState.ABSENT

@@ -17,6 +17,7 @@ from m2mapp.config import EXIT_CONFIG, BadConfiguration, Peer, Settings, clashes
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http.settings import HttpSettings
 from m2mapp.http.tokens import TokenSetting
+from m2mapp.lwm2m.device_settings import DeviceSettings
 from m2mapp.model.principal import Role
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -125,6 +126,38 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(sorted(shown["node"]), sorted(field.name for field in fields(type(found.node))))
         self.assertEqual(found.groups, GroupSettings())
         self.assertEqual(found.http, HttpSettings())
+
+
+class DeviceTests(SynchronousTestCase):
+    def test_device(self) -> None:
+        """A device needs no address to listen at, and may say where the bootstrap options stand."""
+        settings, told = read(
+            {
+                "node": {"name": "d1.example.org"},
+                "coap": {"listen": [], "interfaces": ["eth0"]},
+                "device": {"interface": "eth0", "endpoint": "d1"},
+                "dhcpv6": {"options": {"encodings": ["vendor"], "vendor_enterprise": 4491}},
+            }
+        )
+        assert settings is not None
+        assert settings.dhcpv6 is not None
+        self.assertEqual((told, settings.device, settings.dhcpv6.codes.in_vendor), ([], DeviceSettings("eth0", "d1"), True))
+
+    def test_faults(self) -> None:
+        """Without CoAP, beside an uplink, on the interface of another role, or with nothing to listen at and no device: each is told."""
+        node, device = {"name": "d1.example.org"}, {"interface": "eth0", "endpoint": "d1"}
+        cases: dict[str, dict[str, object]] = {
+            "[device]: a table without [coap]": {"http": {}, "device": device},
+            "[device]: a table beside": {"coap": {}, "device": device, "dhcpv6": {"uplink": {"interface": "eth1"}}},
+            "[device] interface": {"coap": {}, "device": device, "dhcpv6": {"downlink": {"interfaces": ["eth0"], "prefix": "fd00::/64"}}},
+            "[coap] listen": {"coap": {"listen": []}},
+            "[dhcpv6]": {"coap": {}, "dhcpv6": {"options": {}}},
+        }
+        for where, tables in cases.items():
+            with self.subTest(where):
+                settings, told = read({"node": node, **tables})
+                self.assertIsNone(settings)
+                self.assertEqual([fault.detail[: len(where)].replace("'", "") for fault in told], [where], told)
 
 
 class FaultTests(SynchronousTestCase):

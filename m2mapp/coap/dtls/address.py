@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+from m2mapp.model.messages import Shown
 from m2mapp.net.interfaces import Sockaddr
 
 
@@ -16,11 +17,13 @@ class SessionAddress(tuple[Any, ...]):
     """A `Sockaddr` that is equal to itself alone: one object for each session, from its handshake to its end.
 
     `port` is the port that has the session; `names` are those of the peer's certificate, where this node verified it as a client's
-    (RFC 5280: dNSName and URI alternative names, else the common name), and empty otherwise.
+    (RFC 5280: dNSName and URI alternative names, else the common name), and empty otherwise. `wanted` is whom this node meant, where it
+    began the session.
     """
 
     port: object
     names: tuple[str, ...]
+    wanted: Wanted | None
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -37,10 +40,10 @@ class SessionAddress(tuple[Any, ...]):
         return cast("Sockaddr", tuple(self))
 
 
-def session_address(remote: Sockaddr, port: object, names: tuple[str, ...] = ()) -> Sockaddr:
+def session_address(remote: Sockaddr, port: object, names: tuple[str, ...] = (), wanted: Wanted | None = None) -> Sockaddr:
     """A new address for a new session: a `SessionAddress`, which is used as the `Sockaddr` that it is."""
     address = SessionAddress(remote)
-    address.port, address.names = port, names
+    address.port, address.names, address.wanted = port, names, wanted
     return cast("Sockaddr", address)
 
 
@@ -53,8 +56,10 @@ def session_of(address: Sockaddr) -> SessionAddress | None:
 class Wanted:
     """Whom a client means: a host (a name or an address) that the certificate must name, or `certificate`, byte for byte (DER).
 
-    With a certificate given nothing else counts: neither who issued it, nor its names, nor until when it is good.
+    With a certificate given nothing else counts: neither who issued it, nor its names, nor until when it is good. `shown` is what the
+    client shows in place of the node's own certificate.
     """
 
     host: str
     certificate: bytes | None = None
+    shown: Shown | None = None

@@ -20,10 +20,13 @@ from service_identity.pyopenssl import extract_patterns
 
 from m2mapp.coap.dtls.address import Wanted
 from m2mapp.coap.dtls.cookies import Cookies
-from m2mapp.coap.dtls.credentials import Identity, names_of, weakness
+from m2mapp.coap.dtls.credentials import Identity, identity_of, names_of, weakness
+from m2mapp.model.errors import PeerFailed
+from m2mapp.model.messages import Shown
 from m2mapp.net.interfaces import Sockaddr
 
 DTLS_1_2: Final = 0xFEFD
+_MOST_CONTEXTS: Final = 16
 MTU_BYTES: Final = 1232
 """The largest datagram of a handshake: what passes every IPv6 link (1280 bytes less the IP and UDP headers)."""
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:@SECLEVEL=0"
@@ -134,23 +137,29 @@ class ClientContexts:
 
     def __init__(self, identity: Identity | None, server_ca: tuple[x509.Certificate, ...]) -> None:
         self._identity, self._server_ca = identity, server_ca
-        self._made: dict[bool, SSL.Context] = {}
+        self._made: dict[tuple[bool, Shown | None], SSL.Context] = {}
 
     def connection(self, judge: Judge) -> SSL.Connection:
-        """A connection that has said nothing yet; `judge` judges the server."""
+        """A connection that has said nothing yet; `judge` judges the server. Raises `PeerFailed` where what is to be shown cannot be."""
         wanted = judge.wanted
         pinned = wanted is not None and wanted.certificate is not None
-        context = self._made.get(pinned)
+        key = pinned, wanted.shown if wanted is not None else None
+        context = self._made.get(key)
         if context is None:
-            context = self._made[pinned] = self._make(trusts=not pinned)
+            if len(self._made) >= _MOST_CONTEXTS:
+                self._made.clear()  # sessions keep theirs
+            context = self._made[key] = self._make(key[1], trusts=not pinned)
         connection = new_connection(context, judge)
         connection.set_connect_state()
         if wanted is not None and not _is_address(wanted.host):
             connection.set_tlsext_host_name(wanted.host.encode("ascii"))
         return connection
 
-    def _make(self, *, trusts: bool) -> SSL.Context:
-        context = _context(SSL.DTLS_CLIENT_METHOD, self._identity)
+    def _make(self, shown: Shown | None, *, trusts: bool) -> SSL.Context:
+        try:
+            context = _context(SSL.DTLS_CLIENT_METHOD, self._identity if shown is None else identity_of(shown))
+        except (ValueError, SSL.Error) as error:
+            raise PeerFailed(f"the certificate that is to be shown there cannot be used: {error}") from error
         context.set_verify(SSL.VERIFY_PEER, _verify)
         if trusts and self._server_ca:
             _trust(context, self._server_ca)

@@ -15,10 +15,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from m2mapp.formats.shapes import Wrong
+from m2mapp.model.messages import Shown
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 KEYS: Final = (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
@@ -66,6 +67,17 @@ def load_key(file: str) -> PrivateKey:
     if not isinstance(key, KEYS):
         raise Wrong(file, "an EC, Ed25519, Ed448 or RSA private key")
     return key
+
+
+def identity_of(shown: Shown) -> Identity:
+    """The identity that a certificate and its key are. Raises `ValueError` where they are none."""
+    try:
+        certificate, key = x509.load_der_x509_certificate(shown.certificate), load_der_private_key(shown.key, None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("the key has a passphrase, or is of a kind that is not known here") from error
+    if not isinstance(key, KEYS) or not is_pair(certificate, key):
+        raise ValueError("the key is not the certificate's")
+    return Identity((certificate,), key)
 
 
 def is_pair(certificate: x509.Certificate, key: PrivateKey) -> bool:

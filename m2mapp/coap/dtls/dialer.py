@@ -62,7 +62,11 @@ class Dialer:
         except Fault as fault:
             return fail(fault)
         waits = self._wait(dialed)
-        dialed.port.dial(remote, wanted, partial(self._came, (remote, wanted), dialed))
+        came = partial(self._came, (remote, wanted), dialed)
+        try:
+            dialed.port.dial(remote, wanted, came)
+        except Fault as fault:
+            came(fault)
         return waits
 
     def forget(self, address: Sockaddr) -> None:

@@ -269,7 +269,7 @@ class DtlsPort:
             return
         self._counters.dtls_established.add()
         link.used_at = self._context.clock.seconds()
-        link.address = session_address(link.remote, self, names)
+        link.address = session_address(link.remote, self, names, link.session.wanted)
         self._sweep_later()
         if link.on_dialed is not None:
             on_dialed, link.on_dialed = link.on_dialed, None

@@ -14,6 +14,7 @@ from typing import Final
 
 from OpenSSL import SSL
 
+from m2mapp.coap.dtls.address import Wanted
 from m2mapp.coap.dtls.contexts import MTU_BYTES, Judge, new_connection
 from m2mapp.coap.dtls.credentials import names_of
 from m2mapp.coap.dtls.records import LARGEST_DATAGRAM, Content, datagrams, is_one_record
@@ -46,6 +47,11 @@ class Session:
         self.client_random = client_random
         self.state = State.HANDSHAKE
         self.why = ""
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """Whom this node means, where it began the session."""
+        return self._judge.wanted
 
     def start(self) -> None:
         """Begin: say the first words, as a client; answer the ClientHello, as a server."""

@@ -29,12 +29,22 @@ _log = Logger(namespace="m2mapp.dhcpv6")
 
 @implementer(IDatagramReceiver)
 class Asking:
-    """Runs a client on an interface. `on_change` is called when its lease is another one than before."""
+    """Runs a client on an interface. `on_change` is called when its lease is another one than before.
+
+    `interface`: its name, and the link-local address of it that is asked from; any, where that is empty.
+    """
 
     def __init__(
-        self, reactor: IReactorTime, datagrams: IDatagrams, interface: str, client: Client, on_change: Callable[[], None], metrics: Metrics
+        self,
+        reactor: IReactorTime,
+        datagrams: IDatagrams,
+        interface: tuple[str, str],
+        client: Client,
+        on_change: Callable[[], None],
+        metrics: Metrics,
     ) -> None:
-        self._reactor, self._datagrams, self._name, self._client, self._on_change = reactor, datagrams, interface, client, on_change
+        self._reactor, self._datagrams, self._client, self._on_change = reactor, datagrams, client, on_change
+        self._name, self._from = interface
         self._port: IDatagramPort | None = None
         self._index: int | None = None
         self._kept: Lease | None = None
@@ -42,15 +52,20 @@ class Asking:
         self._wake: IDelayedCall | None = None
         self._look: IDelayedCall | None = None
         self._idle: list[Deferred[None]] = []
-        self._sent = metrics.counter("m2mapp_dhcpv6_uplink_sent_total", "DHCPv6 messages sent by the uplink.")
-        self._unsent = metrics.counter("m2mapp_dhcpv6_uplink_unsent_total", "DHCPv6 messages of the uplink that the system did not take.")
-        self._discarded = metrics.counter("m2mapp_dhcpv6_uplink_discarded_total", "Messages to the uplink that it discards.")
+        self._sent = metrics.counter("m2mapp_dhcpv6_client_sent_total", "DHCPv6 messages sent as a client.")
+        self._unsent = metrics.counter("m2mapp_dhcpv6_client_unsent_total", "DHCPv6 messages of the client that the system did not take.")
+        self._discarded = metrics.counter("m2mapp_dhcpv6_client_discarded_total", "Messages to the DHCPv6 client that it discards.")
 
     def start(self, kept: Lease | None) -> None:
-        """Open the port, and ask as soon as the interface is there. Raises `OSError` where the port is taken."""
-        self._port = self._datagrams.open_port("::", CLIENT_PORT, self)
-        self._kept = kept
+        """Open the port, and ask as soon as the interface is there. Raises `OSError` where the port is taken or the address missing."""
+        self._port = self._datagrams.open_port(f"{self._from}%{self._name}" if self._from else "::", CLIENT_PORT, self)
+        self._kept = self._told = kept
         self._look_at_interface()
+
+    def decline(self) -> None:
+        """Another host has the address: another one is asked for."""
+        self._client.decline(self._reactor.seconds())
+        self._carry_on()
 
     def release(self) -> Deferred[None]:
         """Give back what the client has; the Deferred fires when that is done, or was tried often enough."""

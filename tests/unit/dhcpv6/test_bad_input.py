@@ -7,7 +7,8 @@ from ipaddress import IPv6Address, IPv6Network
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6 import options as o
-from m2mapp.dhcpv6.client import Chance, Client, Wish
+from m2mapp.dhcpv6.client import Chance, Client
+from m2mapp.dhcpv6.client_messages import Wish
 from m2mapp.dhcpv6.message import MalformedMessage, Message, RelayMessage
 from m2mapp.dhcpv6.numbers import HOP_COUNT_LIMIT, Status
 from m2mapp.dhcpv6.numbers import MessageType as T

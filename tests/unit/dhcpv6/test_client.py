@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
-from m2mapp.dhcpv6.client import Chance, Client, Item, Lease, Wish
+from m2mapp.dhcpv6.client import Chance, Client, Item, Lease
+from m2mapp.dhcpv6.client_messages import Wish
 from m2mapp.dhcpv6.client_states import CLIENT, Event, Phase
 from m2mapp.dhcpv6.message import Message
 from m2mapp.dhcpv6.numbers import INFINITY, Status
@@ -275,17 +276,6 @@ class KeepingTests(SynchronousTestCase):
         walk = Walk()
         walk.bind(preferred_s=INFINITY, valid_s=INFINITY, t1_s=INFINITY, t2_s=INFINITY)
         self.assertEqual((walk.client.phase, walk.client.wake_at), (Phase.BOUND, None))
-
-    def test_reconfigured(self) -> None:
-        """A Reconfigure makes it renew or rebind at once; out of place it does nothing."""
-        for kind, sent in ((T.RENEW, T.RENEW), (T.REBIND, T.REBIND)):
-            walk = Walk()
-            walk.client.reconfigured(kind, walk.now)
-            self.assertEqual(walk.client.phase, Phase.SOLICITING)
-            walk.bind()
-            walk.client.reconfigured(kind, walk.now)
-            walk.to(walk.now)
-            self.assertEqual([message.type for message in walk.client.sends()] or [walk.last.type], [sent])
 
     def test_release(self) -> None:
         """It gives back what it has, four times if nobody answers, and stops; what it had is not in use meanwhile."""

@@ -55,6 +55,9 @@ class FakeAskBack:
     def names(self, peer: object) -> tuple[str, ...]:
         return self.shown.get(peer, ())
 
+    def meant(self, peer: object) -> tuple[str, bytes | None] | None:
+        return None
+
     def _count(self, _: Deferred[Answer]) -> None:
         self.cancelled += 1
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.metrics import Metrics
-from m2mapp.net.addresses import LOOPBACK_INDEX, HostAddress, OnLink, parse_address, read_addresses
-from m2mapp.net.interfaces import Sockaddr
+from m2mapp.net.addresses import LOOPBACK_INDEX, HostAddress, OnLink, address_state, parse_address, read_addresses
+from m2mapp.net.interfaces import AddressState, Sockaddr
 from m2mapp.net.udp import SystemDatagrams
 from tests.unit.net.fakes import ReadingReactor
 
@@ -87,6 +87,12 @@ class SystemTests(SynchronousTestCase):
         self.assertIn(ipaddress.ip_interface("127.0.0.1/8"), datagrams.interface_addresses("lo"))
         self.assertIn(host_address(LOOPBACK_INDEX, "127.0.0.1/8"), read_addresses())
         self.assertEqual(datagrams.addresses(), read_addresses())
+
+    def test_states(self) -> None:
+        """An address of an interface is ready; one that it has not, and any on an interface that is not there, is absent."""
+        there, elsewhere = ipaddress.IPv6Address("::1"), ipaddress.IPv6Address("fd00::dead")
+        states = [address_state(*asked) for asked in ((LOOPBACK_INDEX, there), (LOOPBACK_INDEX, elsewhere), (1_000_000, there))]
+        self.assertEqual(states, [AddressState.READY, AddressState.ABSENT, AddressState.ABSENT])
 
     def test_no_such_interface(self) -> None:
         """An interface that is not there is an error that names it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.config import load
+from m2mapp.lwm2m.device_settings import DeviceSettings
 from m2mapp.sim.files import DEVICES, Layout, groups, kind_of, write_files
 from m2mapp.sim.network import COAP_PORT, LOOPBACK, NAMESPACES, Network
 
@@ -20,7 +22,7 @@ class FilesTests(SynchronousTestCase):
 
     def test_program_takes_the_files(self) -> None:
         """The program finds no fault in any file, for either network, and each node is who and where it should be."""
-        for network, gateway, last in ((SPACES, "fd00:6d32:6d::1", "fd00:6d32:6d::d30"), (LOCAL, "127.0.0.1", "127.0.1.30")):
+        for network, gateway, last in ((SPACES, "::", ()), (LOCAL, "127.0.0.1", (("127.0.1.30", 15683),))):
             write_files(self.layout, network, "tcp:8080:interface=127.0.0.1")
             settings = load(str(self.layout.gateway_file))
             assert settings.coap is not None
@@ -29,15 +31,29 @@ class FilesTests(SynchronousTestCase):
             files = sorted(self.layout.device_directory.glob("*.toml"))
             self.assertEqual(len(files), DEVICES)
             devices = [load(str(file)) for file in files]
-            self.assertEqual(
-                len({(device.node.name, device.node.state_dir, device.coap and device.coap.listen) for device in devices}), DEVICES
-            )
+            own = {(each.node.name, each.node.state_dir, each.coap and each.coap.listen, each.device) for each in devices}
+            self.assertEqual(len(own), DEVICES)
+            places = {(each.coap and each.coap.listen, each.device and each.device.link_local) for each in devices}
+            self.assertEqual(len(places), DEVICES)
             thirtieth = load(str(self.layout.device_directory / "d30.toml"))
             assert thirtieth.coap is not None
             assert thirtieth.sim is not None
-            self.assertEqual((thirtieth.coap.listen, thirtieth.member), (((last, network.port),), True))
-            self.assertEqual((thirtieth.sim.model, thirtieth.sim.endpoint, thirtieth.sim.hosts), ("meter", "d30", ("d30.example.org",)))
-            self.assertIn(gateway, thirtieth.sim.registrar)
+            self.assertEqual((thirtieth.coap.listen, thirtieth.member, thirtieth.sim.model), (last, True, "meter"))
+
+    def test_two_ways(self) -> None:
+        """With a prefix a device is given an address, and told the rest; without it registers where its file says."""
+        write_files(self.layout, SPACES, "tcp:8080:interface=127.0.0.1")
+        gateway, given = load(str(self.layout.gateway_file)), load(str(self.layout.device_directory / "d30.toml"))
+        assert gateway.dhcpv6 is not None
+        assert gateway.bootstrap is not None
+        self.assertEqual((gateway.dhcpv6.roles, list(gateway.bootstrap.plans)), (("dhcpv6.downlink",), ["all"]))
+        self.assertEqual(given.device, DeviceSettings("dev0", "d30", IPv6Address("fe80::d30")))
+        self.assertEqual(given.sim and given.sim.registrar, "")
+        write_files(self.layout, LOCAL, "tcp:8080:interface=127.0.0.1")
+        knowing = load(str(self.layout.device_directory / "d30.toml"))
+        assert knowing.sim is not None
+        self.assertEqual((knowing.device, knowing.sim.endpoint, knowing.sim.hosts), (None, "d30", ("d30.example.org",)))
+        self.assertEqual(knowing.sim.registrar, "coap://127.0.0.1:15683/rd")
 
     def test_old_files_go_and_state_stays(self) -> None:
         """A device file of an earlier run that is no more is removed; what the nodes kept stays."""

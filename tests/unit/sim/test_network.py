@@ -14,7 +14,8 @@ from m2mapp.sim.network import COAP_PORT, NetworkUnavailable, in_namespaces, on_
 
 BINDS = """
 import socket, sys
-socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).bind((sys.argv[1], 0))
+index = socket.if_nametoindex(sys.argv[2]) if sys.argv[1].startswith("fe80") else 0
+socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).bind((sys.argv[1], 0, 0, index))
 print(socket.if_nameindex())
 """
 
@@ -79,13 +80,13 @@ class NamespacesTests(SynchronousTestCase):
             raise SkipTest(f"this host allows no network namespaces: {unavailable}") from unavailable
         with contextlib.closing(network):
             holders = list(network._holders)
-            self.assertEqual((network.outside, network.authority(network.device(3))), (True, f"[fd00:6d32:6d::d3]:{COAP_PORT}"))
+            self.assertEqual((network.outside, network.authority(network.device(3))), (True, f"[fe80::d3]:{COAP_PORT}"))
             for prefix, interface, address in (
-                (network.in_gateway, network.gateway_interface, network.gateway),
+                (network.in_gateway, network.gateway_interface, "fe80::1"),
                 (network.in_devices, network.device_interface, network.device(3)),
             ):
                 done = subprocess.run(
-                    [*prefix, sys.executable, "-W", "ignore", "-c", BINDS, address], capture_output=True, text=True, check=True
+                    [*prefix, sys.executable, "-W", "ignore", "-c", BINDS, address, interface], capture_output=True, text=True, check=True
                 )
                 self.assertIn(interface, done.stdout)
         self.assertEqual([holder.poll() is None for holder in holders], [False, False])

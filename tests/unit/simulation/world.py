@@ -208,7 +208,13 @@ class Site:
 def build_box(simulation: Simulation, settings: Settings, address: str) -> Box:
     """A box on the link "lan" with one interface eth0 and this address, and a link-local one; nothing runs on it yet."""
     last = address.rpartition("::")[2]
-    network = simulation.network.attach(settings.node.name, {"eth0@lan": [f"{address}/64", f"fe80::{last}/64"]})
+    return build_box_on(
+        simulation, settings, simulation.network.attach(settings.node.name, {"eth0@lan": [f"{address}/64", f"fe80::{last}/64"]})
+    )
+
+
+def build_box_on(simulation: Simulation, settings: Settings, network: MemoryDatagrams) -> Box:
+    """A box that has its network already; nothing runs on it yet."""
     chance = simulation.scheduler.generator(f"crash of {settings.node.name}")
     return Box(settings, simulation, network, MemoryDatabase(chance), SimulatedWallClock(simulation.scheduler))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,7 +14,7 @@ from m2mapp.coap.message import Message, build
 from m2mapp.coap.parameters import Limits
 from m2mapp.coap.settings import AccessSettings
 from m2mapp.model.errors import Fault, PeerFailed
-from m2mapp.model.messages import Answer, Outgoing, Response, Status
+from m2mapp.model.messages import Answer, Outgoing, Response, Shown, Status
 from m2mapp.model.principal import Right
 from m2mapp.net.medium import Quality, What
 from tests.certificates import Issued, issue
@@ -117,6 +118,20 @@ class CertificateTests(SessionCase):
         self.get(unknown)
         principal = server.handler.requests[-1].principal
         self.assertEqual((principal.name, Right.WRITE in principal.rights), ("coap:fd00::d2", False))
+
+    def test_shown_for_one_server(self) -> None:
+        """What a request is to show is shown in place of the node's own; a certificate whose key is another's is a fault that says so."""
+        self.nodes = [gateway(self.simulation, asks=True), device(self.simulation)]
+        server, client = self.nodes
+        key = DEVICE.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        asked = outcome(self.simulation, client.ask(replace(TEMP, shown=Shown(DEVICE.der, key))))
+        self.assertEqual((getattr(asked, "code", asked), server.handler.requests[-1].principal.name), ("2.05", "cert:dev-one"))
+        self.assertNotIn(repr(key)[2:20], repr(Shown(DEVICE.der, key)))
+        for shown in (Shown(GATEWAY.der, key), Shown(b"", key), Shown(DEVICE.der, b"")):
+            fault = outcome(self.simulation, client.ask(replace(TEMP, shown=shown)))
+            self.assertIsInstance(fault, PeerFailed)
+        self.assertEqual(getattr(outcome(self.simulation, client.ask(TEMP)), "code", ""), "2.05")
+        self.assertEqual(server.handler.requests[-1].principal.name, "coap:fd00::d1")
 
     def test_strange_client_certificate(self) -> None:
         """A client that shows a certificate which the authority did not issue gets no session."""
