@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import cast
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -18,7 +19,7 @@ from zope.interface import implementer
 
 from m2mapp.clients.heads import LimitedHeads
 from m2mapp.formats.uris import Uri, path_uri
-from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, Fault, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, Fault, NotSent, PeerFailed
 from m2mapp.model.messages import Answer, Outgoing
 from m2mapp.model.room import Room
 
@@ -214,4 +215,5 @@ def _failed(failure: Failure, uri: Uri) -> Failure:
     fault = _fault_in(failure)
     if fault is not None:
         return Failure(fault)
-    raise PeerFailed(f"{uri.scheme}://{uri.authority}{path_uri(uri.path)}: {failure.getErrorMessage()}") from failure.value
+    kind = NotSent if failure.check(ConnectError) else PeerFailed
+    raise kind(f"{uri.scheme}://{uri.authority}{path_uri(uri.path)}: {failure.getErrorMessage()}") from failure.value

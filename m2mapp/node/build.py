@@ -51,14 +51,14 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Request
 from m2mapp.model.metrics import Metrics
-from m2mapp.model.principal import NOBODY, Principal, Right
-from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
 from m2mapp.node.addressing import AddressingNode, make_addressing
 from m2mapp.node.device import DeviceParts, make_device
 from m2mapp.node.door import Door
 from m2mapp.node.life import Between, Node
 from m2mapp.node.lwm2m import Parts, bootstrap_server, gateway_report, lwm2m_types
+from m2mapp.node.operations import own_paths
+from m2mapp.node.rights import anonymous_principals, current_rights
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -73,8 +73,14 @@ from m2mapp.tree.registrations import SCLS, Registrations
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher, Observed, Plain
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.types import ResourceType, Types
+from m2mapp.tree.types import ANYWHERE, ResourceType, Types
 from m2mapp.tree.unit import COLLECTION, REQUESTS, Remove, Unit, Write
+from m2mapp.triggers.inline import members
+from m2mapp.triggers.places import OPERATIONS
+from m2mapp.triggers.service import TriggerNode, TriggerService
+from m2mapp.triggers.settings import TriggerSettings
+from m2mapp.triggers.timers import timer_type
+from m2mapp.triggers.types import More, operation_types
 
 _log = Logger(namespace="m2mapp")
 
@@ -93,21 +99,6 @@ def make_node(settings: Settings, world: World) -> Node:
     return _Builder(settings, world).build()
 
 
-def anonymous_principals(addresses: OnLink, interface_index: Callable[[str], int]) -> Callable[[str], Principal]:
-    """Who asks by HTTP without a token, by the source address: a neighbour may discover what there is (spec section 10), others nothing."""
-    neighbour = Principal("neighbour", frozenset({Right.DISCOVER}))
-
-    def anonymous(source: str) -> Principal:
-        host, _, zone = source.partition("%")
-        try:
-            index = int(zone or 0) if zone.isdecimal() or not zone else interface_index(zone)
-        except OSError:
-            return NOBODY
-        return neighbour if addresses.contains((host, 0, 0, index) if ":" in host else (host, 0)) else NOBODY
-
-    return anonymous
-
-
 class _Builder:
     """Builds one node. Each method makes one part from those before it."""
 
@@ -119,12 +110,14 @@ class _Builder:
             types += (*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES)
         if settings.member:
             types.append(MC_GROUP_TYPE)
+        if settings.triggers is not None:
+            types += [*operation_types(lambda resource: self._shown(resource)), timer_type(world.clock.now_ms)]
         if settings.dhcpv6 is not None:
             types += [*BINDING_TYPES, UPLINK_TYPE]
         types += lwm2m_types(settings)
         if settings.device is not None:
             types += (ADDRESS_TYPE, PAGE_TYPE)
-        self._types = Types(types)
+        self._types = Types(types, members() if settings.triggers is not None else None)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
         store, self._committer = world.open_store(settings, self._tree, self._metrics)
@@ -143,6 +136,7 @@ class _Builder:
         self._leased: Callable[[str], bool] = lambda _: False
         self._serves: Callable[[str], bool] = lambda _: False
         self._sources_moved: Callable[[], None] = lambda: None
+        self._shown: More = lambda _: {}
         self._metrics.gauge("m2mapp_tree_resources", "Resources in the tree.", lambda: len(self._tree))
 
     def build(self) -> Node:
@@ -155,6 +149,8 @@ class _Builder:
         requester = self._requester(own, coap)
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
+        if settings.triggers is not None:
+            self._triggers(settings.triggers, own, requester)
         if settings.bootstrap is not None and coap is not None:
             self._routes |= bootstrap_server(self._of_lwm2m(), coap)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
@@ -204,7 +200,7 @@ class _Builder:
             touch=self._committer.touch,
         )
         self._routes |= {("rd",): registry, SCLS: registry}
-        self._door.heard = registry.seen
+        self._door.heard.append(registry.seen)
         return registry
 
     def _coap(self, addresses: HostAddresses) -> CoapService:
@@ -258,6 +254,26 @@ class _Builder:
         registry.groups_of = groups.groups_of
         self._restore.append(groups.restore)
         self._routes |= dict.fromkeys((GROUPS, RESTING_AT, HELD_AT, *([POOL] if settings.global_pool else [])), groups)
+
+    def _triggers(self, settings: TriggerSettings, own: OwnUris, requester: Requester) -> None:
+        node = TriggerNode(
+            tree=self._tree,
+            rules=self._rules,
+            committer=self._committer,
+            journals=self._committer,
+            clock=self._world.clock,
+            requester=requester,
+            registrations=self._registrations,
+            touch=self._committer.touch,
+            node_uri=self._uri,
+            own=own_paths(own),
+            current=current_rights(self._settings),
+        )
+        triggers = TriggerService(self._world.reactor, node, settings, self._metrics)
+        self._shown = triggers.shown
+        self._restore.append(triggers.restore)
+        self._routes[ANYWHERE, OPERATIONS] = triggers
+        self._door.heard.append(triggers.heard)
 
     def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)
@@ -354,7 +370,8 @@ class _Builder:
 
     def _describe(self) -> Mapping[str, object]:
         settings = self._settings
-        roles = [name for name in ("http", "coap", "groups", "bootstrap", "report", "device", "sim") if getattr(settings, name) is not None]
+        named = ("http", "coap", "groups", "triggers", "bootstrap", "report", "device", "sim")
+        roles = [name for name in named if getattr(settings, name) is not None]
         return {
             "name": settings.node.name,
             "aliases": list(settings.node.aliases),

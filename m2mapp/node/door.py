@@ -26,19 +26,20 @@ class Claiming(Protocol):
 
 @implementer(IHandle)
 class Door:
-    """Hands requests to the dispatcher, or to who claims them. `heard` is told each source's address."""
+    """Hands requests to the dispatcher, or to who claims them. Each of `heard` is told each source's address."""
 
     def __init__(self) -> None:
         self.dispatcher: Dispatcher | None = None
         self.claiming: Claiming | None = None
-        self.heard: Callable[[str], None] = lambda _: None
+        self.heard: list[Callable[[str], None]] = []
 
     def handle(self, request: Request) -> Response | Deferred[Response] | None:
         """The answer of who is asked."""
         if self.dispatcher is None:
             raise Overloaded("the node is starting")
         if request.source is not None:
-            self.heard(request.source[0])
+            for heard in self.heard:
+                heard(request.source[0])
         if self.claiming is not None and self.claiming.claims(request):
             return self.claiming.handle(request)
         return self.dispatcher.handle(request)

@@ -128,6 +128,8 @@ advertise = ["link", "leases"]
 [groups]
 deadline_s = 5.0
 
+[triggers]
+
 [sim]
 model = "temperature"
 path = {_quoted(PATH)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m2mapp.tree.unit import CHANGES, HISTORY, REQUESTS, VALUES
+from m2mapp.tree.unit import CHANGES, HISTORY, OPERATIONS, RECORDS, REQUESTS, VALUES
 
 _MB = 1 << 20
 
@@ -34,6 +34,8 @@ class StoreSettings:
     others: JournalLimit = JournalLimit(1_000, 4 * _MB)
     requests: JournalLimit = JournalLimit(50_000, 16 * _MB)
     history: JournalLimit = JournalLimit(10_000, 8 * _MB)
+    operations: JournalLimit = JournalLimit(65_536, 32 * _MB)
+    records: JournalLimit = JournalLimit(200, 256 * 1024)
     wal_bytes: int = 4 * _MB
     reserve_bytes: int = 6 * _MB
 
@@ -41,8 +43,13 @@ class StoreSettings:
         """The limit that holds for the journal of this name."""
         if name == CHANGES:
             return self.changes
-        if name.split("/", 1)[0] == REQUESTS:
+        kind = name.split("/", 1)[0]
+        if kind == VALUES:
+            return self.values
+        if kind == REQUESTS:
             return self.requests
-        if name.split("/", 1)[0] == HISTORY:
+        if kind == HISTORY:
             return self.history
-        return self.values if name.startswith(VALUES + "/") else self.others
+        if kind == RECORDS:
+            return self.records
+        return self.operations if kind == OPERATIONS else self.others
