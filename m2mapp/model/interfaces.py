@@ -39,6 +39,22 @@ class IJournals(Interface):
         """A Deferred of a list of `tree.unit.Entry`, by number. With `newest` the last `limit` of them, else the first after `after`."""
 
 
+class IFollow(Interface):
+    """Follows the changes of a tree without a gap: what it notes of a unit is in the unit's own commit (`tree.tree`)."""
+
+    def staged(unit: Any, changes: Any) -> Any:
+        """A `tree.unit.Unit` is being staged, with these `Change`s: the `Append`s to be committed with it, none as a rule.
+
+        Raises the `Fault` for which the unit is not to be done; it is asked last, after all other checks.
+        """
+
+    def committed(last_number: int) -> None:
+        """All that was staged up to this number is durable; watchers have been told."""
+
+    def dropped() -> None:
+        """What was staged and is not committed will never be."""
+
+
 class IClock(Interface):
     """The wall clock, for times that people see. Delays and lifetimes use Twisted's `IReactorTime`, which never steps here."""
 

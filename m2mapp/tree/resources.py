@@ -145,7 +145,7 @@ class ResourceRules:
         if kind is None and path[0] in RESERVED:  # What stands there belongs to whoever owns the name.
             raise MethodNotAllowed("DELETE", path_text(path), ("GET",))
         requires = (Requirement(path, request.conditions, exists=True),)
-        return Decision(Unit((Remove(path),), requires=requires, trace=request.trace), lambda _: Response(Status.DELETED))
+        return Decision(unit_of(request, (Remove(path),), requires), lambda _: Response(Status.DELETED))
 
     def _put(self, request: Request) -> Decision:
         path = check_path(request.path)
@@ -221,7 +221,7 @@ class ResourceRules:
         owner = self._types.owner(write.path)
         if owner is not None:
             requires = (Requirement(owner, exists=True), *requires)
-        return Decision(Unit((write,), requires=requires, trace=request.trace), written(write.path))
+        return Decision(unit_of(request, (write,), requires), written(write.path))
 
     @staticmethod
     def _check_method(request: Request, kind: ResourceType | None) -> None:
@@ -251,6 +251,11 @@ def child_name(tree: Tree, path: Path, asked: object) -> str:
     while tree.expected((*path, str(number))) is not None:
         number, step = number + step, step * 2
     return str(number)
+
+
+def unit_of(request: Request, changes: tuple[Write | Remove, ...], requires: tuple[Requirement, ...]) -> Unit:
+    """What a request is to change, with all that it says of where it comes from."""
+    return Unit(changes, requires=requires, trace=request.trace, cause=request.cause, principal=request.principal.name)
 
 
 def written(path: Path) -> Callable[[tuple[Change, ...]], Response]:

@@ -12,6 +12,7 @@ from sortedcontainers import SortedDict
 
 from m2mapp.model.errors import Conflict, NoSuchResource, PreconditionFailed, TooLarge
 from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.interfaces import IFollow
 from m2mapp.tree.etags import hold
 from m2mapp.tree.nodes import Nodes
 from m2mapp.tree.paths import below, starts_with
@@ -53,6 +54,8 @@ class Tree:
         self._max_resources = max_resources
         self._number = 0
         self.committed_number = 0
+        self.follower: IFollow | None = None
+        """What adds entries of its own to units that are staged; set once, before the start."""
 
     # What is committed.
 
@@ -130,7 +133,8 @@ class Tree:
             raise TooLarge("resources", self._max_resources, "resources in the tree")
         changes = tuple(self._change(path, write, now_ms, unit.trace) for path, write in drafts.items())
         entries = [entry for change in changes for entry in _entries(change)]
-        for append in unit.appends if unit.record is None else (*unit.appends, unit.record(changes)):
+        appends = unit.appends if self.follower is None else (*unit.appends, *self.follower.staged(unit, changes))
+        for append in appends if unit.record is None else (*appends, unit.record(changes)):
             self._number += 1
             entries.append(Entry(append.journal, self._number, now_ms, append.body))
         for change in changes:
@@ -151,14 +155,18 @@ class Tree:
         self.committed_number = staged.last_number
 
     def tell(self, staged: Staged) -> None:
-        """Tell the watchers of the unit's changes, in their order."""
+        """Tell the watchers of the unit's changes, in their order, and the follower after them."""
         for change in staged.changes:
             self._watchers.tell(change)
+        if self.follower is not None:
+            self.follower.committed(staged.last_number)
 
     def drop_pending(self) -> None:
         """Nothing that is pending will be: what was staged rests on it and is dropped with it. Numbers are not given again."""
         self._pending.clear()
         self._expected_count = self._nodes.count
+        if self.follower is not None:
+            self.follower.dropped()
 
     # Parts.
 

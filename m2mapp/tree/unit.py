@@ -85,7 +85,8 @@ class Unit:
     """Several changes and journal entries as one.
 
     Later changes win: a path that is removed and then written is replaced, and keeps its time of creation and volatile attributes.
-    `record` makes one more entry, small, of the changes as they were numbered.
+    `record` makes one more entry, small, of the changes as they were numbered. `cause` lists the operations that led to it, `principal`
+    names who asked for it (spec sections 6 and 7): for whoever follows the changes.
     """
 
     changes: tuple[Write | Remove, ...] = ()
@@ -93,6 +94,8 @@ class Unit:
     requires: tuple[Requirement, ...] = ()
     trace: str = ""
     record: Callable[[tuple[Change, ...]], Append] | None = None
+    cause: tuple[str, ...] = ()
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
