@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from m2mapp.store.codec import decode, encode
 from m2mapp.store.settings import StoreSettings
-from m2mapp.tree.unit import CONTENT, Change, Entry, values_journal
+from m2mapp.tree.unit import Change, Entry, journals_ended
 
 MAX_ENTRIES_READ = 1_000
 MAX_BYTES_READ = 4 << 20
@@ -81,21 +81,20 @@ class Journals:
         self._connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?)", rows)
 
     def drop(self, changes: Iterable[Change]) -> None:
-        """The journals of content resources that are none any more: nobody reads them from now on."""
+        """The journals that go with what the changes end."""
         for change in changes:
-            if change.before is None or change.before.type != CONTENT or (change.after is not None and change.after.type == CONTENT):
-                continue
-            journal = self._identify(values_journal(change.path))
-            if journal is not None:
-                self._connection.execute("INSERT OR IGNORE INTO dropped VALUES (?, ?)", (journal, change.number))
-                self._dropping = True
+            for name in journals_ended(change):
+                journal = self._identify(name)
+                if journal is not None:
+                    self._connection.execute("INSERT OR IGNORE INTO dropped VALUES (?, ?)", (journal, change.number))
+                    self._dropping = True
 
     def undo(self, entries: Iterable[Entry], changes: Iterable[Change]) -> None:
         """Delete what `append` and `drop` wrote for these."""
         rows = [(entry.journal, entry.number) for entry in entries]
         delete = "DELETE FROM entry WHERE journal = (SELECT id FROM journal WHERE name = ?) AND number = ?"
         self._connection.executemany(delete, rows)
-        drops = [(values_journal(change.path), change.number) for change in changes]
+        drops = [(name, change.number) for change in changes for name in journals_ended(change)]
         self._connection.executemany("DELETE FROM dropped WHERE journal = (SELECT id FROM journal WHERE name = ?) AND upto = ?", drops)
 
     def _any_dropped(self) -> bool:

@@ -18,7 +18,7 @@ from m2mapp.model.errors import StorageFailed, StorageFull
 from m2mapp.model.identifiers import Path
 from m2mapp.store.interfaces import IDatabase, Volatile
 from m2mapp.store.settings import StoreSettings
-from m2mapp.tree.unit import CONTENT, Change, Document, Entry, Resource, Staged, values_journal
+from m2mapp.tree.unit import Change, Document, Entry, Resource, Staged, journals_ended
 
 T = TypeVar("T")
 
@@ -231,10 +231,5 @@ class SlowDisk:
 
 
 def _dropped(changes: Iterable[Change]) -> frozenset[tuple[str, int]]:
-    """The values journals that go with what the changes end."""
-    return frozenset((values_journal(change.path), change.number) for change in changes if _ends_content(change))
-
-
-def _ends_content(change: Change) -> bool:
-    before, after = change.before, change.after
-    return before is not None and before.type == CONTENT and (after is None or after.type != CONTENT)
+    """The journals that go with what the changes end."""
+    return frozenset((name, change.number) for change in changes for name in journals_ended(change))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m2mapp.tree.unit import CHANGES, REQUESTS, VALUES
+from m2mapp.tree.unit import CHANGES, OPERATIONS, RECORDS, REQUESTS, VALUES
 
 _MB = 1 << 20
 
@@ -33,6 +33,8 @@ class StoreSettings:
     changes: JournalLimit = JournalLimit(10_000, 16 * _MB)
     others: JournalLimit = JournalLimit(1_000, 4 * _MB)
     requests: JournalLimit = JournalLimit(50_000, 16 * _MB)
+    operations: JournalLimit = JournalLimit(65_536, 32 * _MB)
+    records: JournalLimit = JournalLimit(200, 256 * 1024)
     wal_bytes: int = 4 * _MB
     reserve_bytes: int = 6 * _MB
 
@@ -40,6 +42,5 @@ class StoreSettings:
         """The limit that holds for the journal of this name."""
         if name == CHANGES:
             return self.changes
-        if name.split("/", 1)[0] == REQUESTS:
-            return self.requests
-        return self.values if name.startswith(VALUES + "/") else self.others
+        limit = {REQUESTS: self.requests, VALUES: self.values, OPERATIONS: self.operations, RECORDS: self.records}
+        return limit.get(name.split("/", 1)[0], self.others)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from m2mapp.model.identifiers import Path
+from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.messages import UNCONDITIONAL, Conditions
 
 Document = Mapping[str, object]
@@ -26,6 +26,11 @@ VALUES = "values"
 REQUESTS = "requests"
 """The journal of writes that bear a request identifier; that of groups' is named `requests/groups` (`tree.done`)."""
 GROUP_REQUESTS = REQUESTS + "/groups"
+OPERATIONS = "operations"
+"""The journal of what operations have to know after a restart (`triggers.state_log`)."""
+RECORDS = "records"
+"""The journals of what the resource at a path did are named `records`, what they tell, and its path: `records/runs/temperature/...`."""
+RUNS, NOTHING = "runs", "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +144,18 @@ class Staged:
 def values_journal(path: Path) -> str:
     """The name of the journal that holds the latest values of the content resource at a path."""
     return VALUES + "/" + "/".join(path)
+
+
+def records_journal(kind: str, path: str) -> str:
+    """The name of the journal that holds what the resource at a path (as text) did: `RUNS`, or `NOTHING`, which holds what it did not."""
+    return f"{RECORDS}/{kind}/{path.lstrip('/')}"
+
+
+def journals_ended(change: Change) -> tuple[str, ...]:
+    """The journals that go with what a change ends: nobody reads them from now on."""
+    before, after = change.before, change.after
+    if before is None or before.type == COLLECTION or (after is not None and after.type == before.type):
+        return ()
+    if before.type == CONTENT:
+        return (values_journal(change.path),)
+    return tuple(records_journal(kind, path_text(change.path)) for kind in (RUNS, NOTHING))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from m2mapp.formats.documents import content_value, rfc3339
-from m2mapp.model.identifiers import Path, path_text
-from m2mapp.triggers.changes import Content, SubjectChange
+from m2mapp.model.identifiers import path_text
 from m2mapp.tree.unit import EMPTY, Document
+from m2mapp.triggers.changes import Content, SubjectChange
 
 LONGEST_TEXT = 256
 LONGEST_WHY = 1_024
@@ -118,10 +118,12 @@ class Step:
 class Evaluation:
     """One evaluation of an operation for a change. Its identifier is the change's number; `at_ms` when it began, by the wall clock.
 
+    `operation` is its path as text, or the URI of one that stands on another node.
+
     `why` names the rule or the dependency that decided, for a person.
     """
 
-    operation: Path
+    operation: str
     change: SubjectChange
     at_ms: int
     outcome: Outcome

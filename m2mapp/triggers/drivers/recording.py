@@ -1,0 +1,192 @@
+"""Writes down what evaluations came to, and what must not be done twice: before a request leaves that may leave once only, and after it.
+
+What is kept, and how, is in `records`; that commits are shared, in `keeping`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from m2mapp.model.interfaces import IJournals
+from m2mapp.model.metrics import Metrics
+from m2mapp.tree.unit import NOTHING, RUNS, Append, Document, Entry, records_journal
+from m2mapp.triggers.drivers.keeping import Keeper
+from m2mapp.triggers.records import JOIN_S, Idle, nothing_record, run_record, told_in
+from m2mapp.triggers.trace import Evaluation, Outcome
+
+KEY = "r/"
+LAST_KEPT = 10_000
+"""Of so many operations the last evaluation is in memory; that of others is read from their journals."""
+_AT_ONCE = 64
+_NEWEST = 200
+
+
+class Recorder:
+    """The records of one node's operations.
+
+    `exists` says of an operation whether it is still there to have records; operations are named as in `Evaluation`.
+    """
+
+    def __init__(
+        self, keeper: Keeper, journals: IJournals, reactor: IReactorTime, metrics: Metrics, exists: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        self._keeper, self._journals, self._reactor, self._exists = keeper, journals, reactor, exists
+        self._states: dict[int, set[str]] = {}
+        self._idle: dict[str, Idle] = {}
+        self._last: OrderedDict[str, Evaluation] = OrderedDict()
+        self._call: IDelayedCall | None = None
+        self._running = False
+        about = "Evaluations of operations, by what came of them"
+        self._counts = {one: metrics.counter("m2mapp_operations_evaluations_total", about, outcome=one.value) for one in Outcome}
+
+    # What the engine tells.
+
+    def leaving(self, evaluation: Evaluation) -> Deferred[None]:
+        """A request is about to leave that must not leave twice: fires when that is durable, fails with the `Fault` that hindered it.
+
+        If the process is killed before `finished`, the run is recorded as interrupted at the next start, and is not made again.
+        """
+        number, operation = evaluation.change.number, evaluation.operation
+        self._states.setdefault(number, set()).add(operation)
+        return self._keeper.saved({_key(number, operation): lambda: _state(number, operation, evaluation.document())})
+
+    def finished(self, evaluation: Evaluation) -> None:
+        """A run is over: it is recorded, and not made again for this change, also after a restart."""
+        self._told(evaluation)
+        self._over(evaluation.change.number, evaluation.operation)
+        if self._exists(evaluation.operation):
+            self._keeper.append(run_record(evaluation))
+
+    def nothing(self, evaluation: Evaluation) -> None:
+        """An evaluation did nothing: it is joined with others of the same reason, and written within `JOIN_S`."""
+        self._told(evaluation)
+        self._idle.setdefault(evaluation.operation, Idle()).add(evaluation)
+        if self._call is None and self._running:
+            self._call = self._reactor.callLater(JOIN_S, self._write_idle)
+
+    # What the feed asks.
+
+    def settled(self, number: int) -> frozenset[str]:
+        """The operations that are not to be evaluated any more for a change."""
+        return frozenset(self._states.get(number, ()))
+
+    def forget(self, number: int) -> None:
+        """A change was dealt with."""
+        for operation in self._states.pop(number, ()):
+            self._keeper.remove(_key(number, operation))
+
+    def forget_others(self, numbers: AbstractSet[int]) -> None:
+        """These changes alone are not dealt with: called once, after `restore`."""
+        for number in self._states.keys() - numbers:
+            self.forget(number)
+
+    # What is shown.
+
+    def last(self, operation: str) -> Document | None:
+        """The last evaluation of an operation, where it was since the start and is in memory."""
+        found = self._last.get(operation)
+        return None if found is None else found.document()
+
+    def evaluations(self, operation: str) -> Deferred[list[Document]]:
+        """The newest evaluations of an operation, runs and others, the newest first. Fails with a `Fault`."""
+        found = gatherResults([self.runs(operation), self._read(NOTHING, operation)], consumeErrors=True)
+        return found.addCallback(self._in_order, operation)
+
+    def runs(self, operation: str) -> Deferred[list[Document]]:
+        """The newest runs of an operation, the newest first. Fails with a `Fault`."""
+        return self._read(RUNS, operation).addCallback(lambda found: found[::-1])
+
+    def evaluation(self, operation: str, identifier: str) -> Deferred[Document | None]:
+        """The evaluation of that identifier, None where it is not kept (any more). Fails with a `Fault`."""
+        return self.evaluations(operation).addCallback(lambda found: _named(found, identifier))
+
+    # What the node tells.
+
+    def restore(self) -> None:
+        """Take over what the keeper has read: what had left and was not over is interrupted."""
+        for _, document in list(self._keeper.log.below(KEY)):
+            number, operation = document.get("number"), document.get("operation")
+            if not isinstance(number, int) or not isinstance(operation, str):
+                continue
+            self._states.setdefault(number, set()).add(operation)
+            if "left" in document:
+                self._interrupted(number, operation, document["left"])
+
+    def start(self) -> None:
+        """Write what is to be written from now on."""
+        self._running = True
+
+    def stop(self) -> None:
+        """Hand all that is not written to the keeper; nothing is left pending."""
+        self._running = False
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        while self._idle:
+            self._write_some()
+
+    def _interrupted(self, number: int, operation: str, evaluation: object) -> None:
+        self._counts[Outcome.INTERRUPTED].add()
+        self._over(number, operation)
+        if isinstance(evaluation, Mapping) and self._exists(operation):
+            why = "the process ended when the request may have left; it is not repeated, since it may have been acted on"
+            record = {**evaluation, "outcome": Outcome.INTERRUPTED.value, "why": why}
+            self._keeper.append(Append(records_journal(RUNS, operation), record))
+
+    def _told(self, evaluation: Evaluation) -> None:
+        self._counts[evaluation.outcome].add()
+        self._last[evaluation.operation] = evaluation
+        self._last.move_to_end(evaluation.operation)
+        if len(self._last) > LAST_KEPT:
+            self._last.popitem(last=False)
+
+    def _over(self, number: int, operation: str) -> None:
+        """Keep that a run is over."""
+        self._states.setdefault(number, set()).add(operation)
+        self._keeper.put(_key(number, operation), lambda: _state(number, operation))
+
+    def _write_idle(self) -> None:
+        self._call = None
+        self._write_some()
+        if self._idle:
+            self._call = self._reactor.callLater(0, self._write_idle)
+
+    def _write_some(self) -> None:
+        for operation in list(self._idle)[:_AT_ONCE]:
+            idle = self._idle.pop(operation)
+            if self._exists(operation):
+                self._keeper.append(nothing_record(operation, idle))
+
+    def _read(self, kind: str, operation: str) -> Deferred[list[Document]]:
+        entries: Deferred[list[Entry]] = self._journals.read_journal(records_journal(kind, operation), limit=_NEWEST, newest=True)
+        return entries.addCallback(lambda found: [one for entry in found for one in told_in(entry.body)])
+
+    def _in_order(self, found: list[list[Document]], operation: str) -> list[Document]:
+        idle = self._idle.get(operation)
+        together = [*found[0], *found[1], *(idle.documents() if idle is not None else ())]
+        return sorted(together, key=lambda one: (str(one.get("at")), str(one.get("id"))), reverse=True)
+
+
+def _key(number: int, operation: str) -> str:
+    return f"{KEY}{number}/{operation}"
+
+
+def _named(found: list[Document], identifier: str) -> Document | None:
+    """The evaluation with an identifier; of those joined, the first and the last are whole."""
+    for document in found:
+        first = document.get("first")
+        for one in (document, first):
+            if isinstance(one, Mapping) and one.get("id") == identifier:
+                return one
+    return None
+
+
+def _state(number: int, operation: str, left: Document | None = None) -> Document:
+    """What is kept of a run: that it is over, or that its request may have left."""
+    kept: dict[str, object] = {"number": number, "operation": operation}
+    return kept if left is None else {**kept, "left": left}

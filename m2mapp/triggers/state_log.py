@@ -1,0 +1,145 @@
+"""What operations have to know after a restart: small documents by key, in one journal that is written round and round.
+
+A journal forgets its oldest entries, and has no other way to forget. So each entry says from which number on the journal has to be read
+(`floor`: the oldest entry that still counts), and what still counts and grows old is written again (`stale`) long before it would be
+forgotten. Pure: it makes entries and reads them; who commits them is `drivers.keeping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sortedcontainers import SortedSet
+
+from m2mapp.formats.documents import dump_cbor
+from m2mapp.tree.unit import OPERATIONS, Append, Document, Entry
+
+ENTRIES, SIZE_BYTES = 65_536, 32 << 20
+"""What the store keeps of the journal at least (`store.settings`)."""
+AT_ONCE = 64
+"""So many old documents are written again in one entry at most."""
+
+Make = Callable[[], Document]
+"""Makes a document when it is written: what is kept in memory may be something smaller."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A document. `number` is not above that of its entry; `entries` and `size_bytes` are the log's when it was written."""
+
+    make: Make
+    number: int
+    entries: int
+    size_bytes: int
+
+
+class StateLog:
+    """The documents that count. What is said to be written counts from `entry` on, what is said to be gone until `settle`.
+
+    `entries` and `size_bytes` are what the journal keeps. `complete` is false until all entries were read: before, entries say that
+    the whole journal has to be read.
+    """
+
+    def __init__(self, entries: int = ENTRIES, size_bytes: int = SIZE_BYTES) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._by_age = SortedSet()
+        self._entries = self._size_bytes = 0
+        self._longest = (entries // 2, size_bytes // 2)
+        self.complete = False
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept
+
+    def below(self, prefix: str) -> Iterator[tuple[str, Document]]:
+        """The documents whose keys begin so, by age."""
+        for _, key in list(self._by_age):
+            if key.startswith(prefix):
+                yield key, self._kept[key].make()
+
+    def entry(self, number: int, puts: Mapping[str, Make], gone: Iterable[str] = ()) -> Append:
+        """What is to be appended to the journal for these documents; its number will be `number` or more.
+
+        Until `settle` what was written before counts too, since this may never be written.
+        """
+        for key, make in puts.items():
+            kept = self._kept.get(key)
+            if kept is None:
+                self._kept[key] = _Kept(make, number, self._entries, self._size_bytes)
+                self._by_age.add((number, key))
+            else:
+                kept.make = make
+        body: dict[str, object] = {"floor": self._floor(number)}
+        if puts:
+            body["put"] = [[key, make()] for key, make in puts.items()]
+        gone = list(gone)
+        if gone:
+            body["gone"] = gone
+        self._entries += 1
+        self._size_bytes += len(dump_cbor(body))
+        return Append(OPERATIONS, body)
+
+    def settle(self, number: int, puts: Iterable[str], gone: Iterable[str] = ()) -> None:
+        """The entry that was made with this number is durable: what these keys were before does not count any more."""
+        for key in gone:
+            self.drop(key)
+        for key in puts:
+            kept = self._kept.get(key)
+            if kept is not None and kept.number < number:
+                self._by_age.remove((kept.number, key))
+                kept.number, kept.entries, kept.size_bytes = number, self._entries, self._size_bytes
+                self._by_age.add((number, key))
+
+    def drop(self, key: str) -> None:
+        """Nothing is kept under this key; that it is not known is no error."""
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._by_age.remove((kept.number, key))
+
+    def stale(self) -> dict[str, Make]:
+        """What has to be written again, since the journal has grown so much after it: the oldest ones."""
+        found: dict[str, Make] = {}
+        for _, key in self._by_age[:AT_ONCE]:
+            kept = self._kept[key]
+            if self._entries - kept.entries < self._longest[0] and self._size_bytes - kept.size_bytes < self._longest[1]:
+                break
+            found[key] = kept.make
+        return found
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Read entries, in their order. Documents that came to be since the start stay as they are."""
+        for entry in entries:
+            self._entries += 1
+            self._size_bytes += len(dump_cbor(entry.body))
+            for key, document in _puts(entry.body):
+                self.drop(key)
+                self._kept[key] = _Kept(_same(document), entry.number, self._entries, self._size_bytes)
+                self._by_age.add((entry.number, key))
+            gone = entry.body.get("gone")
+            for key in gone if isinstance(gone, list) else ():
+                self.drop(str(key))
+
+    def _floor(self, number: int) -> int:
+        if not self.complete:
+            return 0
+        return min(number, int(self._by_age[0][0])) if self._by_age else number
+
+
+def floor_of(entry: Entry) -> int:
+    """From which number on the journal has to be read, by its newest entry."""
+    floor = entry.body.get("floor")
+    return floor if isinstance(floor, int) else 0
+
+
+def _puts(body: Document) -> Iterator[tuple[str, Document]]:
+    puts = body.get("put")
+    for pair in puts if isinstance(puts, list) else ():
+        if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], Mapping):  # noqa: PLR2004 - a pair
+            yield str(pair[0]), pair[1]
+
+
+def _same(document: Document) -> Make:
+    return lambda: document
