@@ -22,6 +22,8 @@ Describe = Callable[[Resource, Tree], Mapping[str, object]]
 """From a resource to the document that represents it."""
 
 ANY = "*"
+ANYWHERE = "**"
+"""As the first segment of a place: any path of one segment or more. What follows has to begin with a name."""
 ALL_METHODS = frozenset(Method)
 
 
@@ -34,6 +36,7 @@ def attributes_only(resource: Resource, tree: Tree) -> Document:
 class ResourceType:
     """One type. `place` is where it stands, `*` for any name but the first: `("scls", "*")`, `("groups", "*", "fanoutSets", "*")`.
 
+    A place that begins with `ANYWHERE` is below whatever it may be: `("**", "Operations", "*")`.
     `derived`: its representation shows what stands below it. `methods`: what the tree's own handling takes there.
     """
 
@@ -50,7 +53,9 @@ class Types:
 
     def __init__(self, types: Iterable[ResourceType] = ()) -> None:
         self._by_name = {kind.name: kind for kind in types}
-        self._by_place = {kind.place: kind for kind in self._by_name.values()}
+        self._by_place = {kind.place: kind for kind in self._by_name.values() if kind.place[0] != ANYWHERE}
+        self._anywhere = tuple((kind.place[1:], kind) for kind in self._by_name.values() if kind.place[0] == ANYWHERE)
+        self._marks = frozenset(suffix[0] for suffix, _ in self._anywhere)
         self._roots = frozenset(place[0] for place in self._by_place)
         self._collections = frozenset(place[:-1] for place in self._by_place if place[-1] == ANY and ANY not in place[:-1])
         self._derived = {COLLECTION} | {kind.name for kind in self._by_name.values() if kind.derived}
@@ -80,15 +85,25 @@ class Types:
         return self._collections
 
     def _standing_at(self, path: Path) -> ResourceType | None:
+        if not self._marks.isdisjoint(path):
+            return next((kind for suffix, kind in self._anywhere if _ends_with(path, suffix)), None)
         if not path or path[0] not in self._roots:
             return None
         return self._by_place.get(path) or self._by_place.get((*path[:-1], ANY)) or self._matching(path)
 
     def _matching(self, path: Path) -> ResourceType | None:
         for place, kind in self._by_place.items():
-            if len(place) == len(path) and all(wanted in (ANY, segment) for wanted, segment in zip(place, path, strict=True)):
+            if len(place) == len(path) and _fits(path, place):
                 return kind
         return None
+
+
+def _fits(path: Path, place: Path) -> bool:
+    return all(wanted in (ANY, segment) for wanted, segment in zip(place, path, strict=True))
+
+
+def _ends_with(path: Path, suffix: Path) -> bool:
+    return len(path) > len(suffix) and _fits(path[-len(suffix) :], suffix)
 
 
 def named_as(name: str, given: Mapping[str, object]) -> dict[str, object]:

@@ -1,0 +1,141 @@
+"""Operations: answers at and below each subject's `Operations`, and runs what changes of subjects set off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from m2mapp.formats.uris import path_uri
+from m2mapp.model.errors import MethodNotAllowed, NoSuchResource
+from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.interfaces import IClock, ICommit, IHandle, IJournals, IRequester
+from m2mapp.model.messages import Method, Request, Response
+from m2mapp.model.metrics import Metrics
+from m2mapp.model.principal import NOBODY
+from m2mapp.tree.resources import ResourceRules
+from m2mapp.tree.service import execute
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import Resource
+from m2mapp.triggers import edit
+from m2mapp.triggers.author import Current
+from m2mapp.triggers.circles import Own, circle_of, warning
+from m2mapp.triggers.drivers.engine import Around, Engine
+from m2mapp.triggers.drivers.feed import Feed
+from m2mapp.triggers.drivers.holds import Holds
+from m2mapp.triggers.drivers.keeping import Keeper
+from m2mapp.triggers.drivers.recording import Recorder
+from m2mapp.triggers.drivers.running import Means
+from m2mapp.triggers.drivers.trying import Trying
+from m2mapp.triggers.operation import Operation, operation_of
+from m2mapp.triggers.places import EVALUATE, OPERATION_TYPE, subject_of
+from m2mapp.triggers.settings import TriggerSettings
+from m2mapp.triggers.ties import Ties
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerNode:
+    """What operations need of the node around them. `own` gives the path of a URI that is this node's."""
+
+    tree: Tree
+    rules: ResourceRules
+    committer: ICommit
+    journals: IJournals
+    clock: IClock
+    requester: IRequester
+    node_uri: str
+    own: Own
+    current: Current
+
+
+@implementer(IHandle)
+class TriggerService(Service):
+    """Answers every request at and below `Operations`; follows the tree."""
+
+    name = "triggers"
+
+    def __init__(self, reactor: IReactorTime, node: TriggerNode, settings: TriggerSettings, metrics: Metrics) -> None:
+        self._node, tree = node, node.tree
+        self.ties = Ties(tree, node.node_uri)
+        self._keeper = Keeper(tree, node.committer, node.journals, reactor)
+        self.recorder = Recorder(self._keeper, node.journals, reactor, metrics)
+        self._holds = Holds(reactor, node.clock, self._keeper)
+        means = Means(reactor, node.requester, node.committer, node.clock, node.node_uri)
+        self._engine = Engine(Around(tree, self.ties, means, node.current, self.recorder, self._holds))
+        self._trying = Trying(self._engine, self.recorder, node.clock)
+        self._feed = Feed(
+            keeper=self._keeper,
+            concerns=self.ties.concerns,
+            reactor=reactor,
+            metrics=metrics,
+            workers=settings.workers,
+            settled=self.recorder.settled,
+            forget=self.recorder.forget,
+        )
+        self._feed.handler = self._engine.handle
+        self._begun = False
+        tree.follower = self._feed
+
+    def handle(self, request: Request) -> Response | Deferred[Response]:
+        """The answer to a request at or below `Operations`. Raises, or fails with, a `Fault`."""
+        path = request.path
+        subject = subject_of(path) or ()
+        if path[-1] == EVALUATE and len(path) == len(subject) + 3:
+            return self._evaluate(request)
+        return execute(self._node.committer, edit.decide(self._node.rules, self._node.tree, request, self._warnings))
+
+    def shown(self, resource: Resource) -> Mapping[str, object]:
+        """What is shown of an operation beside what stands in the tree."""
+        shown: dict[str, object] = {"lastEvaluation": self.recorder.last(path_text(resource.path))}
+        warnings = self._warnings(resource.path, resource.attributes)
+        return {**shown, "warnings": warnings} if warnings else shown
+
+    def restore(self) -> Deferred[None]:
+        """Read what is not done of the time before the last stop, and go on with it from then on."""
+        return self._keeper.restore().addCallback(lambda _: self._begin())
+
+    def stopService(self) -> Deferred[None]:
+        """Begin nothing any more; what is under way is cut short and is known after the next start."""
+        super().stopService()
+        if not self._begun:
+            return self._keeper.stop()
+        self._begun = False
+        self._feed.stop()
+        self._holds.stop()
+        self.recorder.stop()
+        return self._keeper.stop()
+
+    def _begin(self) -> None:
+        if not self.running or self._begun:
+            return
+        self._begun = True
+        self.recorder.restore()
+        self._feed.restore()
+        self._holds.restore(lambda prefix: list(self._keeper.log.below(prefix)))
+        self._keeper.start()
+        self.recorder.start()
+        self._holds.start()
+        self._feed.start()
+
+    def _warnings(self, path: Path, document: Mapping[str, object]) -> list[str]:
+        """What the writer of an operation should know."""
+        operation = operation_of(self._node.node_uri + path_uri(path), document, NOBODY, path)
+        subject = subject_of(path) or ()
+        circle = circle_of(operation, subject, self.ties.here, self._node.own)
+        return [warning(circle, subject)] if circle else []
+
+    def _evaluate(self, request: Request) -> Deferred[Response]:
+        path = request.path[:-1]
+        if request.method is not Method.POST:
+            raise MethodNotAllowed(request.method.value, path_text(request.path), ("POST",))
+        return self._trying.answer(request, self._operation(path), subject_of(path) or ())
+
+    def _operation(self, path: Path) -> Operation:
+        resource = self._node.tree.get(path)
+        if resource.type != OPERATION_TYPE:
+            raise NoSuchResource(path_text(path))
+        return self.ties.operation(resource)
