@@ -1,22 +1,31 @@
 """Timers: time as a subject (spec section 7). What a timer's document may be, when it runs next, and what becomes of runs that were missed.
 
-Pure: times are milliseconds since 1970 UTC of the wall clock, and are given. Not responsible for waiting.
+Pure: times are milliseconds since 1970 UTC of the wall clock, and are given. Not responsible for waiting (`drivers.ticking`).
+
+A timer is a resource of the type `timer`. It fires by a write of its content, the time that it fires for, so that it is a subject like any
+other. Everything until it was last written is settled: written with the firing, that outlasts the process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from enum import Enum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from m2mapp.formats.documents import parse_rfc3339, rfc3339
+from m2mapp.formats.documents import TEXT, parse_rfc3339, rfc3339
 from m2mapp.formats.durations import duration, duration_text, seconds_of
 from m2mapp.formats.shapes import Field, Shape, Wrong, choice
 from m2mapp.model.errors import Malformed
+from m2mapp.model.identifiers import Path
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.types import ResourceType
+from m2mapp.tree.unit import Requirement, Resource, Unit, Write
+from m2mapp.triggers.changes import TIMER
 from m2mapp.triggers.cron import Cron, parse_cron
 
+TIMERS: Path = ("timers",)
 LATE_MS = 60_000
 """A run that is late by no more was not missed."""
 CLOCK_WAS_SET_MS = 3 * 3_600_000
@@ -113,6 +122,31 @@ def timer_of(document: Mapping[str, object], made_ms: int) -> Timer:
     if "at" in document:
         return Timer(Once(parse_rfc3339(document["at"], "at")), missed)
     return Timer(parse_cron(document["cron"], zone_of(document.get("timezone", "UTC"))), missed)
+
+
+def timer_at(resource: Resource) -> Timer:
+    """The timer that a resource is. Raises `Malformed` or `Wrong` where its zone is not known (any more)."""
+    return timer_of(resource.attributes, resource.created_ms)
+
+
+def firing(resource: Resource, run_ms: int, trace: str) -> Unit:
+    """What a timer's firing writes: its content is the time that it fires for."""
+    write = Write(resource.path, TIMER, resource.attributes, rfc3339(run_ms).encode(), TEXT)
+    return Unit((write,), requires=(Requirement(resource.path, exists=True),), trace=trace, principal=TIMER)
+
+
+def timer_type(now_ms: Callable[[], int]) -> ResourceType:
+    """The type of `/timers/*`. Its document shows when it last fired and fires next."""
+
+    def describe(resource: Resource, _: Tree) -> Mapping[str, object]:
+        try:
+            next_ms = timer_at(resource).schedule.next_run(max(now_ms(), resource.modified_ms))
+        except (Malformed, Wrong):
+            next_ms = None
+        fired = resource.content.decode() if resource.content is not None else None
+        return {**resource.attributes, "fired": fired, "next": None if next_ms is None else rfc3339(next_ms)}
+
+    return ResourceType(TIMER, (*TIMERS, "*"), check_timer, describe)
 
 
 def zone_of(value: object) -> ZoneInfo:

@@ -91,6 +91,15 @@ class Feed:
         """How many changes wait or are under way."""
         return sum(len(subject.waiting) for subject in self._subjects.values())
 
+    def numbers(self) -> set[int]:
+        """The numbers of the changes that are not dealt with."""
+        waiting = (change for subject in self._subjects.values() for change in subject.waiting)
+        return {change.number for change in (*waiting, *self._staged)}
+
+    def is_open(self, number: int) -> bool:
+        """Whether a change is not dealt with."""
+        return f"{KEY}{number}" in self._keeper.log
+
     # What the tree tells.
 
     def staged(self, unit: Unit, changes: Sequence[Change]) -> Sequence[Append]:
@@ -127,7 +136,7 @@ class Feed:
             return
         self._restored = True
         waiting = [change for subject in self._subjects.values() for change in subject.waiting]
-        known = {change.number for change in (*waiting, *self._staged)}
+        known = self.numbers()
         for _, document in self._keeper.log.below(KEY):
             change = change_in(document)
             if change is not None and change.number not in known:

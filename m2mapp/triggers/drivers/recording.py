@@ -57,8 +57,12 @@ class Recorder:
 
     def finished(self, evaluation: Evaluation) -> None:
         """A run is over: it is recorded, and not made again for this change, also after a restart."""
-        self._told(evaluation)
         self._over(evaluation.change.number, evaluation.operation)
+        self.note(evaluation)
+
+    def note(self, evaluation: Evaluation) -> None:
+        """Record what came of a change that waited for its target."""
+        self._told(evaluation)
         if self._exists(evaluation.operation):
             self._keeper.append(run_record(evaluation))
 
@@ -75,15 +79,24 @@ class Recorder:
         """The operations that are not to be evaluated any more for a change."""
         return frozenset(self._states.get(number, ()))
 
-    def forget(self, number: int) -> None:
-        """A change was dealt with."""
-        for operation in self._states.pop(number, ()):
+    def forget(self, number: int, but: AbstractSet[str] = frozenset()) -> None:
+        """A change was dealt with, but for these operations."""
+        for operation in self._states.get(number, frozenset()) - but:
+            self.forget_run(number, operation)
+
+    def forget_run(self, number: int, operation: str) -> None:
+        """One operation of a change that was dealt with before is done with too."""
+        states = self._states.get(number)
+        if states is not None and operation in states:
+            states.remove(operation)
+            if not states:
+                del self._states[number]
             self._keeper.remove(_key(number, operation))
 
     def forget_others(self, numbers: AbstractSet[int]) -> None:
         """These changes alone are not dealt with: called once, after `restore`."""
         for number in self._states.keys() - numbers:
-            self.forget(number)
+            self.forget(number)  # What was dealt with and written in more than one unit, of which the last was not.
 
     # What is shown.
 
