@@ -78,6 +78,7 @@ from m2mapp.tree.unit import COLLECTION, REQUESTS, Remove, Unit, Write
 from m2mapp.triggers.places import OPERATIONS
 from m2mapp.triggers.service import TriggerNode, TriggerService
 from m2mapp.triggers.settings import TriggerSettings
+from m2mapp.triggers.timers import timer_type
 from m2mapp.triggers.types import More, operation_types
 
 _log = Logger(namespace="m2mapp")
@@ -124,7 +125,7 @@ class _Builder:
         if settings.member:
             types.append(MC_GROUP_TYPE)
         if settings.triggers is not None:
-            types += operation_types(lambda resource: self._shown(resource))
+            types += [*operation_types(lambda resource: self._shown(resource)), timer_type(world.clock.now_ms)]
         if settings.dhcpv6 is not None:
             types += [*BINDING_TYPES, UPLINK_TYPE]
         if settings.bootstrap is not None:
@@ -199,7 +200,7 @@ class _Builder:
             touch=self._committer.touch,
         )
         self._routes |= {("rd",): registry, SCLS: registry}
-        self._door.heard = registry.seen
+        self._door.heard.append(registry.seen)
         return registry
 
     def _coap(self, addresses: HostAddresses) -> CoapService:
@@ -260,6 +261,7 @@ class _Builder:
             journals=self._committer,
             clock=self._world.clock,
             requester=requester,
+            registrations=self._registrations,
             node_uri=self._uri,
             own=own_paths(own),
             current=current_rights(self._settings),
@@ -268,6 +270,7 @@ class _Builder:
         self._shown = triggers.shown
         self._restore.append(triggers.restore)
         self._routes[ANYWHERE, OPERATIONS] = triggers
+        self._door.heard.append(triggers.heard)
 
     def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)

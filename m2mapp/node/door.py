@@ -19,14 +19,15 @@ class Door:
 
     def __init__(self) -> None:
         self.dispatcher: Dispatcher | None = None
-        self.heard: Callable[[str], None] = lambda _: None
+        self.heard: list[Callable[[str], None]] = []
 
     def handle(self, request: Request) -> Response | Deferred[Response] | None:
         """The dispatcher's answer."""
         if self.dispatcher is None:
             raise Overloaded("the node is starting")
         if request.source is not None:
-            self.heard(request.source[0])
+            for heard in self.heard:
+                heard(request.source[0])
         return self.dispatcher.handle(request)
 
     def handle_unicast(self, request: Request) -> Response | Deferred[Response]:

@@ -130,9 +130,7 @@ def _whole(part: Write, given: Mapping[str, object]) -> dict[str, object]:
     return {**part.attributes, "dependencies": given["dependencies"]}
 
 
-def _with_warnings(
-    answer: Callable[[tuple[Change, ...]], Response], told: Sequence[str]
-) -> Callable[[tuple[Change, ...]], Response]:
+def _with_warnings(answer: Callable[[tuple[Change, ...]], Response], told: Sequence[str]) -> Callable[[tuple[Change, ...]], Response]:
     def warned(changes: tuple[Change, ...]) -> Response:
         return answer(changes)._replace(payload=dump_json({"warnings": list(told)}), content_type=JSON)
 

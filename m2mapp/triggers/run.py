@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from m2mapp.formats.rules.sample import Sample
-from m2mapp.model.errors import Fault
+from m2mapp.model.errors import DeadlinePassed, Fault, NotSent, PeerFailed
 from m2mapp.model.messages import Answer, Method
 from m2mapp.triggers.changes import Content
 from m2mapp.triggers.dependencies import Judging
@@ -57,6 +57,7 @@ RUN: Mapping[tuple[State, Turn], State] = {
     (State.FETCHING, Turn.STORE): State.STORING,  # there is no input: the result says so
     (State.SENDING, Turn.READ): State.READING,
     (State.SENDING, Turn.STORE): State.STORING,
+    (State.SENDING, Turn.END): State.OVER,  # the target is away: there is no result yet
     (State.READING, Turn.STORE): State.STORING,
     (State.STORING, Turn.END): State.OVER,
 }
@@ -96,7 +97,7 @@ class Run:
     """One run. `steps` are those that are done; `outcome` and `why` are there when it is over, and before a result is stored.
 
     `dependencies`: all that the operation has, also those that stand elsewhere. `first`: the steps before it, the rule's.
-    `unreachable`: the request had no answer.
+    `away`: the request had no answer and may be sent again, since it did not leave, or may be done twice.
     """
 
     def __init__(self, operation: Operation, dependencies: Sequence[Dependency], first: Sequence[Step] = ()) -> None:
@@ -105,7 +106,7 @@ class Run:
         self.steps: list[Step] = list(first)
         self.outcome: Outcome | None = None
         self.why = ""
-        self.unreachable = False
+        self.away = False
         self._judging = Judging(dependencies)
         self._asked_s = 0.0
         self._ask: Ask | None = None
@@ -164,14 +165,22 @@ class Run:
 
     def _sent(self, answer: Answer | Fault, now_s: float) -> Next:
         if isinstance(answer, Fault):
-            self.unreachable = True
-            return self._store(answer, Outcome.FAILED, f"no answer: {answer.detail}")
+            return self._unanswered(answer)
         if not answer.ok:
             return self._store(answer, Outcome.FAILED, f"the target answered {_told(answer)}")
         if self.operation.output_uri is None:
             return self._store(answer, Outcome.RAN, self.why)
         self._turn(Turn.READ)
         return self._asking(Method.GET, absolute(self.operation.output_uri, self.operation.uri), None, now_s)
+
+    def _unanswered(self, fault: Fault) -> Next:
+        self.away = isinstance(fault, NotSent) or (self.operation.idempotent and isinstance(fault, PeerFailed | DeadlinePassed))
+        if not self.away:
+            more = "" if self.operation.idempotent else "; it may have been acted on, and is not sent again"
+            return self._store(fault, Outcome.FAILED, f"no answer: {fault.detail}{more}")
+        self._turn(Turn.END)
+        self.outcome, self.why = Outcome.FAILED, f"no answer: {fault.detail}"
+        return None
 
     def _looked(self, answer: Answer | Fault, now_s: float) -> None:
         one = self._judging.next()

@@ -17,6 +17,7 @@ from m2mapp.model.interfaces import IClock, ICommit, IHandle, IJournals, IReques
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY
+from m2mapp.tree.registrations import Registrations
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import execute
 from m2mapp.tree.tree import Tree
@@ -24,12 +25,11 @@ from m2mapp.tree.unit import Resource
 from m2mapp.triggers import edit
 from m2mapp.triggers.author import Current
 from m2mapp.triggers.circles import Own, circle_of, warning
+from m2mapp.triggers.drivers.durable import Durable, Ground
 from m2mapp.triggers.drivers.engine import Around, Engine
-from m2mapp.triggers.drivers.feed import Feed
 from m2mapp.triggers.drivers.holds import Holds
-from m2mapp.triggers.drivers.keeping import Keeper
-from m2mapp.triggers.drivers.recording import Recorder
 from m2mapp.triggers.drivers.running import Means
+from m2mapp.triggers.drivers.ticking import Ticking
 from m2mapp.triggers.drivers.trying import Trying
 from m2mapp.triggers.operation import Operation, operation_of
 from m2mapp.triggers.places import EVALUATE, OPERATION_TYPE, subject_of
@@ -47,6 +47,7 @@ class TriggerNode:
     journals: IJournals
     clock: IClock
     requester: IRequester
+    registrations: Registrations
     node_uri: str
     own: Own
     current: Current
@@ -61,24 +62,18 @@ class TriggerService(Service):
     def __init__(self, reactor: IReactorTime, node: TriggerNode, settings: TriggerSettings, metrics: Metrics) -> None:
         self._node, tree = node, node.tree
         self.ties = Ties(tree, node.node_uri)
-        self._keeper = Keeper(tree, node.committer, node.journals, reactor)
-        self.recorder = Recorder(self._keeper, node.journals, reactor, metrics)
-        self._holds = Holds(reactor, node.clock, self._keeper)
+        ground = Ground(tree, node.committer, node.journals, node.clock, node.registrations)
+        self._durable = durable = Durable(ground, reactor, metrics, self.ties.concerns, self._exists, settings.workers)
+        self.recorder = durable.recorder
+        self._holds = Holds(reactor, node.clock, durable.keeper)
         means = Means(reactor, node.requester, node.committer, node.clock, node.node_uri)
         self._engine = Engine(Around(tree, self.ties, means, node.current, self.recorder, self._holds))
         self._trying = Trying(self._engine, self.recorder, node.clock)
-        self._feed = Feed(
-            keeper=self._keeper,
-            concerns=self.ties.concerns,
-            reactor=reactor,
-            metrics=metrics,
-            workers=settings.workers,
-            settled=self.recorder.settled,
-            forget=self.recorder.forget,
-        )
-        self._feed.handler = self._engine.handle
+        durable.feed.handler, durable.away.again = self._engine.handle, self._engine.again
+        self._engine.away = durable.away.wait
+        self._ticking = Ticking(reactor, node.clock, tree, node.committer, metrics)
+        self.heard = durable.away.heard
         self._begun = False
-        tree.follower = self._feed
 
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """The answer to a request at or below `Operations`. Raises, or fails with, a `Fault`."""
@@ -96,30 +91,29 @@ class TriggerService(Service):
 
     def restore(self) -> Deferred[None]:
         """Read what is not done of the time before the last stop, and go on with it from then on."""
-        return self._keeper.restore().addCallback(lambda _: self._begin())
+        return self._durable.restore().addCallback(lambda _: self._begin())
 
     def stopService(self) -> Deferred[None]:
         """Begin nothing any more; what is under way is cut short and is known after the next start."""
         super().stopService()
-        if not self._begun:
-            return self._keeper.stop()
+        if self._begun:
+            self._ticking.stop()
+            self._holds.stop()
         self._begun = False
-        self._feed.stop()
-        self._holds.stop()
-        self.recorder.stop()
-        return self._keeper.stop()
+        return self._durable.stop()
 
     def _begin(self) -> None:
         if not self.running or self._begun:
             return
         self._begun = True
-        self.recorder.restore()
-        self._feed.restore()
-        self._holds.restore(lambda prefix: list(self._keeper.log.below(prefix)))
-        self._keeper.start()
-        self.recorder.start()
+        self._holds.restore(lambda prefix: list(self._durable.keeper.log.below(prefix)))
         self._holds.start()
-        self._feed.start()
+        self._durable.start()
+        self._ticking.start()
+
+    def _exists(self, key: str) -> bool:
+        """Whether an operation is there to have records: one that stands elsewhere is somebody else's to know."""
+        return not key.startswith("/") or self._node.tree.find(tuple(key[1:].split("/"))) is not None
 
     def _warnings(self, path: Path, document: Mapping[str, object]) -> list[str]:
         """What the writer of an operation should know."""

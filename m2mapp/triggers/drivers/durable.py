@@ -34,7 +34,7 @@ class Durable:
     """Feed, recorder and what waits, of one node.
 
     `concerns`: whether operations are tied to a path. `exists`: whether an operation of this node (by its path as text, or a URI) is still
-    there. Before `start` the feed's `handler` and `again` of `away` are to be set.
+    there. `keeper` keeps more over a restart for whoever asks. Before `start` the feed's `handler` and `again` of `away` are to be set.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Durable:
         exists: Callable[[str], bool],
         workers: int,
     ) -> None:
-        self._keeper = keeper = Keeper(ground.tree, ground.committer, ground.journals, reactor)
+        self.keeper = keeper = Keeper(ground.tree, ground.committer, ground.journals, reactor)
         self.recorder = recorder = Recorder(keeper, ground.journals, reactor, metrics, exists)
         self.feed = Feed(
             keeper=keeper,
@@ -75,11 +75,11 @@ class Durable:
 
         Fails where the store cannot be read: then nothing is handed on, and nothing is forgotten.
         """
-        return self._keeper.restore().addCallback(lambda _: self._take_over())
+        return self.keeper.restore().addCallback(lambda _: self._take_over())
 
     def start(self) -> None:
         """Hand on what waits, and follow. Called once the node is restored."""
-        self._keeper.start()
+        self.keeper.start()
         self.recorder.start()
         self.away.start()
         self.feed.start()
@@ -89,7 +89,7 @@ class Durable:
         self.feed.stop()
         self.away.stop()
         self.recorder.stop()
-        return self._keeper.stop()
+        return self.keeper.stop()
 
     def _take_over(self) -> None:
         self.recorder.restore()

@@ -30,6 +30,7 @@ from m2mapp.triggers.drivers.holds import Holds
 from m2mapp.triggers.drivers.reading import Lost, Reader
 from m2mapp.triggers.drivers.running import Errand, Means, Runner
 from m2mapp.triggers.holding import Held
+from m2mapp.triggers.links import absolute
 from m2mapp.triggers.operation import Operation
 from m2mapp.triggers.run import Run
 from m2mapp.triggers.selection import by_priority, select
@@ -70,14 +71,17 @@ class Around:
 
 
 class Engine:
-    """Evaluates changes. `away` is told of a run whose target did not answer, and says whether it waits for the target."""
+    """Evaluates changes. `away` takes an operation whose target is away: its key, the target, the change, for how many seconds it may wait.
+
+    It raises a `Fault` where no more can wait.
+    """
 
     def __init__(self, around: Around) -> None:
         self._around, self._means = around, around.means
         self._runner = Runner(around.means)
         self._reader = Reader(self._runner)
         self._turns: dict[Path, DeferredLock] = {}
-        self.away: Callable[[SubjectChange, Operation], bool] = lambda _change, _operation: False
+        self.away: Callable[[str, str, SubjectChange, float], None] | None = None
         around.holds.elapsed = self._elapsed
 
     def handle(self, change: SubjectChange, settled: frozenset[str] = frozenset()) -> Deferred[None]:
@@ -104,27 +108,29 @@ class Engine:
         have = [one for one in found if isinstance(one, Operation)]
         return by_priority((*here, *have)), [one for one in found if isinstance(one, Lost)]
 
-    async def run(self, operation: Operation, change: SubjectChange, first: Sequence[Step]) -> None:
+    async def run(self, operation: Operation, change: SubjectChange, first: Sequence[Step]) -> Outcome:
         """Run one operation for a change, whose rule holds, and keep what became of it."""
         errand = self._errand(operation, change)
         if isinstance(errand, Stopped):
-            self._keep(operation.key, change, Outcome.CIRCLE if errand.circle else Outcome.FAILED, errand.why, first)
-            return
+            return self._keep(operation.key, change, Outcome.CIRCLE if errand.circle else Outcome.FAILED, errand.why, first)
         fault = _refusal(operation, change.path, errand.principal)
         if fault is not None:
-            self._keep(operation.key, change, Outcome.FAILED, fault.detail, first)
-            return
-        if self._means.clock.now_ms() - change.at_ms > operation.expiry_s * 1000:
-            self._keep(operation.key, change, Outcome.EXPIRED, "its turn came after its expiry", first)
-            return
+            return self._keep(operation.key, change, Outcome.FAILED, fault.detail, first)
+        if self._left_s(operation, change) <= 0:
+            return self._keep(operation.key, change, Outcome.EXPIRED, "its turn came after its expiry", first)
         run = await self._prepared(operation, errand, first)
-        around = self._around
-        around.holds.runs(operation)
         await self._runner.carry(run, errand, None if operation.idempotent else lambda: self._leaving(run, change))
-        outcome = run.outcome or Outcome.FAILED
-        if run.unreachable and self.away(change, operation):
-            outcome = Outcome.AWAY
-        self._keep(operation.key, change, outcome, run.why, run.steps)
+        outcome, why = run.outcome or Outcome.FAILED, run.why
+        if outcome is Outcome.RAN:
+            self._around.holds.runs(operation)
+        elif run.away:
+            outcome, why = self._wait(operation, change, why)
+        return self._keep(operation.key, change, outcome, why, run.steps)
+
+    def again(self, key: str, change: SubjectChange) -> Deferred[bool]:
+        """Evaluate one operation anew for a change, because its target may be back: False where that is still away."""
+        done: Deferred[bool] = Deferred.fromCoroutine(self._again(key, change))
+        return done
 
     async def look(self, operation: Operation, change: SubjectChange) -> dict[str, object]:
         """What would happen for a change, without sending the operation's request: as `POST .../evaluate` answers."""
@@ -215,6 +221,37 @@ class Engine:
             return cause
         return Errand(self._around.current(operation.author), cause, change.trace)
 
+    def _left_s(self, operation: Operation, change: SubjectChange) -> float:
+        """How long it is until a run for the change is given up."""
+        return operation.expiry_s - (self._means.clock.now_ms() - change.at_ms) / 1000
+
+    def _wait(self, operation: Operation, change: SubjectChange, why: str) -> tuple[Outcome, str]:
+        """The target is away: the operation waits for it, if there is room."""
+        if self.away is None:
+            return Outcome.FAILED, why
+        try:
+            self.away(operation.key, absolute(operation.target, operation.uri), change, max(1.0, self._left_s(operation, change)))
+        except Fault as fault:
+            return Outcome.FAILED, f"{why}; {fault.detail}"
+        return Outcome.AWAY, why
+
+    async def _again(self, key: str, change: SubjectChange) -> bool:
+        """The rule is evaluated for the subject's content as it is now: what the operation acts on has to be so when it acts."""
+        resource = self._around.tree.find(change.path)
+        if resource is None:
+            return True
+        operations, _ = await self.operations(change.path, change.trace, change.cause)
+        operation = next((one for one in operations if one.key == key), None)
+        if operation is None:
+            return True
+        content = Content(resource.content or b"", resource.media_type)
+        now = change if content == change.after else replace(change, before=change.after, after=content)
+        verdict = next(verdict for _, verdict in select((operation,), now))
+        if not verdict.holds:
+            self._keep(key, now, Outcome.DID_NOTHING, f"its target is back, and {verdict.why}", (_rule_step(verdict),))
+            return True
+        return await self.run(operation, now, (_rule_step(verdict),)) is not Outcome.AWAY
+
     async def _prepared(self, operation: Operation, errand: Errand, first: Sequence[Step]) -> Run:
         elsewhere = await self._reader.dependencies(operation, errand) if operation.dependency_uris else []
         return Run(operation, (*operation.dependencies, *elsewhere), first)
@@ -225,10 +262,11 @@ class Engine:
         now_ms = self._means.clock.now_ms()
         return self._around.records.leaving(Evaluation(run.operation.key, change, now_ms, Outcome.INTERRUPTED, run.why, steps))
 
-    def _keep(self, key: str, change: SubjectChange, outcome: Outcome, why: str, steps: Sequence[Step]) -> None:
+    def _keep(self, key: str, change: SubjectChange, outcome: Outcome, why: str, steps: Sequence[Step]) -> Outcome:
         evaluation = Evaluation(key, change, self._means.clock.now_ms(), outcome, why, tuple(steps))
         records = self._around.records
         (records.nothing if outcome is Outcome.DID_NOTHING else records.finished)(evaluation)
+        return outcome
 
     # Rules that have held for long enough.
 
