@@ -75,6 +75,7 @@ from m2mapp.tree.service import Answered, Dispatcher, Observed
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ANYWHERE, ResourceType, Types
 from m2mapp.tree.unit import COLLECTION, REQUESTS, Remove, Unit, Write
+from m2mapp.triggers.inline import members
 from m2mapp.triggers.places import OPERATIONS
 from m2mapp.triggers.service import TriggerNode, TriggerService
 from m2mapp.triggers.settings import TriggerSettings
@@ -130,7 +131,7 @@ class _Builder:
             types += [*BINDING_TYPES, UPLINK_TYPE]
         if settings.bootstrap is not None:
             types += bootstrap_types(settings.bootstrap)
-        self._types = Types(types)
+        self._types = Types(types, members() if settings.triggers is not None else None)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
         store, self._committer = world.open_store(settings, self._tree, self._metrics)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from m2mapp.model.errors import Conflict, Malformed
 from m2mapp.model.identifiers import Path, path_text
-from m2mapp.model.messages import Method
+from m2mapp.model.messages import Method, Request
 from m2mapp.tree.paths import RESERVED
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import COLLECTION, CONTENT, Document, Resource
+from m2mapp.tree.unit import COLLECTION, CONTENT, Document, Remove, Resource, Write
 
 Check = Callable[[str, Document], Document]
 """From the resource's name and the document that was given to the attributes that are kept. Raises `Malformed`."""
@@ -48,10 +48,33 @@ class ResourceType:
     methods: frozenset[Method] = ALL_METHODS
 
 
-class Types:
-    """The types that this node has."""
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Further members of the whole representation of a content resource, which a part of the program brings (spec section 2).
 
-    def __init__(self, types: Iterable[ResourceType] = ()) -> None:
+    `names`: what they are called. `collection`: the name of a collection below the resource that they show. `attribute`: where the resource keeps what it keeps of them. `keep`: from the resource's path, those
+    that were given and the request to what is kept there (None: nothing) and to further writes of the same unit. `settable`: from what
+    is kept to the members that a merge patch is laid upon. `show`: what is shown of them.
+    """
+
+    names: frozenset[str]
+    collection: str
+    attribute: str
+    keep: Callable[[Path, Document, Request], tuple[object, tuple[Write | Remove, ...]]]
+    settable: Callable[[object], Document]
+    show: Callable[[Resource, Tree], Document]
+
+    def version(self, resource: Resource, tree: Tree) -> int:
+        """The number of the last change that the whole representation shows."""
+        below = (*resource.path, self.collection)
+        return resource.version if tree.find(below) is None else max(resource.version, tree.latest(below))
+
+
+class Types:
+    """The types that this node has; `members` are those of content resources' whole representations beside the tree's own."""
+
+    def __init__(self, types: Iterable[ResourceType] = (), members: Members | None = None) -> None:
+        self.members = members
         self._by_name = {kind.name: kind for kind in types}
         self._by_place = {kind.place: kind for kind in self._by_name.values() if kind.place[0] != ANYWHERE}
         self._anywhere = tuple((kind.place[1:], kind) for kind in self._by_name.values() if kind.place[0] == ANYWHERE)
