@@ -6,7 +6,7 @@ Pure. Every text in it is cut, so that one evaluation takes a few kilobytes at m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from m2mapp.formats.documents import content_value, rfc3339
@@ -92,7 +92,7 @@ class Step:
     name: str = ""
     holds: bool | None = None
     why: str = ""
-    seen: Mapping[str, object] = EMPTY
+    seen: Mapping[str, object] = field(default_factory=lambda: EMPTY)
     sent: Sent | None = None
     got: Got | None = None
 
