@@ -112,12 +112,12 @@ class StateLog:
     def restore(self, entries: Iterable[Entry]) -> None:
         """Read entries, in their order. Documents that came to be since the start stay as they are."""
         for entry in entries:
-            self._entries += 1
-            self._size_bytes += len(dump_cbor(entry.body))
             for key, document in _puts(entry.body):
                 self.drop(key)
                 self._kept[key] = _Kept(_same(document), entry.number, self._entries, self._size_bytes)
                 self._by_age.add((entry.number, key))
+            self._entries += 1
+            self._size_bytes += len(dump_cbor(entry.body))
             gone = entry.body.get("gone")
             for key in gone if isinstance(gone, list) else ():
                 self.drop(str(key))

@@ -55,10 +55,12 @@ class Keeper:
         self._retry: IDelayedCall | None = None
         self._stopped = False
 
-    def put(self, key: str, make: Make) -> None:
-        """Keep a document under a key, in place of what is there."""
+    def put(self, key: str, make: Make, record: Append | None = None) -> None:
+        """Keep a document under a key, in place of what is there, and in the same unit append a record to its journal."""
         self._gathered.gone.pop(key, None)
         self._gathered.puts[key] = make
+        if record is not None:
+            self._gathered.appends.append(record)
         self._start()
 
     def remove(self, key: str) -> None:
@@ -68,11 +70,8 @@ class Keeper:
         self._start()
 
     def append(self, append: Append) -> None:
-        """Append a record to its journal, in the same unit as what else is gathered now."""
-        appends = self._gathered.appends
-        appends.append(append)
-        if len(appends) > MOST_APPENDS:
-            del appends[0]
+        """Append a record to its journal."""
+        self._gathered.appends.append(append)
         self._start()
 
     def saved(self, puts: Mapping[str, Make] = MappingProxyType({})) -> Deferred[None]:
@@ -116,7 +115,7 @@ class Keeper:
             self._commit()
 
     def _commit(self) -> None:
-        """Commit what is gathered, a bounded part of it; those who wait wait for the last part."""
+        """Commit what is gathered, in parts of a bounded size; those who wait, wait for the last one."""
         gathered, self._gathered = self._gathered, _Gathered()
         for part in _parts(gathered):
             self._commit_part(part)
@@ -181,14 +180,15 @@ class Keeper:
 
 
 def _parts(gathered: _Gathered) -> Iterator[_Gathered]:
-    """The same in parts of a bounded size, removals after what was written before them; who waits, waits for the last one."""
-    while len(gathered.appends) > _APPENDS_AT_ONCE or len(gathered.puts) + len(gathered.gone) > _KEYS_AT_ONCE:
-        part = _Gathered(appends=gathered.appends[:_APPENDS_AT_ONCE])
+    """The same in parts of a bounded size. A record goes with the documents, or before; removals last; who waits, waits for the last part."""
+    del gathered.appends[:-MOST_APPENDS]
+    while len(gathered.appends) > _APPENDS_AT_ONCE:
+        yield _Gathered(appends=gathered.appends[:_APPENDS_AT_ONCE])
         del gathered.appends[:_APPENDS_AT_ONCE]
-        for key in list(gathered.puts)[:_KEYS_AT_ONCE]:
-            part.puts[key] = gathered.puts.pop(key)
-        if not part.puts:
-            for key in list(gathered.gone)[:_KEYS_AT_ONCE]:
-                part.gone[key] = gathered.gone.pop(key)
-        yield part
+    while len(gathered.gone) > _KEYS_AT_ONCE:
+        some = list(gathered.gone)[:_KEYS_AT_ONCE]
+        yield _Gathered(puts=gathered.puts, appends=gathered.appends, gone=dict.fromkeys(some))
+        gathered.puts, gathered.appends = {}, []
+        for key in some:
+            del gathered.gone[key]
     yield gathered

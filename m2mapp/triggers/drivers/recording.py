@@ -57,8 +57,9 @@ class Recorder:
 
     def finished(self, evaluation: Evaluation) -> None:
         """A run is over: it is recorded, and not made again for this change, also after a restart."""
-        self._over(evaluation.change.number, evaluation.operation)
-        self.note(evaluation)
+        self._told(evaluation)
+        record = run_record(evaluation) if self._exists(evaluation.operation) else None
+        self._over(evaluation.change.number, evaluation.operation, record)
 
     def note(self, evaluation: Evaluation) -> None:
         """Record what came of a change that waited for its target."""
@@ -145,11 +146,12 @@ class Recorder:
 
     def _interrupted(self, number: int, operation: str, evaluation: object) -> None:
         self._counts[Outcome.INTERRUPTED].add()
-        self._over(number, operation)
+        record = None
         if isinstance(evaluation, Mapping) and self._exists(operation):
             why = "the process ended when the request may have left; it is not repeated, since it may have been acted on"
-            record = {**evaluation, "outcome": Outcome.INTERRUPTED.value, "why": why}
-            self._keeper.append(Append(records_journal(RUNS, operation), record))
+            told = {**evaluation, "outcome": Outcome.INTERRUPTED.value, "why": why}
+            record = Append(records_journal(RUNS, operation), told)
+        self._over(number, operation, record)
 
     def _told(self, evaluation: Evaluation) -> None:
         self._counts[evaluation.outcome].add()
@@ -158,10 +160,10 @@ class Recorder:
         if len(self._last) > LAST_KEPT:
             self._last.popitem(last=False)
 
-    def _over(self, number: int, operation: str) -> None:
-        """Keep that a run is over."""
+    def _over(self, number: int, operation: str, record: Append | None) -> None:
+        """Keep that a run is over, and its record with that."""
         self._states.setdefault(number, set()).add(operation)
-        self._keeper.put(_key(number, operation), lambda: _state(number, operation))
+        self._keeper.put(_key(number, operation), lambda: _state(number, operation), record)
 
     def _write_idle(self) -> None:
         self._call = None

@@ -71,8 +71,8 @@ class _Waiting:
 class Away:
     """What waits for targets of one node.
 
-    `note` records what became of those that waited in vain. `settled` says which operations of a change were done with before the last stop;
-    `forget` is told of an operation and change that wait no more. `again` is set before the start.
+    `note` records what became of those that waited in vain. `settled` says which operations of a change were done with before the last
+    stop; `forget` is told of an operation and change that wait no more. `again` is set before the start.
     """
 
     _log = Logger()
