@@ -132,7 +132,9 @@ class ResourceRules:
         if kept is not None and kept[0] is resource:
             return kept[1]
         response = self._render(resource, request)
-        if len(response.payload) <= _LARGEST_RENDERED_BYTES and response.content_type not in (RESOURCE_JSON, RESOURCE_CBOR):
+        # A whole representation may show what stands below the resource, and that may change without it.
+        of_itself = self._types.members is None or response.content_type not in (RESOURCE_JSON, RESOURCE_CBOR)
+        if of_itself and len(response.payload) <= _LARGEST_RENDERED_BYTES:
             if len(self._rendered) >= _RENDERED:
                 self._rendered.clear()
             self._rendered[key] = (resource, response)
@@ -251,11 +253,9 @@ class ResourceRules:
         if resource is None or members is None or resource.type != CONTENT:
             return conditions
         shown = members.version(resource, self._tree)
-        return (
-            conditions
-            if shown == resource.version
-            else replace(conditions, if_match=of_whole(conditions.if_match, resource.version, shown))
-        )
+        if shown == resource.version:
+            return conditions
+        return replace(conditions, if_match=of_whole(conditions.if_match, resource.version, shown))
 
     def _write(self, request: Request, writes: Writes, *requires: Requirement) -> Decision:
         path = writes[0].path

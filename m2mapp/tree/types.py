@@ -52,9 +52,10 @@ class ResourceType:
 class Members:
     """Further members of the whole representation of a content resource, which a part of the program brings (spec section 2).
 
-    `names`: what they are called. `collection`: the name of a collection below the resource that they show. `attribute`: where the resource keeps what it keeps of them. `keep`: from the resource's path, those
-    that were given and the request to what is kept there (None: nothing) and to further writes of the same unit. `settable`: from what
-    is kept to the members that a merge patch is laid upon. `show`: what is shown of them.
+    `names`: what they are called. `collection`: the name of a collection below the resource that they show. `attribute`: where the
+    resource keeps what it keeps of them. `keep`: from the resource's path, those that were given and the request to what is kept there
+    (None: nothing) and to further writes of the same unit. `settable`: from what is kept to the members that a merge patch is laid upon.
+    `show`: what is shown of them.
     """
 
     names: frozenset[str]

@@ -104,7 +104,9 @@ class Engine:
         here = around.ties.here(subject)
         if not uris:
             return here, []
-        found = await self._reader.operations(uris, Errand(around.current(author), cause, trace))
+        found = await self._reader.operations(
+            [absolute(uri, self._means.node_uri) for uri in uris], Errand(around.current(author), cause, trace)
+        )
         have = [one for one in found if isinstance(one, Operation)]
         return by_priority((*here, *have)), [one for one in found if isinstance(one, Lost)]
 

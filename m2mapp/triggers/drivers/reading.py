@@ -6,7 +6,7 @@ hold (a dependency). What is this node's own is fetched by the same requests, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -39,7 +39,7 @@ class Reader:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    async def operations(self, uris: tuple[str, ...], errand: Errand) -> list[Operation | Lost]:
+    async def operations(self, uris: Sequence[str], errand: Errand) -> list[Operation | Lost]:
         """The operations at these URIs and in the collections at them. `errand.principal` is whose rights they have."""
         found: list[Operation | Lost] = []
         for uri, document in await self._documents(uris, errand, MOST):
@@ -48,13 +48,13 @@ class Reader:
 
     async def dependencies(self, operation: Operation, errand: Errand) -> list[Dependency]:
         """The dependencies that an operation names by URI. One that cannot be had is necessary and never holds."""
-        uris = tuple(absolute(uri, operation.uri) for uri in operation.dependency_uris)
+        uris = [absolute(uri, operation.uri) for uri in operation.dependency_uris]
         found: list[Dependency] = []
         for uri, document in await self._documents(uris, errand, MAX_DEPENDENCIES):
             found.append(_lost_dependency(document) if isinstance(document, Lost) else _dependency(uri, document))
         return found
 
-    async def _documents(self, uris: tuple[str, ...], errand: Errand, most: int) -> list[tuple[str, Mapping[str, object] | Lost]]:
+    async def _documents(self, uris: Sequence[str], errand: Errand, most: int) -> list[tuple[str, Mapping[str, object] | Lost]]:
         found: list[tuple[str, Mapping[str, object] | Lost]] = []
         for uri in uris:
             document = await self._document(uri, errand)
