@@ -52,7 +52,7 @@ class Ties:
         if kept is not None and kept[0] == number:
             return kept[1]
         children = [child for child in tree.children(path) if child.type == OPERATION_TYPE]
-        children.sort(key=lambda child: (child.created_ms, child.path))
+        children.sort(key=lambda child: (child.created_ms, child.version))
         found = by_priority(self.operation(child) for child in children)
         if len(self._of) >= _REMEMBERED:
             self._of.clear()
@@ -75,9 +75,9 @@ class Ties:
 
 
 def dependencies_of(tree: Tree, operation: Path) -> list[Document]:
-    """The documents of the dependencies below an operation, each with its name, in the order in which they were made."""
+    """The documents of the dependencies below an operation, each with its name, in the order in which they were written."""
     below = [child for child in tree.children((*operation, DEPENDENCIES)) if child.type == DEPENDENCY_TYPE]
-    below.sort(key=lambda child: (child.created_ms, child.version))
+    below.sort(key=lambda child: child.version)
     return [{"name": child.path[-1], **child.attributes} for child in below]
 
 
