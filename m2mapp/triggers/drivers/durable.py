@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from m2mapp.model.identifiers import Path
-from m2mapp.model.interfaces import IClock, ICommit, IJournals
 from m2mapp.model.metrics import Metrics
-from m2mapp.tree.registrations import Registrations
-from m2mapp.tree.tree import Tree
 from m2mapp.triggers.drivers.feed import Feed
+from m2mapp.triggers.drivers.ground import Ground
 from m2mapp.triggers.drivers.keeping import Keeper
 from m2mapp.triggers.drivers.recording import Recorder
 from m2mapp.triggers.drivers.returning import Away
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What it stands on."""
-
-    tree: Tree
-    committer: ICommit
-    journals: IJournals
-    clock: IClock
-    registrations: Registrations
 
 
 class Durable:
     """Feed, recorder and what waits, of one node.
 
     `concerns`: whether operations are tied to a path. `exists`: whether an operation of this node (by its path as text, or a URI) is still
-    there. Before `start` the feed's `handler` and `again` of `away` are to be set.
+    there. `keeper` keeps more over a restart for whoever asks. Before `start` the feed's `handler` and `again` of `away` are to be set.
     """
 
     def __init__(
@@ -46,8 +32,8 @@ class Durable:
         exists: Callable[[str], bool],
         workers: int,
     ) -> None:
-        self._keeper = keeper = Keeper(ground.tree, ground.committer, ground.journals, reactor)
-        self.recorder = recorder = Recorder(keeper, ground.journals, reactor, metrics, exists)
+        self.keeper = keeper = Keeper(ground.tree, ground.committer, ground.journals, reactor)
+        self.recorder = recorder = Recorder(keeper, ground, reactor, metrics, exists, self._is_open)
         self.feed = Feed(
             keeper=keeper,
             concerns=concerns,
@@ -75,11 +61,11 @@ class Durable:
 
         Fails where the store cannot be read: then nothing is handed on, and nothing is forgotten.
         """
-        return self._keeper.restore().addCallback(lambda _: self._take_over())
+        return self.keeper.restore().addCallback(lambda _: self._take_over())
 
     def start(self) -> None:
         """Hand on what waits, and follow. Called once the node is restored."""
-        self._keeper.start()
+        self.keeper.start()
         self.recorder.start()
         self.away.start()
         self.feed.start()
@@ -89,7 +75,11 @@ class Durable:
         self.feed.stop()
         self.away.stop()
         self.recorder.stop()
-        return self._keeper.stop()
+        return self.keeper.stop()
+
+    def _is_open(self, number: int, operation: str) -> bool:
+        """Whether an operation may be evaluated again for a change: that it was has to be known until then."""
+        return self.feed.is_open(number) or operation in self.away.operations(number)
 
     def _take_over(self) -> None:
         self.recorder.restore()
