@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from m2mapp.model.identifiers import Path
-from m2mapp.model.interfaces import IClock, ICommit, IJournals
 from m2mapp.model.metrics import Metrics
-from m2mapp.tree.registrations import Registrations
-from m2mapp.tree.tree import Tree
 from m2mapp.triggers.drivers.feed import Feed
+from m2mapp.triggers.drivers.ground import Ground
 from m2mapp.triggers.drivers.keeping import Keeper
 from m2mapp.triggers.drivers.recording import Recorder
 from m2mapp.triggers.drivers.returning import Away
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What it stands on."""
-
-    tree: Tree
-    committer: ICommit
-    journals: IJournals
-    clock: IClock
-    registrations: Registrations
 
 
 class Durable:
@@ -47,7 +33,7 @@ class Durable:
         workers: int,
     ) -> None:
         self.keeper = keeper = Keeper(ground.tree, ground.committer, ground.journals, reactor)
-        self.recorder = recorder = Recorder(keeper, ground.journals, reactor, metrics, exists)
+        self.recorder = recorder = Recorder(keeper, ground, reactor, metrics, exists, self._is_open)
         self.feed = Feed(
             keeper=keeper,
             concerns=concerns,
@@ -90,6 +76,10 @@ class Durable:
         self.away.stop()
         self.recorder.stop()
         return self.keeper.stop()
+
+    def _is_open(self, number: int, operation: str) -> bool:
+        """Whether an operation may be evaluated again for a change: that it was has to be known until then."""
+        return self.feed.is_open(number) or operation in self.away.operations(number)
 
     def _take_over(self) -> None:
         self.recorder.restore()

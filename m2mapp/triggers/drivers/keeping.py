@@ -63,10 +63,12 @@ class Keeper:
             self._gathered.appends.append(record)
         self._start()
 
-    def remove(self, key: str) -> None:
-        """Keep nothing under a key any more."""
+    def remove(self, key: str, record: Append | None = None) -> None:
+        """Keep nothing under a key any more, and in the same unit append a record to its journal."""
         if self._gathered.puts.pop(key, None) is None or key in self.log:
             self._gathered.gone[key] = None
+        if record is not None:
+            self._gathered.appends.append(record)
         self._start()
 
     def append(self, append: Append) -> None:
@@ -180,7 +182,7 @@ class Keeper:
 
 
 def _parts(gathered: _Gathered) -> Iterator[_Gathered]:
-    """The same in parts of a bounded size. A record goes with the documents, or before; removals last; who waits, waits for the last part."""
+    """The same in parts of a bounded size: a record goes with the documents or before, removals last, and who waits, waits for the last."""
     del gathered.appends[:-MOST_APPENDS]
     while len(gathered.appends) > _APPENDS_AT_ONCE:
         yield _Gathered(appends=gathered.appends[:_APPENDS_AT_ONCE])

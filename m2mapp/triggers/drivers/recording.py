@@ -12,14 +12,16 @@ from collections.abc import Set as AbstractSet
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from m2mapp.model.interfaces import IJournals
+from m2mapp.model.identifiers import Path
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.unit import NOTHING, RUNS, Append, Document, Entry, records_journal
+from m2mapp.triggers.drivers.ground import Ground
 from m2mapp.triggers.drivers.keeping import Keeper
 from m2mapp.triggers.records import JOIN_S, Idle, nothing_record, run_record, told_in
 from m2mapp.triggers.trace import Evaluation, Outcome
 
 KEY = "r/"
+LAST = "lastEvaluation"
 LAST_KEPT = 10_000
 """Of so many operations the last evaluation is in memory; that of others is read from their journals."""
 _AT_ONCE = 64
@@ -27,15 +29,23 @@ _NEWEST = 200
 
 
 class Recorder:
-    """The records of one node's operations.
+    """The records of one node's operations, which are named as in `Evaluation`.
 
-    `exists` says of an operation whether it is still there to have records; operations are named as in `Evaluation`.
+    `exists` says of an operation whether it is still there to have records; `is_open` of a change's number and an operation whether that
+    may be evaluated again for it.
     """
 
     def __init__(
-        self, keeper: Keeper, journals: IJournals, reactor: IReactorTime, metrics: Metrics, exists: Callable[[str], bool] = lambda _: True
+        self,
+        keeper: Keeper,
+        ground: Ground,
+        reactor: IReactorTime,
+        metrics: Metrics,
+        exists: Callable[[str], bool],
+        is_open: Callable[[int, str], bool],
     ) -> None:
-        self._keeper, self._journals, self._reactor, self._exists = keeper, journals, reactor, exists
+        self._keeper, self._ground, self._reactor = keeper, ground, reactor
+        self._exists, self._is_open = exists, is_open
         self._states: dict[int, set[str]] = {}
         self._idle: dict[str, Idle] = {}
         self._last: OrderedDict[str, Evaluation] = OrderedDict()
@@ -56,13 +66,21 @@ class Recorder:
         return self._keeper.saved({_key(number, operation): lambda: _state(number, operation, evaluation.document())})
 
     def finished(self, evaluation: Evaluation) -> None:
-        """A run is over: it is recorded, and not made again for this change, also after a restart."""
+        """A run is over: it is recorded, and not made again for this change, also after a restart.
+
+        One whose target is away is not over, and recorded once however often it is tried.
+        """
+        number, operation = evaluation.change.number, evaluation.operation
+        is_known = evaluation.outcome is Outcome.AWAY and self._was_away(operation, number)
         self._told(evaluation)
-        record = run_record(evaluation) if self._exists(evaluation.operation) else None
-        self._over(evaluation.change.number, evaluation.operation, record)
+        record = run_record(evaluation) if self._exists(operation) and not is_known else None
+        if evaluation.outcome is Outcome.AWAY or not self._is_open(number, operation):
+            self._drop(number, operation, record)
+        else:
+            self._over(number, operation, record)
 
     def note(self, evaluation: Evaluation) -> None:
-        """Record what came of a change that waited for its target."""
+        """Record what came of a change that waited for its target in vain."""
         self._told(evaluation)
         if self._exists(evaluation.operation):
             self._keeper.append(run_record(evaluation))
@@ -87,12 +105,7 @@ class Recorder:
 
     def forget_run(self, number: int, operation: str) -> None:
         """One operation of a change that was dealt with before is done with too."""
-        states = self._states.get(number)
-        if states is not None and operation in states:
-            states.remove(operation)
-            if not states:
-                del self._states[number]
-            self._keeper.remove(_key(number, operation))
+        self._drop(number, operation, None)
 
     def forget_others(self, numbers: AbstractSet[int]) -> None:
         """These changes alone are not dealt with: called once, after `restore`."""
@@ -101,10 +114,14 @@ class Recorder:
 
     # What is shown.
 
-    def last(self, operation: str) -> Document | None:
-        """The last evaluation of an operation, where it was since the start and is in memory."""
-        found = self._last.get(operation)
-        return None if found is None else found.document()
+    def shown(self, operation: str) -> Document:
+        """What the representation of an operation shows: how many runs there were, and the last evaluation.
+
+        After a restart it is at most some seconds behind, or a minute where the process was killed.
+        """
+        kept = self._ground.tree.volatile(_path(operation))
+        last = self._last.get(operation)
+        return {RUNS: kept.get(RUNS, 0), LAST: kept.get(LAST) if last is None else last.document()}
 
     def evaluations(self, operation: str) -> Deferred[list[Document]]:
         """The newest evaluations of an operation, runs and others, the newest first. Fails with a `Fault`."""
@@ -155,15 +172,48 @@ class Recorder:
 
     def _told(self, evaluation: Evaluation) -> None:
         self._counts[evaluation.outcome].add()
-        self._last[evaluation.operation] = evaluation
-        self._last.move_to_end(evaluation.operation)
+        operation = evaluation.operation
+        self._last[operation] = evaluation
+        self._last.move_to_end(operation)
+        if evaluation.outcome is Outcome.RAN and self._is_here(operation):
+            volatile = self._ground.tree.volatile(_path(operation))
+            count = volatile.get(RUNS, 0)
+            volatile[RUNS] = count + 1 if isinstance(count, int) else 1
+            self._keep_last(operation)
         if len(self._last) > LAST_KEPT:
             self._last.popitem(last=False)
+
+    def _was_away(self, operation: str, number: int) -> bool:
+        last = self._last.get(operation)
+        return last is not None and last.outcome is Outcome.AWAY and last.change.number == number
+
+    def _keep_last(self, operation: str) -> None:
+        """Keep the last evaluation with the operation's resource, where it has one here."""
+        last = self._last.get(operation)
+        if last is not None and self._is_here(operation):
+            path = _path(operation)
+            self._ground.tree.volatile(path)[LAST] = last.document()
+            self._ground.touch(path)
+
+    def _is_here(self, operation: str) -> bool:
+        return operation.startswith("/") and self._ground.tree.find(_path(operation)) is not None
 
     def _over(self, number: int, operation: str, record: Append | None) -> None:
         """Keep that a run is over, and its record with that."""
         self._states.setdefault(number, set()).add(operation)
         self._keeper.put(_key(number, operation), lambda: _state(number, operation), record)
+
+    def _drop(self, number: int, operation: str, record: Append | None) -> None:
+        """Keep nothing of a run but its record."""
+        states = self._states.get(number)
+        if states is None or operation not in states:
+            if record is not None:
+                self._keeper.append(record)
+            return
+        states.remove(operation)
+        if not states:
+            del self._states[number]
+        self._keeper.remove(_key(number, operation), record)
 
     def _write_idle(self) -> None:
         self._call = None
@@ -175,16 +225,22 @@ class Recorder:
         for operation in list(self._idle)[:_AT_ONCE]:
             idle = self._idle.pop(operation)
             if self._exists(operation):
+                self._keep_last(operation)
                 self._keeper.append(nothing_record(operation, idle))
 
     def _read(self, kind: str, operation: str) -> Deferred[list[Document]]:
-        entries: Deferred[list[Entry]] = self._journals.read_journal(records_journal(kind, operation), limit=_NEWEST, newest=True)
+        entries: Deferred[list[Entry]] = self._ground.journals.read_journal(records_journal(kind, operation), limit=_NEWEST, newest=True)
         return entries.addCallback(lambda found: [one for entry in found for one in told_in(entry.body)])
 
     def _in_order(self, found: list[list[Document]], operation: str) -> list[Document]:
         idle = self._idle.get(operation)
         together = [*found[0], *found[1], *(idle.documents() if idle is not None else ())]
         return sorted(together, key=lambda one: (str(one.get("at")), str(one.get("id"))), reverse=True)
+
+
+def _path(operation: str) -> Path:
+    """The path of an operation of this node."""
+    return tuple(operation[1:].split("/"))
 
 
 def _key(number: int, operation: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -32,6 +33,7 @@ Again = Callable[[str, SubjectChange], Deferred[bool]]
 
 It is cancelled at the stop."""
 
+K = TypeVar("K")
 MOST = 4_096
 """So many operations wait for their targets at most."""
 FIRST_TRY_S, LAST_TRY_S = 5.0, 300.0
@@ -96,6 +98,7 @@ class Away:
         self.again: Again = _nobody
         self._waiting: dict[str, _Waiting] = {}
         self._by_host: dict[str, dict[str, None]] = {}
+        self._by_number: dict[int, dict[str, None]] = {}
         self._watch: Watch | None = None
         self._call: IDelayedCall | None = None
         metrics.gauge("m2mapp_operations_away", "Operations that wait for a target to be heard again", lambda: len(self._waiting))
@@ -105,29 +108,29 @@ class Away:
 
     def numbers(self) -> set[int]:
         """The numbers of the changes for which operations wait."""
-        return {waiting.change.number for waiting in self._waiting.values()}
+        return set(self._by_number)
 
     def operations(self, number: int) -> set[str]:
         """The operations that wait for a change."""
-        return {waiting.operation for waiting in self._waiting.values() if waiting.change.number == number}
+        return {self._waiting[key].operation for key in self._by_number.get(number, ())}
 
     def wait(self, operation: str, target: str, change: SubjectChange, for_s: float) -> None:
         """Wait for a target, so many seconds at most, in place of an earlier change. Raises `Overloaded` where too many wait."""
         key = _key(operation, target)
         before = self._waiting.get(key)
+        if before is None and len(self._waiting) >= MOST:
+            raise Overloaded(f"{MOST} operations wait for targets that are away, and no more can")
+        if before is not None and before.change.number == change.number:
+            return  # It was tried, and goes on waiting.
         if before is not None and before.change.number > change.number:
             self._vain(operation, change, Outcome.REPLACED, "a later change waits for the target")
             return
-        if before is None and len(self._waiting) >= MOST:
-            raise Overloaded(f"{MOST} operations wait for targets that are away, and no more can")
-        if before is not None and before.change.number < change.number:
-            self._vain(operation, before.change, Outcome.REPLACED, f"change {change.number} took its place while the target was away")
-        if before is not None and before.change.number == change.number:
-            return  # It is being tried, and goes on waiting.
         now_s = self._reactor.seconds()
         waiting = _Waiting(operation, target, change, self._clock.now_ms(), for_s, now_s + for_s, now_s + FIRST_TRY_S)
         if before is not None:
+            self._leave(key)
             waiting.trying, waiting.tried_s = before.trying, before.tried_s
+            self._vain(operation, before.change, Outcome.REPLACED, f"change {change.number} took its place while the target was away")
         self._enter(key, waiting)
         self._keeper.put(key, waiting.document)
         self._look_later()
@@ -174,14 +177,12 @@ class Away:
     def _enter(self, key: str, waiting: _Waiting) -> None:
         self._waiting[key] = waiting
         self._by_host.setdefault(parse_uri(waiting.target).host, {})[key] = None
+        self._by_number.setdefault(waiting.change.number, {})[key] = None
 
     def _leave(self, key: str) -> None:
         waiting = self._waiting.pop(key)
-        host = parse_uri(waiting.target).host
-        del self._by_host[host][key]
-        if not self._by_host[host]:
-            del self._by_host[host]
-        self._keeper.remove(key)
+        _remove(self._by_host, parse_uri(waiting.target).host, key)
+        _remove(self._by_number, waiting.change.number, key)
         self._forget(waiting.change.number, waiting.operation)
 
     def _on_change(self, change: Change) -> None:
@@ -219,7 +220,7 @@ class Away:
             if waiting.trying is not None:
                 continue
             if waiting.until_s <= now_s:
-                self._leave(key)
+                self._over(key)
                 self._vain(waiting.operation, waiting.change, Outcome.EXPIRED, f"the target was away for {waiting.for_s:g} s")
             elif waiting.due_s <= now_s and free > 0:
                 free -= 1
@@ -241,10 +242,14 @@ class Away:
         if isinstance(result, Failure):
             self._log.failure("{operation} could not be evaluated anew", result, operation=waiting.operation)
         if result is not False and waiting.change is change:
-            self._leave(key)
+            self._over(key)
         elif result is not False:
             waiting.due_s = self._reactor.seconds()  # The target is there, and a later change has come meanwhile.
         self._look_later()
+
+    def _over(self, key: str) -> None:
+        self._leave(key)
+        self._keeper.remove(key)
 
     def _vain(self, operation: str, change: SubjectChange, outcome: Outcome, why: str) -> None:
         self._note(Evaluation(operation, change, self._clock.now_ms(), outcome, why))
@@ -252,6 +257,13 @@ class Away:
 
 def _key(operation: str, target: str) -> str:
     return f"{KEY}{operation} {target}"
+
+
+def _remove(index: dict[K, dict[str, None]], of: K, key: str) -> None:
+    keys = index[of]
+    del keys[key]
+    if not keys:
+        del index[of]
 
 
 def _names(device: Device) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
 from m2mapp.tree.unit import Change, Document, Unit, Write
 from m2mapp.triggers.changes import Content, SubjectChange
-from m2mapp.triggers.drivers.durable import Durable, Ground
+from m2mapp.triggers.drivers.durable import Durable
+from m2mapp.triggers.drivers.ground import Ground
 from m2mapp.triggers.drivers.ticking import Ticking
 from m2mapp.triggers.timers import timer_type
 from m2mapp.triggers.trace import Evaluation, Outcome, Sent, Step, StepKind
@@ -98,7 +99,7 @@ class Box:
         resources, last = self.database.load()
         self.tree.load(resources, last)
         self.committer = Committer(self.tree, self.database, self.clock, time, self.disk.run, self.metrics)
-        ground = Ground(self.tree, self.committer, self.committer, self.clock, Registrations(self.tree))
+        ground = Ground(self.tree, self.committer, self.committer, self.clock, Registrations(self.tree), self.committer.touch)
         self.durable = Durable(ground, time, self.metrics, self._concerns, lambda _: True, self.workers)
         self.durable.feed.handler = self._evaluate
         self.ticking = Ticking(time, self.clock, self.tree, self.committer, self.metrics)

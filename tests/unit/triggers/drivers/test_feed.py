@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import Overloaded, StorageFailed
+from m2mapp.triggers.changes import SubjectChange
 from m2mapp.triggers.trace import Outcome
 from tests.simulation import Simulation, seeded
 from tests.unit.triggers.rig import Box
@@ -28,9 +29,14 @@ class FeedTests(SynchronousTestCase):
     def test_handed_on_after_the_answer(self, simulation: Simulation) -> None:
         """A write of a subject is evaluated once, after its writer was answered, with all that is known of it; a write of none is not."""
         box = build(simulation)
-        seen = []
+        seen: list[tuple[SubjectChange, list[int]]] = []
         evaluate = box.durable.feed.handler
-        box.durable.feed.handler = lambda change, settled: (seen.append((change, list(box.answered))), evaluate(change, settled))[1]
+
+        def handler(change: SubjectChange, settled: frozenset[str]) -> Deferred[None]:
+            seen.append((change, list(box.answered)))
+            return evaluate(change, settled)
+
+        box.durable.feed.handler = handler
         box.write("/a", b"1")
         box.run()
         box.write("/a", b"2", cause=("http://g2/x",))
@@ -152,7 +158,7 @@ class StormTests(SynchronousTestCase):
                 box.run(2.0)
         self.assertEqual((len(box.answered), box.faults), (3_000, []))
         self.assertEqual(box.evaluated, box.answered)
-        self.assertEqual((len(box.durable.feed), len(box.durable._keeper.log)), (0, 0))
+        self.assertEqual((len(box.durable.feed), len(box.durable.keeper.log)), (0, 0))
         box.stop()
 
 
@@ -178,7 +184,7 @@ class CrashTests(SynchronousTestCase):
             box.start()
             box.run(random.choice((0.0, 0.05)))
         box.run(10.0)
-        self.assertEqual((len(box.durable.feed), len(box.durable._keeper.log)), (0, 0))
+        self.assertEqual((len(box.durable.feed), len(box.durable.keeper.log)), (0, 0))
         times = Counter(box.plant.acted)
         for operation in (ADD, "/b/Operations/add"):
             records = {int(str(run["id"])): run["outcome"] for run in box.runs(operation)}
