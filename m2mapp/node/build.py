@@ -263,6 +263,7 @@ class _Builder:
             clock=self._world.clock,
             requester=requester,
             registrations=self._registrations,
+            touch=self._committer.touch,
             node_uri=self._uri,
             own=own_paths(own),
             current=current_rights(self._settings),

@@ -21,13 +21,13 @@ from m2mapp.tree.types import named_as
 from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Change, Remove, Requirement, Resource, Write
 from m2mapp.triggers.author import WRITTEN_BY, kept_author
 from m2mapp.triggers.operation import MAX_DEPENDENCIES, checked_operation
-from m2mapp.triggers.places import DEPENDENCIES, DEPENDENCY_TYPE, OPERATION_TYPE, OPERATIONS, subject_of
+from m2mapp.triggers.places import DEPENDENCIES, DEPENDENCY_TYPE, OPERATION_TYPE, OPERATIONS, RESULT, subject_of
 
 MAX_OPERATIONS = 4096
 """So many operations has one subject at most: each is looked at when it changes."""
 SUBJECT_TYPES = frozenset({CONTENT, "timer"})
-_OWN_DEPTH = 2
-_DEPENDENCY_DEPTH = 3
+_DEPENDENCY = 2
+"""So many names lead from an operation to a dependency."""
 
 Warn = Callable[[Path, Mapping[str, object]], Sequence[str]]
 """From where an operation is to stand and its document to what its writer should know."""
@@ -38,8 +38,11 @@ def decide(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> Re
     path = request.path
     subject = subject_of(path) or ()
     _check_subject(tree, subject)
-    if len(path) == len(subject) + 1 or (len(path) == len(subject) + _DEPENDENCY_DEPTH and path[-1] == DEPENDENCIES):
+    operation, beside = path[len(subject) + 1 : len(subject) + 2], path[len(subject) + 2 :]
+    if not operation or beside == (DEPENDENCIES,):
         return _collection(rules, tree, request, warn)
+    if beside not in ((), (RESULT,)) and (len(beside) != _DEPENDENCY or beside[0] != DEPENDENCIES):
+        raise NoSuchResource(path_text(path))
     if request.method is Method.GET or request.method is Method.DELETE:
         return rules.decide(request)
     return _write(rules, tree, request, warn)
@@ -90,7 +93,7 @@ def _write(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> Re
         return decided
     subject = subject_of(request.path) or ()
     unit = replace(decided.unit, requires=(*decided.unit.requires, Requirement(subject, exists=True)))
-    if len(request.path) != len(subject) + _OWN_DEPTH:
+    if not any(isinstance(part, Write) and part.type == OPERATION_TYPE for part in unit.changes):
         return replace(decided, unit=unit)
     given = load_document(request.payload, request.content_type)
     changes = operation_writes(unit.changes, given, request)

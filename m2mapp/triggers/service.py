@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from twisted.application.service import Service
@@ -25,10 +25,12 @@ from m2mapp.tree.unit import Resource
 from m2mapp.triggers import edit
 from m2mapp.triggers.author import Current
 from m2mapp.triggers.circles import Own, circle_of, warning
-from m2mapp.triggers.drivers.durable import Durable, Ground
+from m2mapp.triggers.drivers.durable import Durable
 from m2mapp.triggers.drivers.engine import Around, Engine
+from m2mapp.triggers.drivers.ground import Ground
 from m2mapp.triggers.drivers.holds import Holds
 from m2mapp.triggers.drivers.running import Means
+from m2mapp.triggers.drivers.telling import TOLD, told
 from m2mapp.triggers.drivers.ticking import Ticking
 from m2mapp.triggers.drivers.trying import Trying
 from m2mapp.triggers.operation import Operation, operation_of
@@ -48,6 +50,7 @@ class TriggerNode:
     clock: IClock
     requester: IRequester
     registrations: Registrations
+    touch: Callable[[Path], object]
     node_uri: str
     own: Own
     current: Current
@@ -62,7 +65,7 @@ class TriggerService(Service):
     def __init__(self, reactor: IReactorTime, node: TriggerNode, settings: TriggerSettings, metrics: Metrics) -> None:
         self._node, tree = node, node.tree
         self.ties = Ties(tree, node.node_uri)
-        ground = Ground(tree, node.committer, node.journals, node.clock, node.registrations)
+        ground = Ground(tree, node.committer, node.journals, node.clock, node.registrations, node.touch)
         self._durable = durable = Durable(ground, reactor, metrics, self.ties.concerns, self._exists, settings.workers)
         self.recorder = durable.recorder
         self._holds = Holds(reactor, node.clock, durable.keeper)
@@ -78,14 +81,17 @@ class TriggerService(Service):
     def handle(self, request: Request) -> Response | Deferred[Response]:
         """The answer to a request at or below `Operations`. Raises, or fails with, a `Fault`."""
         path = request.path
-        subject = subject_of(path) or ()
-        if path[-1] == EVALUATE and len(path) == len(subject) + 3:
-            return self._evaluate(request)
+        depth = len(subject_of(path) or ()) + 2
+        operation, below = path[:depth], path[depth:]
+        if below == (EVALUATE,):
+            return self._evaluate(request, operation)
+        if below and below[0] in TOLD:
+            return told(self.recorder, self._operation(operation).key, below, request)
         return execute(self._node.committer, edit.decide(self._node.rules, self._node.tree, request, self._warnings))
 
     def shown(self, resource: Resource) -> Mapping[str, object]:
         """What is shown of an operation beside what stands in the tree."""
-        shown: dict[str, object] = {"lastEvaluation": self.recorder.last(path_text(resource.path))}
+        shown = self.recorder.shown(path_text(resource.path))
         warnings = self._warnings(resource.path, resource.attributes)
         return {**shown, "warnings": warnings} if warnings else shown
 
@@ -122,8 +128,7 @@ class TriggerService(Service):
         circle = circle_of(operation, subject, self.ties.here, self._node.own)
         return [warning(circle, subject)] if circle else []
 
-    def _evaluate(self, request: Request) -> Deferred[Response]:
-        path = request.path[:-1]
+    def _evaluate(self, request: Request, path: Path) -> Deferred[Response]:
         if request.method is not Method.POST:
             raise MethodNotAllowed(request.method.value, path_text(request.path), ("POST",))
         return self._trying.answer(request, self._operation(path), subject_of(path) or ())
