@@ -27,6 +27,8 @@ from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.model.errors import Fault, Malformed
 from m2mapp.sim import settings as sim_settings
 from m2mapp.sim.settings import SimSettings
+from m2mapp.triggers import settings as trigger_settings
+from m2mapp.triggers.settings import TriggerSettings
 
 EXIT_CONFIG = 78
 """The exit code of a program whose configuration is at fault (EX_CONFIG of sysexits.h)."""
@@ -61,6 +63,7 @@ class Settings:
     coap: CoapSettings | None = None
     groups: GroupSettings | None = None
     member: bool = False
+    triggers: TriggerSettings | None = None
     dhcpv6: Dhcpv6Settings | None = None
     bootstrap: BootstrapSettings | None = None
     sim: SimSettings | None = None
@@ -108,7 +111,7 @@ def clashes(loaded: Mapping[str, Settings]) -> list[str]:
 def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malformed]]:
     """The settings in a document as TOML gives it, or None and all faults."""
     faults: list[Malformed] = []
-    known = ("node", "http", "coap", "groups", "member", "dhcpv6", "bootstrap", "sim", "peers")
+    known = ("node", "http", "coap", "groups", "member", "triggers", "dhcpv6", "bootstrap", "sim", "peers")
     faults += [Malformed(f"[{name}]", "a table", f"one of {', '.join(known)}") for name in document if name not in known]
     node = _part(document, "node", _read_node, faults) if "node" in document else None
     if "node" not in document:
@@ -119,6 +122,7 @@ def read(document: Mapping[str, object]) -> tuple[Settings | None, list[Malforme
         coap=_part(document, "coap", coap_settings.read, faults),
         groups=_part(document, "groups", group_settings.read, faults),
         member=_part(document, "member", _read_member, faults) or False,
+        triggers=_part(document, "triggers", trigger_settings.read, faults),
         dhcpv6=_part(document, "dhcpv6", dhcpv6_settings.read, faults),
         bootstrap=_part(document, "bootstrap", bootstrap_settings.read, faults),
         sim=_part(document, "sim", sim_settings.read, faults),

@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import cast
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -17,7 +18,7 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from m2mapp.formats.uris import Uri, path_uri
-from m2mapp.model.errors import DeadlinePassed, Fault, PeerFailed
+from m2mapp.model.errors import DeadlinePassed, Fault, NotSent, PeerFailed
 from m2mapp.model.messages import Answer, Outgoing
 
 MAX_ANSWER_BYTES = 16 << 20
@@ -174,4 +175,5 @@ def _late(_result: object, timeout_s: float) -> object:
 def _failed(failure: Failure, uri: Uri) -> Failure:
     if isinstance(failure.value, Fault):
         return failure
-    raise PeerFailed(f"{uri.scheme}://{uri.authority}{path_uri(uri.path)}: {failure.getErrorMessage()}") from failure.value
+    kind = NotSent if failure.check(ConnectError) else PeerFailed
+    raise kind(f"{uri.scheme}://{uri.authority}{path_uri(uri.path)}: {failure.getErrorMessage()}") from failure.value

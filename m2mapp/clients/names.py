@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
 from m2mapp.formats.uris import DEFAULT_PORTS, Uri, parse_uri
-from m2mapp.model.errors import Fault, PeerFailed
+from m2mapp.model.errors import Fault, NotSent
 from m2mapp.tree.registrations import Registrations
 
 
@@ -65,7 +65,7 @@ class Names:
         self._peers = {name: parse_uri(uri) for name, uri in peers.items()}
 
     def find(self, uri: Uri) -> Deferred[tuple[str, int]]:
-        """An address and the port for the URI. Fails with `PeerFailed`."""
+        """An address and the port for the URI. Fails with `NotSent`."""
         if uri.address is not None:
             return succeed((uri.host, uri.port))
         device = self._registrations.at_host(uri.host, uri.port)
@@ -86,11 +86,11 @@ def _port(uri: Uri, scheme: str, port: int) -> int:
 
 def _first(addresses: list[str], uri: Uri, port: int) -> tuple[str, int]:
     if not addresses:
-        raise PeerFailed(f"nobody knows the host {uri.host}")
+        raise NotSent(f"nobody knows the host {uri.host}")
     return addresses[0], port
 
 
 def _unknown(uri: Uri, failure: Failure) -> NoReturn:
     if isinstance(failure.value, Fault | CancelledError):
         raise failure.value
-    raise PeerFailed(f"nobody knows the host {uri.host}: {failure.getErrorMessage()}") from failure.value
+    raise NotSent(f"nobody knows the host {uri.host}: {failure.getErrorMessage()}") from failure.value

@@ -15,7 +15,7 @@ from m2mapp.clients.names import Names, OwnUris
 from m2mapp.coap.faults import CODES
 from m2mapp.coap.numbers import code_text
 from m2mapp.formats.uris import Uri, parse_uri, path_uri
-from m2mapp.model.errors import DeadlinePassed, Fault, NotSupported, PeerFailed
+from m2mapp.model.errors import DeadlinePassed, Fault, NotSent, NotSupported
 from m2mapp.model.interfaces import IRequester
 from m2mapp.model.messages import Answer, Outgoing, Request, Response, Status
 
@@ -125,4 +125,4 @@ def _late(_result: object, timeout_s: float) -> NoReturn:
 
 
 def _not_found(uri: Uri, timeout_s: float) -> NoReturn:
-    raise PeerFailed(f"the host {uri.host} was not found within {timeout_s:.3g} s")
+    raise NotSent(f"the host {uri.host} was not found within {timeout_s:.3g} s")

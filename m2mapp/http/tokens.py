@@ -25,6 +25,8 @@ from m2mapp.store.kept import write_aside
 _log = Logger()
 
 ADMIN_TOKEN = "admin.token"  # noqa: S105 - the name of a file
+ADMINISTRATOR = Principal("admin", ROLE_RIGHTS[Role.ADMIN])
+"""Whom the token of that file names."""
 _ADMIN_BYTES = 32
 _MIN_CHARACTERS, _MAX_CHARACTERS = 16, 512
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
@@ -109,7 +111,7 @@ def load_tokens(state_dir: str, settings: Iterable[TokenSetting]) -> list[tuple[
 
     Raises `TokenFileError`, or `OSError` where the state directory cannot be written.
     """
-    known = [(_admin_token(FilePath(state_dir)), Principal("admin", ROLE_RIGHTS[Role.ADMIN]))]
+    known = [(_admin_token(FilePath(state_dir)), ADMINISTRATOR)]
     for setting in settings:
         token = _read_token(FilePath(setting.token_file))
         known.append((token, Principal(setting.name, ROLE_RIGHTS[setting.role], setting.scopes)))

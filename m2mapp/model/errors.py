@@ -208,6 +208,10 @@ class PeerFailed(Fault):
     title = "Peer failed"
 
 
+class NotSent(PeerFailed):
+    """The same, and the request did not leave: nobody is there who could have acted on it."""
+
+
 class DeadlinePassed(Fault):
     """The answer did not come before the deadline."""
 

@@ -11,7 +11,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from m2mapp import __version__
 from m2mapp.clients.coap import coap_sender
@@ -51,15 +50,16 @@ from m2mapp.lwm2m.service import ROUTES, BootstrapNode, BootstrapService, bootst
 from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
 from m2mapp.member.service import MemberService
-from m2mapp.model.errors import Overloaded
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
-from m2mapp.model.messages import Method, Request, Response
+from m2mapp.model.messages import Method, Request
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
+from m2mapp.node.door import Door
 from m2mapp.node.life import Between, Node
+from m2mapp.node.operations import current_rights, own_paths
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -73,8 +73,14 @@ from m2mapp.tree.registrations import SCLS, Registrations
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher, Observed
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.types import ResourceType, Types
+from m2mapp.tree.types import ANYWHERE, ResourceType, Types
 from m2mapp.tree.unit import COLLECTION, REQUESTS, Remove, Unit, Write
+from m2mapp.triggers.inline import members
+from m2mapp.triggers.places import OPERATIONS
+from m2mapp.triggers.service import TriggerNode, TriggerService
+from m2mapp.triggers.settings import TriggerSettings
+from m2mapp.triggers.timers import timer_type
+from m2mapp.triggers.types import More, operation_types
 
 _log = Logger(namespace="m2mapp")
 
@@ -86,29 +92,6 @@ _FIXED_LINKS = {
     "mcGroups": Link("/mcGroups", (("rt", "m2m.mcgroups"),)),
     "node": Link("/node", (("rt", "m2m.node"),)),
 }
-
-
-@implementer(IHandle)
-class Door:
-    """Where requests come in before all parts are there, since the edges are made before those whom they ask."""
-
-    def __init__(self) -> None:
-        self.dispatcher: Dispatcher | None = None
-        self.heard: Callable[[str], None] = lambda _: None
-
-    def handle(self, request: Request) -> Response | Deferred[Response] | None:
-        """The dispatcher's answer."""
-        if self.dispatcher is None:
-            raise Overloaded("the node is starting")
-        if request.source is not None:
-            self.heard(request.source[0])
-        return self.dispatcher.handle(request)
-
-    def handle_unicast(self, request: Request) -> Response | Deferred[Response]:
-        """The dispatcher's answer to what is for this node alone."""
-        if self.dispatcher is None:
-            raise Overloaded("the node is starting")
-        return self.dispatcher.handle_unicast(request)
 
 
 def make_node(settings: Settings, world: World) -> Node:
@@ -142,11 +125,13 @@ class _Builder:
             types += (*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES)
         if settings.member:
             types.append(MC_GROUP_TYPE)
+        if settings.triggers is not None:
+            types += [*operation_types(lambda resource: self._shown(resource)), timer_type(world.clock.now_ms)]
         if settings.dhcpv6 is not None:
             types += [*BINDING_TYPES, UPLINK_TYPE]
         if settings.bootstrap is not None:
             types += bootstrap_types(settings.bootstrap)
-        self._types = Types(types)
+        self._types = Types(types, members() if settings.triggers is not None else None)
         self._tree = Tree(self._types.derived, lambda error: _log.failure("a watcher failed", Failure(error)))
         self._rules = ResourceRules(self._tree, self._types)
         store, self._committer = world.open_store(settings, self._tree, self._metrics)
@@ -162,6 +147,7 @@ class _Builder:
         self._feeds: dict[Path, Feed] = {}
         self._leased: Callable[[str], bool] = lambda _: False
         self._leases_moved: Callable[[], None] = lambda: None
+        self._shown: More = lambda _: {}
         self._metrics.gauge("m2mapp_tree_resources", "Resources in the tree.", lambda: len(self._tree))
 
     def build(self) -> Node:
@@ -174,6 +160,8 @@ class _Builder:
         requester = self._requester(own, coap)
         if settings.groups is not None and coap is not None:
             self._groups(settings.groups, own, requester, coap, registry)
+        if settings.triggers is not None:
+            self._triggers(settings.triggers, own, requester)
         if settings.bootstrap is not None and coap is not None:
             self._bootstrap(settings.bootstrap, coap)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
@@ -213,7 +201,7 @@ class _Builder:
             touch=self._committer.touch,
         )
         self._routes |= {("rd",): registry, SCLS: registry}
-        self._door.heard = registry.seen
+        self._door.heard.append(registry.seen)
         return registry
 
     def _coap(self, addresses: HostAddresses) -> CoapService:
@@ -265,6 +253,26 @@ class _Builder:
         registry.groups_of = groups.groups_of
         self._restore.append(groups.restore)
         self._routes |= dict.fromkeys((GROUPS, RESTING_AT, HELD_AT, *([POOL] if settings.global_pool else [])), groups)
+
+    def _triggers(self, settings: TriggerSettings, own: OwnUris, requester: Requester) -> None:
+        node = TriggerNode(
+            tree=self._tree,
+            rules=self._rules,
+            committer=self._committer,
+            journals=self._committer,
+            clock=self._world.clock,
+            requester=requester,
+            registrations=self._registrations,
+            touch=self._committer.touch,
+            node_uri=self._uri,
+            own=own_paths(own),
+            current=current_rights(self._settings),
+        )
+        triggers = TriggerService(self._world.reactor, node, settings, self._metrics)
+        self._shown = triggers.shown
+        self._restore.append(triggers.restore)
+        self._routes[ANYWHERE, OPERATIONS] = triggers
+        self._door.heard.append(triggers.heard)
 
     def _member(self, requester: Requester, coap: CoapService, own: OwnUris) -> Callable[[Request], Answered]:
         member = MemberService(self._world.reactor, self._tree, self._rules, self._committer, coap, self._metrics)
@@ -358,7 +366,7 @@ class _Builder:
 
     def _describe(self) -> Mapping[str, object]:
         settings = self._settings
-        roles = [name for name in ("http", "coap", "groups", "bootstrap", "sim") if getattr(settings, name) is not None]
+        roles = [name for name in ("http", "coap", "groups", "triggers", "bootstrap", "sim") if getattr(settings, name) is not None]
         return {
             "name": settings.node.name,
             "aliases": list(settings.node.aliases),

@@ -6,6 +6,7 @@ from m2mapp.model.messages import ANY_ETAG, Conditions
 
 CONTENT_TAG, JSON_TAG, CBOR_TAG, LINKS_TAG = 1, 2, 3, 4
 _NUMBER_BYTES = 7
+_WHOLE_TAGS = (bytes((JSON_TAG,)), bytes((CBOR_TAG,)))
 
 
 def etag(representation: int, version: int) -> bytes:
@@ -16,6 +17,20 @@ def etag(representation: int, version: int) -> bytes:
 def names_version(tag: bytes, version: int) -> bool:
     """Whether an ETag is that of any representation of this version."""
     return 1 < len(tag) <= _NUMBER_BYTES + 1 and int.from_bytes(tag[1:], "big") == version and tag == etag(tag[0], version)
+
+
+def of_whole(tags: tuple[bytes, ...], version: int, shown: int) -> tuple[bytes, ...]:
+    """The tags as they are held against a content resource of this version, whose whole representation shows a later change.
+
+    The whole representation's tag counts for the resource; one of it as it was before counts for nothing.
+    """
+
+    def counts_for(tag: bytes) -> bytes:
+        if tag[:1] not in _WHOLE_TAGS or tag == ANY_ETAG:
+            return tag
+        return etag(CONTENT_TAG, version) if names_version(tag, shown) else b""
+
+    return tuple(map(counts_for, tags))
 
 
 def hold(conditions: Conditions, version: int | None) -> bool:

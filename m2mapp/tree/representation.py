@@ -26,8 +26,8 @@ from m2mapp.model.identifiers import path_text
 from m2mapp.model.messages import Request, Response, Status
 from m2mapp.tree.etags import CBOR_TAG, CONTENT_TAG, JSON_TAG, LINKS_TAG, etag
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.types import ResourceType
-from m2mapp.tree.unit import CONTENT, Document, Resource
+from m2mapp.tree.types import Members, ResourceType
+from m2mapp.tree.unit import CONTENT, EMPTY, Document, Resource
 
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 
@@ -58,36 +58,44 @@ def document_response(document: Mapping[str, object], accept: tuple[str, ...], v
     return Response(Status.CONTENT, dump_json(document), JSON, etag(JSON_TAG, version), modified_ms=modified_ms)
 
 
-def render(resource: Resource, kind: ResourceType | None, tree: Tree, request: Request) -> Response:
+def render(resource: Resource, kind: ResourceType | None, tree: Tree, request: Request, members: Members | None = None) -> Response:
     """The response to a GET of the resource. Raises `NotAcceptable` or `Malformed`."""
     if kind is not None:
         return document_response(kind.describe(resource, tree), request.accept, tree.version(resource), resource.modified_ms)
     if resource.type == CONTENT:
-        return _render_content(resource, request.accept)
+        return _render_content(resource, request.accept, tree, members)
     return _render_collection(resource, tree, request)
 
 
-def whole(resource: Resource) -> Document:
+def whole(resource: Resource, tree: Tree, members: Members | None) -> Document:
     """The whole representation of a content resource (spec section 2)."""
+    attributes: Document = resource.attributes
+    more: Document = EMPTY
+    if members is not None:
+        attributes = {name: value for name, value in attributes.items() if name != members.attribute}
+        more = members.show(resource, tree)
     return {
         "path": path_text(resource.path),
         "type": resource.type,
         "contentType": resource.media_type,
         "content": content_value(resource.content or b"", resource.media_type),
-        **resource.attributes,
+        **attributes,
+        **more,
         "created": rfc3339(resource.created_ms),
         "modified": rfc3339(resource.modified_ms),
     }
 
 
-def _render_content(resource: Resource, accept: tuple[str, ...]) -> Response:
+def _render_content(resource: Resource, accept: tuple[str, ...], tree: Tree, members: Members | None) -> Response:
     stored = resource.media_type or OCTETS
     media_type = choose(accept, (stored, RESOURCE_JSON, RESOURCE_CBOR)) if accept else stored
     if media_type == stored:
         tag = etag(CONTENT_TAG, resource.version)
         return Response(Status.CONTENT, resource.content or b"", stored, tag, modified_ms=resource.modified_ms)
-    payload, tag_kind = (dump_cbor(whole(resource)), CBOR_TAG) if is_cbor(media_type) else (dump_json(whole(resource)), JSON_TAG)
-    return Response(Status.CONTENT, payload, media_type, etag(tag_kind, resource.version), modified_ms=resource.modified_ms)
+    shown = whole(resource, tree, members)
+    payload, tag_kind = (dump_cbor(shown), CBOR_TAG) if is_cbor(media_type) else (dump_json(shown), JSON_TAG)
+    version = resource.version if members is None else members.version(resource, tree)
+    return Response(Status.CONTENT, payload, media_type, etag(tag_kind, version), modified_ms=resource.modified_ms)
 
 
 def _render_collection(resource: Resource, tree: Tree, request: Request) -> Response:

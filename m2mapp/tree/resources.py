@@ -6,7 +6,7 @@ Pure: nothing is committed here. Capabilities use the same functions for the wri
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from m2mapp.formats.documents import (
     MERGE_PATCH,
@@ -31,8 +31,8 @@ from m2mapp.formats.merge_patch import merge_patch
 from m2mapp.formats.shapes import Field, Shape, Wrong, text
 from m2mapp.model.errors import Malformed, MethodNotAllowed, NoSuchResource, TooLarge, UnsupportedMediaType
 from m2mapp.model.identifiers import Path, path_text
-from m2mapp.model.messages import Method, Request, Response, Status
-from m2mapp.tree.etags import CONTENT_TAG, JSON_TAG, etag
+from m2mapp.model.messages import Conditions, Method, Request, Response, Status
+from m2mapp.tree.etags import CONTENT_TAG, JSON_TAG, etag, of_whole
 from m2mapp.tree.paths import RESERVED, check_path, check_segment, starts_with
 from m2mapp.tree.representation import render
 from m2mapp.tree.tree import Tree
@@ -97,6 +97,10 @@ class Decision:
     answer: Callable[[tuple[Change, ...]], Response]
 
 
+Writes = tuple[Write | Remove, ...]
+"""What one request writes; the first is of the resource that it names."""
+
+
 class ResourceRules:
     """How the tree's resources take requests."""
 
@@ -119,7 +123,7 @@ class ResourceRules:
         return self._put(request) if method is Method.PUT else self._patch(request)
 
     def _render(self, resource: Resource, request: Request) -> Response:
-        return render(resource, self._types.named(resource.type), self._tree, request)
+        return render(resource, self._types.named(resource.type), self._tree, request, self._types.members)
 
     def _content(self, resource: Resource, request: Request) -> Response:
         """The response of a content resource: the one given before, as long as the resource is the same."""
@@ -128,7 +132,9 @@ class ResourceRules:
         if kept is not None and kept[0] is resource:
             return kept[1]
         response = self._render(resource, request)
-        if len(response.payload) <= _LARGEST_RENDERED_BYTES:
+        # A whole representation may show what stands below the resource, and that may change without it.
+        of_itself = self._types.members is None or response.content_type not in (RESOURCE_JSON, RESOURCE_CBOR)
+        if of_itself and len(response.payload) <= _LARGEST_RENDERED_BYTES:
             if len(self._rendered) >= _RENDERED:
                 self._rendered.clear()
             self._rendered[key] = (resource, response)
@@ -144,7 +150,7 @@ class ResourceRules:
         self._check_method(request, kind)
         if kind is None and path[0] in RESERVED:  # What stands there belongs to whoever owns the name.
             raise MethodNotAllowed("DELETE", path_text(path), ("GET",))
-        requires = (Requirement(path, request.conditions, exists=True),)
+        requires = (Requirement(path, self._conditions(request), exists=True),)
         return Decision(unit_of(request, (Remove(path),), requires), lambda _: Response(Status.DELETED))
 
     def _put(self, request: Request) -> Decision:
@@ -153,15 +159,15 @@ class ResourceRules:
         kind = self._types.at(path)
         self._check_method(request, kind)
         given = load_document(request.payload, request.content_type) if _is_document(kind, request) else None
-        return self._write(request, self._draft(path, kind, request, given), Requirement(path, request.conditions))
+        return self._write(request, self._drafts(path, kind, request, given), Requirement(path, self._conditions(request)))
 
     def _post(self, request: Request) -> Decision:
         path = request.path
         resource = self._expected(path)
         if resource.type == CONTENT:
             given = load_document(request.payload, request.content_type) if _is_document(None, request) else None
-            draft = self._draft(path, None, request, given)
-            return self._write(request, draft, Requirement(path, request.conditions, exists=True))
+            drafts = self._drafts(path, None, request, given)
+            return self._write(request, drafts, Requirement(path, self._conditions(request), exists=True))
         kind = self._types.named(resource.type)
         if kind is not None:
             raise MethodNotAllowed("POST", path_text(path), _names(kind.methods - {Method.POST}))
@@ -172,7 +178,7 @@ class ResourceRules:
         child = check_path((*path, child_name(self._tree, path, (given or {}).get("name") if name is None else name)), "name")
         kind = self._types.at(child)
         requires = (Requirement(path, request.conditions), Requirement(child, exists=False))
-        return self._write(request, self._draft(child, kind, request, given), *requires)
+        return self._write(request, self._drafts(child, kind, request, given), *requires)
 
     def _patch(self, request: Request) -> Decision:
         path = request.path
@@ -182,17 +188,17 @@ class ResourceRules:
         if resource.type == COLLECTION:
             raise MethodNotAllowed("PATCH", path_text(path), ("GET", "POST", "DELETE"))
         # Decided and staged in one turn of the reactor: nobody writes between what the patch was laid upon and the patch.
-        requirement = Requirement(path, request.conditions, exists=True)
+        requirement = Requirement(path, self._conditions(request), exists=True)
         media_type = bare(request.content_type)
         if media_type not in (MERGE_PATCH, RESOURCE_JSON, RESOURCE_CBOR):
             raise UnsupportedMediaType(request.content_type, (MERGE_PATCH, RESOURCE_JSON, RESOURCE_CBOR))
         if kind is None and media_type == MERGE_PATCH:
-            return self._write(request, _patched_content(resource, request), requirement)
+            return self._write(request, (_patched_content(resource, request),), requirement)
         given = named_as(path[-1], load_document(request.payload, request.content_type))
         if kind is None:
-            return self._write(request, _whole_write(path, merge_patch(_settable(resource), given)), requirement)
+            return self._write(request, self._whole_writes(path, merge_patch(self._settable(resource), given), request), requirement)
         kept = kind.check(path[-1], merge_patch(resource.attributes, given))
-        return self._write(request, Write(path, kind.name, kept), requirement)
+        return self._write(request, (Write(path, kind.name, kept),), requirement)
 
     def _standing(self, path: Path) -> Resource:
         """A collection that stands without having been written: the root, and those of the types. Raises `NoSuchResource` for others."""
@@ -208,20 +214,55 @@ class ResourceRules:
         if not request.path or request.path in self._fixed:
             raise MethodNotAllowed(request.method.value, path_text(request.path), ("GET", "POST"))
 
-    def _draft(self, path: Path, kind: ResourceType | None, request: Request, given: Document | None) -> Write:
-        """What shall stand at the path: `given`, where the payload is a document, else the payload as content."""
+    def _drafts(self, path: Path, kind: ResourceType | None, request: Request, given: Document | None) -> Writes:
+        """What shall stand at the path: `given`, where the payload is a document, else the payload as content; and what goes with it."""
         if given is not None:
             document = named_as(path[-1], given)
-            return _whole_write(path, document) if kind is None else Write(path, kind.name, kind.check(path[-1], document))
+            if kind is None:
+                return self._whole_writes(path, document, request)
+            return (Write(path, kind.name, kind.check(path[-1], document)),)
         before = self._tree.expected(path)
         kept = before.attributes if before is not None and before.type == CONTENT else EMPTY
-        return content_write(path, request.payload, request.content_type, kept)
+        return (content_write(path, request.payload, request.content_type, kept),)
 
-    def _write(self, request: Request, write: Write, *requires: Requirement) -> Decision:
-        owner = self._types.owner(write.path)
+    def _whole_writes(self, path: Path, given: Document, request: Request) -> Writes:
+        """The writes of a whole representation: of the content, and of what others bring to it."""
+        members = self._types.members
+        if members is None:
+            return (_whole_write(path, given),)
+        write = _whole_write(path, {name: value for name, value in given.items() if name not in members.names})
+        kept, more = members.keep(path, {name: given[name] for name in members.names & given.keys()}, request)
+        if kept is not None:
+            write = replace(write, attributes={**write.attributes, members.attribute: kept})
+        return (write, *more)
+
+    def _settable(self, resource: Resource) -> Document:
+        """What a merge patch of a whole representation is laid upon."""
+        members, attributes = self._types.members, resource.attributes
+        more = EMPTY
+        if members is not None and members.attribute in attributes:
+            more = members.settable(attributes[members.attribute])
+            attributes = {name: value for name, value in attributes.items() if name != members.attribute}
+        content = content_value(resource.content or b"", resource.media_type)
+        return {"content": content, "contentType": resource.media_type, **attributes, **more}
+
+    def _conditions(self, request: Request) -> Conditions:
+        """The conditions of a request, as they are held against the resource itself."""
+        members, conditions = self._types.members, request.conditions
+        resource = self._tree.expected(request.path) if members is not None and conditions.if_match else None
+        if resource is None or members is None or resource.type != CONTENT:
+            return conditions
+        shown = members.version(resource, self._tree)
+        if shown == resource.version:
+            return conditions
+        return replace(conditions, if_match=of_whole(conditions.if_match, resource.version, shown))
+
+    def _write(self, request: Request, writes: Writes, *requires: Requirement) -> Decision:
+        path = writes[0].path
+        owner = self._types.owner(path)
         if owner is not None:
             requires = (Requirement(owner, exists=True), *requires)
-        return Decision(unit_of(request, (write,), requires), written(write.path))
+        return Decision(unit_of(request, writes, requires), written(path))
 
     @staticmethod
     def _check_method(request: Request, kind: ResourceType | None) -> None:
@@ -300,14 +341,6 @@ def _utf8(payload: bytes) -> str | None:
 def _is_plain(payload: bytes) -> bool:
     found = _utf8(payload)
     return found is not None and found.replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
-
-
-def _settable(resource: Resource) -> Document:
-    return {
-        "content": content_value(resource.content or b"", resource.media_type),
-        "contentType": resource.media_type,
-        **resource.attributes,
-    }
 
 
 def _whole_write(path: Path, given: Document) -> Write:

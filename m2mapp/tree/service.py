@@ -20,7 +20,7 @@ from m2mapp.tree.discovery import Discovery
 from m2mapp.tree.drivers.once import Once
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.types import Types
+from m2mapp.tree.types import ANYWHERE, Types
 from m2mapp.tree.watch import Watch
 
 Answered = Response | Deferred[Response] | None
@@ -38,7 +38,8 @@ def execute(committer: ICommit, decision: Response | Decision) -> Response | Def
 class Dispatcher:
     """Answers every request of the node.
 
-    `routes`: who answers at and below a path, the longest one first. `on_multicast` answers requests that came to a multicast
+    `routes`: who answers at and below a path, the longest one first; of `(ANYWHERE, name)` at and below that name, wherever it stands but
+    at the root. `on_multicast` answers requests that came to a multicast
     address, or gives None, which is silence. `once` remembers requests that bear an identifier, so that each is done once.
     """
 
@@ -52,7 +53,9 @@ class Dispatcher:
         once: Once,
     ) -> None:
         self._rules, self._committer, self._discovery = rules, committer, discovery
-        self._routes = dict(routes)
+        self._routes = {path: handler for path, handler in routes.items() if path[0] != ANYWHERE}
+        self._anywhere = {path[1]: handler for path, handler in routes.items() if path[0] == ANYWHERE}
+        self._marks = frozenset(self._anywhere)
         self._depth = max((len(path) for path in self._routes), default=0)
         self._on_multicast = on_multicast
         self._once = once
@@ -73,6 +76,10 @@ class Dispatcher:
         check_access(request.principal, request.method, path)
         if path == DISCOVERY:
             return self.discover(request)
+        if not self._marks.isdisjoint(path[1:]):
+            name = next(segment for segment in path[1:] if segment in self._marks)
+            found: Response | Deferred[Response] = self._anywhere[name].handle(request)
+            return found
         for depth in range(min(self._depth, len(path)), 0, -1):
             handler = self._routes.get(path[:depth])
             if handler is not None:

@@ -208,6 +208,7 @@ class Tree:
                 above = part.path[:depth]
                 if (drafts[above] if above in drafts else self.expected(above)) is None:
                     drafts[above] = Write(above, COLLECTION)
+            drafts.pop(part.path, None)  # Numbered in the order of the unit, also where it stands in place of what the unit removes.
             drafts[part.path] = part
         return drafts
 

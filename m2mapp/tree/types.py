@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from m2mapp.model.errors import Conflict, Malformed
 from m2mapp.model.identifiers import Path, path_text
-from m2mapp.model.messages import Method
+from m2mapp.model.messages import Method, Request
 from m2mapp.tree.paths import RESERVED
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import COLLECTION, CONTENT, Document, Resource
+from m2mapp.tree.unit import COLLECTION, CONTENT, Document, Remove, Resource, Write
 
 Check = Callable[[str, Document], Document]
 """From the resource's name and the document that was given to the attributes that are kept. Raises `Malformed`."""
@@ -22,6 +22,8 @@ Describe = Callable[[Resource, Tree], Mapping[str, object]]
 """From a resource to the document that represents it."""
 
 ANY = "*"
+ANYWHERE = "**"
+"""As the first segment of a place: any path of one segment or more. What follows has to begin with a name."""
 ALL_METHODS = frozenset(Method)
 
 
@@ -34,6 +36,7 @@ def attributes_only(resource: Resource, tree: Tree) -> Document:
 class ResourceType:
     """One type. `place` is where it stands, `*` for any name but the first: `("scls", "*")`, `("groups", "*", "fanoutSets", "*")`.
 
+    A place that begins with `ANYWHERE` is below whatever it may be: `("**", "Operations", "*")`.
     `derived`: its representation shows what stands below it. `methods`: what the tree's own handling takes there.
     """
 
@@ -45,12 +48,38 @@ class ResourceType:
     methods: frozenset[Method] = ALL_METHODS
 
 
-class Types:
-    """The types that this node has."""
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Further members of the whole representation of a content resource, which a part of the program brings (spec section 2).
 
-    def __init__(self, types: Iterable[ResourceType] = ()) -> None:
+    `names`: what they are called. `collection`: the name of a collection below the resource that they show. `attribute`: where the
+    resource keeps what it keeps of them. `keep`: from the resource's path, those that were given and the request to what is kept there
+    (None: nothing) and to further writes of the same unit. `settable`: from what is kept to the members that a merge patch is laid upon.
+    `show`: what is shown of them.
+    """
+
+    names: frozenset[str]
+    collection: str
+    attribute: str
+    keep: Callable[[Path, Document, Request], tuple[object, tuple[Write | Remove, ...]]]
+    settable: Callable[[object], Document]
+    show: Callable[[Resource, Tree], Document]
+
+    def version(self, resource: Resource, tree: Tree) -> int:
+        """The number of the last change that the whole representation shows."""
+        below = (*resource.path, self.collection)
+        return resource.version if tree.find(below) is None else max(resource.version, tree.latest(below))
+
+
+class Types:
+    """The types that this node has; `members` are those of content resources' whole representations beside the tree's own."""
+
+    def __init__(self, types: Iterable[ResourceType] = (), members: Members | None = None) -> None:
+        self.members = members
         self._by_name = {kind.name: kind for kind in types}
-        self._by_place = {kind.place: kind for kind in self._by_name.values()}
+        self._by_place = {kind.place: kind for kind in self._by_name.values() if kind.place[0] != ANYWHERE}
+        self._anywhere = tuple((kind.place[1:], kind) for kind in self._by_name.values() if kind.place[0] == ANYWHERE)
+        self._marks = frozenset(suffix[0] for suffix, _ in self._anywhere)
         self._roots = frozenset(place[0] for place in self._by_place)
         self._collections = frozenset(place[:-1] for place in self._by_place if place[-1] == ANY and ANY not in place[:-1])
         self._derived = {COLLECTION} | {kind.name for kind in self._by_name.values() if kind.derived}
@@ -80,15 +109,25 @@ class Types:
         return self._collections
 
     def _standing_at(self, path: Path) -> ResourceType | None:
+        if not self._marks.isdisjoint(path):
+            return next((kind for suffix, kind in self._anywhere if _ends_with(path, suffix)), None)
         if not path or path[0] not in self._roots:
             return None
         return self._by_place.get(path) or self._by_place.get((*path[:-1], ANY)) or self._matching(path)
 
     def _matching(self, path: Path) -> ResourceType | None:
         for place, kind in self._by_place.items():
-            if len(place) == len(path) and all(wanted in (ANY, segment) for wanted, segment in zip(place, path, strict=True)):
+            if len(place) == len(path) and _fits(path, place):
                 return kind
         return None
+
+
+def _fits(path: Path, place: Path) -> bool:
+    return all(wanted in (ANY, segment) for wanted, segment in zip(place, path, strict=True))
+
+
+def _ends_with(path: Path, suffix: Path) -> bool:
+    return len(path) > len(suffix) and _fits(path[-len(suffix) :], suffix)
 
 
 def named_as(name: str, given: Mapping[str, object]) -> dict[str, object]:

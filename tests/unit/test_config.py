@@ -155,7 +155,7 @@ class FaultTests(SynchronousTestCase):
             token_file = 7
             [peers]
             n2 = "http://n2/"
-            [triggers]
+            [operations]
             """.replace("            ", "").replace("[peers]\nn2", "[peers.n3]\nn2")
         )
         places = {line.partition(":")[0] for line in told}
@@ -171,7 +171,7 @@ class FaultTests(SynchronousTestCase):
                     "[groups] deadline_s",
                     "[groups] virtual_uri",
                 ),
-                *("[member] key", "[peers.n1] uri", "[peers.n1] token_file", "[peers.n3] uri", "[peers.n3] n2", "[triggers]"),
+                *("[member] key", "[peers.n1] uri", "[peers.n1] token_file", "[peers.n3] uri", "[peers.n3] n2", "[operations]"),
             },
         )
 
