@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -56,7 +57,7 @@ class _Waiting:
     until_s: float
     due_s: float
     pause_s: float = FIRST_TRY_S
-    tried_s: float = 0.0
+    tried_s: float = -inf
     trying: Deferred[bool] | None = None
 
     def document(self) -> Document:
