@@ -81,12 +81,15 @@ class Recorder:
 
     def note(self, evaluation: Evaluation) -> None:
         """Record what came of a change that waited for its target in vain."""
+        if evaluation.outcome is Outcome.REPLACED:
+            self.nothing(evaluation)
+            return
         self._told(evaluation)
         if self._exists(evaluation.operation):
             self._keeper.append(run_record(evaluation))
 
     def nothing(self, evaluation: Evaluation) -> None:
-        """An evaluation did nothing: it is joined with others of the same reason, and written within `JOIN_S`."""
+        """An evaluation sent nothing: it is joined with others of the same reason, and written within `JOIN_S`."""
         self._told(evaluation)
         self._idle.setdefault(evaluation.operation, Idle()).add(evaluation)
         if self._call is None and self._running:
