@@ -37,6 +37,8 @@ class SubjectChange:
 
     `before` is None where nothing was there. `at_ms` is the wall clock's time. `cause`: the operations that led to it, the first one
     first (`cause`). `principal`: the name of who wrote it.
+
+    `only`: no write made it; it is for this operation alone, whose rule has held since `since_ms` for its time (`holding`).
     """
 
     number: int
@@ -47,6 +49,8 @@ class SubjectChange:
     cause: tuple[str, ...] = ()
     trace: str = ""
     principal: str = ""
+    only: str = ""
+    since_ms: int = 0
 
     @property
     def weight(self) -> int:
@@ -67,6 +71,8 @@ class SubjectChange:
             kept["before"] = [self.before.data, self.before.media_type]
         if self.cause:
             kept["cause"] = list(self.cause)
+        if self.only:
+            kept |= {"only": self.only, "since": self.since_ms}
         return kept
 
 
@@ -94,6 +100,8 @@ def change_in(kept: Mapping[str, object]) -> SubjectChange | None:
             tuple(map(str, _list(cause))),
             str(kept["trace"]),
             str(kept["principal"]),
+            str(kept.get("only", "")),
+            int(str(kept.get("since", 0))),
         )
     except (KeyError, TypeError, ValueError):
         return None

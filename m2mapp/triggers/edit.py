@@ -18,7 +18,7 @@ from m2mapp.tree.representation import render
 from m2mapp.tree.resources import Decision, ResourceRules, child_name
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import named_as
-from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Change, Remove, Requirement, Resource, Write
+from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Change, Remove, Requirement, Resource, Unit, Write
 from m2mapp.triggers.author import WRITTEN_BY, kept_author
 from m2mapp.triggers.operation import MAX_DEPENDENCIES, checked_operation
 from m2mapp.triggers.places import DEPENDENCIES, DEPENDENCY_TYPE, OPERATION_TYPE, OPERATIONS, RESULT, subject_of
@@ -26,8 +26,8 @@ from m2mapp.triggers.places import DEPENDENCIES, DEPENDENCY_TYPE, OPERATION_TYPE
 MAX_OPERATIONS = 4096
 """So many operations has one subject at most: each is looked at when it changes."""
 SUBJECT_TYPES = frozenset({CONTENT, "timer"})
-_DEPENDENCY = 2
-"""So many names lead from an operation to a dependency."""
+_OPERATION, _DEPENDENCY = 2, 2
+"""So many names lead from a subject to an operation, and from an operation to a dependency."""
 
 Warn = Callable[[Path, Mapping[str, object]], Sequence[str]]
 """From where an operation is to stand and its document to what its writer should know."""
@@ -43,7 +43,7 @@ def decide(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> Re
         return _collection(rules, tree, request, warn)
     if beside not in ((), (RESULT,)) and (len(beside) != _DEPENDENCY or beside[0] != DEPENDENCIES):
         raise NoSuchResource(path_text(path))
-    if request.method is Method.GET or request.method is Method.DELETE:
+    if request.method is Method.GET or (request.method is Method.DELETE and not beside):
         return rules.decide(request)
     return _write(rules, tree, request, warn)
 
@@ -66,8 +66,10 @@ def _collection(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) 
     there = tree.find(path)
     if request.method is Method.GET and there is None:
         return render(Resource(path, COLLECTION, EMPTY, None, None, 0, 0, 0), None, tree, request)
-    if request.method in (Method.GET, Method.DELETE):
+    if request.method is Method.GET or (request.method is Method.DELETE and path[-1] == OPERATIONS):
         return rules.decide(request)
+    if request.method is Method.DELETE:
+        return _write(rules, tree, request, warn)
     raise MethodNotAllowed(request.method.value, path_text(path), ("GET", "POST", "DELETE"))
 
 
@@ -93,14 +95,23 @@ def _write(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> Re
         return decided
     subject = subject_of(request.path) or ()
     unit = replace(decided.unit, requires=(*decided.unit.requires, Requirement(subject, exists=True)))
-    if not any(isinstance(part, Write) and part.type == OPERATION_TYPE for part in unit.changes):
-        return replace(decided, unit=unit)
+    if len(request.path) > len(subject) + _OPERATION:
+        return replace(decided, unit=_taken_over(unit, tree, request, request.path[: len(subject) + _OPERATION]))
     given = load_document(request.payload, request.content_type)
     changes = operation_writes(unit.changes, given, request)
     kept = next(part.attributes for part in changes if isinstance(part, Write) and part.path == request.path)
     told = warn(request.path, kept)
     answer = _with_warnings(decided.answer, told) if told else decided.answer
     return Decision(replace(unit, changes=changes), answer)
+
+
+def _taken_over(unit: Unit, tree: Tree, request: Request, operation: Path) -> Unit:
+    """Who changes an operation's dependencies has written the operation: they are fetched with its rights."""
+    there = tree.expected(operation)
+    author = kept_author(request.principal)
+    if request.path[-1] == RESULT or there is None or there.attributes.get(WRITTEN_BY) == author:
+        return unit
+    return replace(unit, changes=(*unit.changes, Write(operation, there.type, {**there.attributes, WRITTEN_BY: author})))
 
 
 def operation_writes(changes: Iterable[Write | Remove], given: Mapping[str, object], request: Request) -> tuple[Write | Remove, ...]:

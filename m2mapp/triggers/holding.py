@@ -16,16 +16,16 @@ from m2mapp.tree.unit import Document
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The rule of an operation has held since a time. `key` is `Operation.key`; `for_s`: so long it has to; `ran`: it has run for that.
+    """The rule of an operation has held since a time. `key` is `Operation.key`; `for_s`: so long it has to.
 
-    `cause`, `trace`: of the change that began it.
+    `ran`: the number of the change for which the operation has run then, 0 where it has not. `cause`, `trace`: of the change that began it.
     """
 
     key: str
     subject: Path
     since_ms: int
     for_s: float
-    ran: bool = False
+    ran: int = 0
     cause: tuple[str, ...] = ()
     trace: str = ""
 
@@ -51,7 +51,7 @@ def held_in(document: Mapping[str, object]) -> Held | None:
     try:
         subject, cause = _texts(document["subject"]), _texts(document["cause"])
         since_ms, for_s = int(str(document["since"])), float(str(document["for"]))
-        return Held(str(document["key"]), subject, since_ms, for_s, bool(document["ran"]), cause, str(document["trace"]))
+        return Held(str(document["key"]), subject, since_ms, for_s, int(str(document["ran"])), cause, str(document["trace"]))
     except (KeyError, TypeError, ValueError):
         return None
 

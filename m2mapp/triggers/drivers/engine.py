@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from m2mapp.formats.durations import duration_text
 from m2mapp.formats.rules.language import Verdict
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault
@@ -22,7 +21,6 @@ from m2mapp.model.messages import Method
 from m2mapp.model.principal import Principal
 from m2mapp.tree.access import check_access
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import Resource
 from m2mapp.triggers.author import Current
 from m2mapp.triggers.cause import Stopped, extended, identity
 from m2mapp.triggers.changes import Content, SubjectChange
@@ -41,8 +39,6 @@ Selected = tuple[Operation, Verdict]
 Left = tuple[Operation, Verdict, str]
 """An operation that does not run, what its rule came to, and why not where that is not the reason."""
 _Result = TypeVar("_Result")
-
-_log = Logger(namespace="m2mapp.triggers")
 
 
 class Records(Protocol):
@@ -73,7 +69,7 @@ class Around:
 class Engine:
     """Evaluates changes. `away` takes an operation whose target is away: its key, the target, the change, for how many seconds it may wait.
 
-    It raises a `Fault` where no more can wait.
+    It raises a `Fault` where no more can wait. `add` hands on a change that no write made. Both are set before the start.
     """
 
     def __init__(self, around: Around) -> None:
@@ -82,12 +78,15 @@ class Engine:
         self._reader = Reader(self._runner)
         self._turns: dict[Path, DeferredLock] = {}
         self.away: Callable[[str, str, SubjectChange, float], None] | None = None
+        self.add: Callable[[SubjectChange], Deferred[None]] = _not_added
         around.holds.elapsed = self._elapsed
 
     def handle(self, change: SubjectChange, settled: frozenset[str] = frozenset()) -> Deferred[None]:
         """Evaluate the operations of a change, but for those that are settled. Fires when all have run."""
         around = self._around
         resource = around.tree.find(change.path)
+        if change.only:
+            return self._in_turn(change.path, lambda: self._handle_held(change, settled))
         if change.path in self._turns or (resource is not None and TIES in resource.attributes):
             return self._in_turn(change.path, lambda: self._handle(change, settled))
         selected, others = self._selected(around.ties.here(change.path), change, settled)
@@ -152,7 +151,7 @@ class Engine:
             return _told(run=False, why=run.why, steps=run.steps)
         told = _told(run=True, why=run.why, steps=run.steps)
         sent = Sent(ask.method.value, ask.uri, ask.payload).document()
-        waits = [f"its rule has held for {operation.for_s:g} s"] if operation.for_s else []
+        waits = [f"its rule has held for {duration_text(operation.for_s)}"] if operation.for_s else []
         rest_s = self._around.holds.rests(operation)
         waits += [f"it has rested for {rest_s:.3g} s more"] if rest_s else []
         return {**told, "request": sent, **({"onceThat": waits} if waits else {})}
@@ -273,32 +272,31 @@ class Engine:
     # Rules that have held for long enough.
 
     def _elapsed(self, held: Held) -> None:
-        """The rule of an operation has held for its time: it runs behind the changes that are under way."""
-        self._in_turn(held.subject, lambda: self._run_held(held)).addErrback(_not_run)
-
-    async def _run_held(self, held: Held) -> None:
+        """The rule of an operation has held for its time: that is a change of its own, behind those that wait."""
         around = self._around
         resource = around.tree.find(held.subject)
-        if not around.holds.due(held) or resource is None:
-            return
-        operations, _ = await self.operations(held.subject, held.trace, held.cause)
-        operation = next((one for one in operations if one.key == held.key), None)
-        if operation is None:
+        if resource is None:
             around.holds.forget(held.key)
             return
-        around.holds.ran(held)
-        change = replace(change_of(resource, self._means.clock.now_ms()), cause=held.cause, trace=held.trace)
-        step = Step(StepKind.RULE, holds=True, why=f"it has held for {operation.for_s:g} s")
-        await self.run(operation, change, (step,))
+        content = Content(resource.content or b"", resource.media_type)
+        now_ms, number = self._means.clock.now_ms(), around.tree.next_number
+        change = SubjectChange(number, held.subject, None, content, now_ms, held.cause, held.trace, only=held.key, since_ms=held.since_ms)
+        self.add(change).addErrback(lambda _: around.holds.later(held))
+
+    async def _handle_held(self, change: SubjectChange, settled: frozenset[str]) -> None:
+        around = self._around
+        if change.only in settled or not around.holds.due(change):
+            return
+        operations, _ = await self.operations(change.path, change.trace, change.cause)
+        operation = next((one for one in operations if one.key == change.only), None)
+        if operation is None:
+            around.holds.forget(change.only)
+            return
+        await self.run(operation, change, (Step(StepKind.RULE, holds=True, why=f"it has held for {duration_text(operation.for_s)}"),))
 
 
 def _rule_step(verdict: Verdict) -> Step:
     return Step(StepKind.RULE, holds=verdict.holds, why=verdict.why, seen=verdict.seen)
-
-
-def change_of(resource: Resource, now_ms: int) -> SubjectChange:
-    """What a subject holds, as a change that was made now and had nothing before it."""
-    return SubjectChange(resource.version, resource.path, None, Content(resource.content or b"", resource.media_type), now_ms)
 
 
 def _refusal(operation: Operation, subject: Path, principal: Principal) -> Fault | None:
@@ -314,5 +312,5 @@ def _told(*, run: bool, why: str, steps: Sequence[Step]) -> dict[str, object]:
     return {"would": "run" if run else "do nothing", "why": why, "steps": [step.document() for step in steps]}
 
 
-def _not_run(failure: Failure) -> None:
-    _log.failure("an operation whose rule has held for its time did not run", failure)
+def _not_added(change: SubjectChange) -> Deferred[None]:
+    raise LookupError(f"nobody hands on change {change.number}")

@@ -130,6 +130,21 @@ class Feed:
 
     # What the node tells.
 
+    def add(self, change: SubjectChange) -> Deferred[None]:
+        """Hand on a change that no write made, once it is durable; its number is the tree's next one. Fails where it was not kept."""
+        key = _key(change)
+
+        def kept(_: None) -> None:
+            self._weigh(change)
+            self._queue(change)
+            self._hand_on()
+
+        def not_kept(failure: Failure) -> Failure:
+            self._keeper.remove(key)
+            return failure
+
+        return self._keeper.saved({key: change.document}).addCallbacks(kept, not_kept)
+
     def restore(self) -> None:
         """Take over what the keeper has read of the time before the last stop."""
         if self._restored:

@@ -18,6 +18,7 @@ from m2mapp.triggers.holding import Held, held_in, rests
 from m2mapp.triggers.operation import Operation
 
 HELD_KEY, LAST_KEY = "h/", "l/"
+RETRY_S = 1.0
 
 
 class Keeps(Protocol):
@@ -31,7 +32,7 @@ class Keeps(Protocol):
 
 
 class Holds:
-    """What rules have held since when. `elapsed` is told of one that has held for its time; `due` says whether it still does."""
+    """What rules have held since when. `elapsed` is told of one that has held for its time."""
 
     def __init__(self, reactor: IReactorTime, clock: IClock, keeps: Keeps) -> None:
         self._reactor, self._clock, self._keeps = reactor, clock, keeps
@@ -55,13 +56,18 @@ class Holds:
             return "it ran when its rule had held for its time, and runs again when the rule has ceased to hold"
         return f"its rule has to hold for {held.left_s(self._clock.now_ms()):.3g} s more"
 
-    def due(self, held: Held) -> bool:
-        """Whether the rule still holds, without a break, and the operation did not run for that."""
-        return self._held.get(held.key) == held and not held.ran
+    def due(self, change: SubjectChange) -> bool:
+        """Whether the rule still holds, without a break, and the operation did not run for that; from now on it has."""
+        held = self._held.get(change.only)
+        if held is None or held.since_ms != change.since_ms or held.ran not in (0, change.number):
+            return False
+        self._put(replace(held, ran=change.number))
+        return True
 
-    def ran(self, held: Held) -> None:
-        """The operation runs for it: not again until the rule has ceased to hold."""
-        self._put(replace(held, ran=True))
+    def later(self, held: Held) -> None:
+        """What is due could not be kept: try again soon."""
+        if self._held.get(held.key) == held and held.key not in self._calls:
+            self._calls[held.key] = self._reactor.callLater(RETRY_S, self._over, held)
 
     def forget(self, key: str) -> None:
         """The rule does not hold any more, or the operation is gone."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -119,6 +119,8 @@ class Runner:
             answer: Answer = await self._means.requester.send(sent)
         except Fault as fault:
             return fault
+        except CancelledError:
+            raise  # The node stops: the run is not over, and is known after the next start.
         except Exception as error:  # noqa: BLE001 - whatever a sender raises, the run goes on and says so
             _log.failure("a request for an operation to {uri} failed", uri=outgoing.uri)
             return InternalError(str(error))
