@@ -68,7 +68,7 @@ class Recorder:
     def finished(self, evaluation: Evaluation) -> None:
         """A run is over: it is recorded, and not made again for this change, also after a restart.
 
-        One whose target is away is not over, and recorded once however often it is tried.
+        One whose target is away is not over, and recorded once in the life of the process, however often it is tried.
         """
         number, operation = evaluation.change.number, evaluation.operation
         is_known = evaluation.outcome is Outcome.AWAY and self._was_away(operation, number)

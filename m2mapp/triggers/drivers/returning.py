@@ -245,8 +245,6 @@ class Away:
 
     def _try(self, key: str, waiting: _Waiting) -> None:
         waiting.tried_s = self._reactor.seconds()
-        waiting.due_s = waiting.tried_s + waiting.pause_s
-        waiting.pause_s = min(LAST_TRY_S, waiting.pause_s * 2)
         trying = waiting.trying = maybeDeferred(self.again, waiting.operation, waiting.change)
         trying.addBoth(self._tried, key, waiting.change, trying)
 
@@ -257,9 +255,12 @@ class Away:
         waiting.trying = None
         if isinstance(result, Failure):
             self._log.failure("{operation} could not be evaluated anew", result, operation=waiting.operation)
-        if result is not False and waiting.change is change:
+        if result is False:
+            waiting.due_s = self._reactor.seconds() + waiting.pause_s
+            waiting.pause_s = min(LAST_TRY_S, waiting.pause_s * 2)
+        elif waiting.change is change:
             self._over(key)
-        elif result is not False:
+        else:
             waiting.due_s = self._reactor.seconds()  # The target is there, and a later change has come meanwhile.
         self._look_later()
 

@@ -9,7 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.coap.settings import CoapSettings
 from m2mapp.config import NodeSettings, Peer, Settings
+from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Method
+from m2mapp.model.principal import Principal, Right
 from m2mapp.triggers.settings import TriggerSettings
 from tests.simulation import Simulation, seeded
 from tests.unit.simulation.world import LINK, Box, build_box
