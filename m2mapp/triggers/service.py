@@ -73,7 +73,7 @@ class TriggerService(Service):
         self._engine = Engine(Around(tree, self.ties, means, node.current, self.recorder, self._holds))
         self._trying = Trying(self._engine, self.recorder, node.clock)
         durable.feed.handler, durable.away.again = self._engine.handle, self._engine.again
-        self._engine.away, self._engine.add = durable.away.wait, durable.feed.add
+        self._engine.away, self._engine.takes, self._engine.add = durable.away.wait, durable.away.takes, durable.feed.add
         self._ticking = Ticking(reactor, node.clock, tree, node.committer, metrics)
         self.heard = durable.away.heard
         self._begun = False

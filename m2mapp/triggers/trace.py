@@ -132,9 +132,9 @@ class Evaluation:
 
     @property
     def decided_by(self) -> str:
-        """What decided: the last step and its name. Evaluations that did nothing for the same reason are joined."""
+        """What decided: the outcome, the last step and its name. Evaluations that sent nothing for the same reason are joined."""
         last = self.steps[-1] if self.steps else None
-        return f"{last.kind.value} {last.name}".rstrip() if last is not None else ""
+        return f"{self.outcome.value} {last.kind.value} {last.name}" if last is not None else self.outcome.value
 
     def document(self) -> Document:
         """What is shown of it, and kept."""

@@ -78,6 +78,8 @@ class Engine:
         self._reader = Reader(self._runner)
         self._turns: dict[Path, DeferredLock] = {}
         self.away: Callable[[str, str, SubjectChange, float], None] | None = None
+        self.takes: Callable[[str, SubjectChange, float], bool] = lambda *_: False
+        """Whether an operation waits for its target already, so that a change waits in the place of an earlier one."""
         self.add: Callable[[SubjectChange], Deferred[None]] = _not_added
         around.holds.elapsed = self._elapsed
 
@@ -119,6 +121,10 @@ class Engine:
             return self._keep(operation.key, change, Outcome.FAILED, fault.detail, first)
         if self._left_s(operation, change) <= 0:
             return self._keep(operation.key, change, Outcome.EXPIRED, "its turn came after its expiry", first)
+        if self.takes(operation.key, change, self._left_s(operation, change)):
+            why = "its target is away: it waits in place of an earlier change"
+            self._around.records.nothing(Evaluation(operation.key, change, self._means.clock.now_ms(), Outcome.AWAY, why, tuple(first)))
+            return Outcome.AWAY
         run = await self._prepared(operation, errand, first)
         await self._runner.carry(run, errand, None if operation.idempotent else lambda: self._leaving(run, change))
         outcome, why = run.outcome or Outcome.FAILED, run.why

@@ -68,7 +68,7 @@ class Recorder:
     def finished(self, evaluation: Evaluation) -> None:
         """A run is over: it is recorded, and not made again for this change, also after a restart.
 
-        One whose target is away is not over, and recorded once however often it is tried.
+        One whose target is away is not over, and recorded once in the life of the process, however often it is tried.
         """
         number, operation = evaluation.change.number, evaluation.operation
         is_known = evaluation.outcome is Outcome.AWAY and self._was_away(operation, number)
@@ -81,12 +81,15 @@ class Recorder:
 
     def note(self, evaluation: Evaluation) -> None:
         """Record what came of a change that waited for its target in vain."""
+        if evaluation.outcome is Outcome.REPLACED:
+            self.nothing(evaluation)
+            return
         self._told(evaluation)
         if self._exists(evaluation.operation):
             self._keeper.append(run_record(evaluation))
 
     def nothing(self, evaluation: Evaluation) -> None:
-        """An evaluation did nothing: it is joined with others of the same reason, and written within `JOIN_S`."""
+        """An evaluation sent nothing: it is joined with others of the same reason, and written within `JOIN_S`."""
         self._told(evaluation)
         self._idle.setdefault(evaluation.operation, Idle()).add(evaluation)
         if self._call is None and self._running:

@@ -100,6 +100,7 @@ class Away:
         self._waiting: dict[str, _Waiting] = {}
         self._by_host: dict[str, dict[str, None]] = {}
         self._by_number: dict[int, dict[str, None]] = {}
+        self._by_operation: dict[str, dict[str, None]] = {}
         self._watch: Watch | None = None
         self._call: IDelayedCall | None = None
         metrics.gauge("m2mapp_operations_away", "Operations that wait for a target to be heard again", lambda: len(self._waiting))
@@ -135,6 +136,18 @@ class Away:
         self._enter(key, waiting)
         self._keeper.put(key, waiting.document)
         self._look_later()
+
+    def takes(self, operation: str, change: SubjectChange, for_s: float) -> bool:
+        """Whether the operation waits for its target already, for an earlier change: then this one waits in its place from now on.
+
+        So a target that is away keeps the changes behind it waiting once, not each of them until its request has had no answer.
+        """
+        for key in self._by_operation.get(operation, ()):
+            waiting = self._waiting[key]
+            if waiting.change.number < change.number:
+                self.wait(operation, waiting.target, change, for_s)
+                return True
+        return False
 
     def heard(self, address: str) -> None:
         """A datagram came from this address (canonical, a link-local one with its zone). Called for each: it costs next to nothing."""
@@ -179,11 +192,13 @@ class Away:
         self._waiting[key] = waiting
         self._by_host.setdefault(parse_uri(waiting.target).host, {})[key] = None
         self._by_number.setdefault(waiting.change.number, {})[key] = None
+        self._by_operation.setdefault(waiting.operation, {})[key] = None
 
     def _leave(self, key: str) -> None:
         waiting = self._waiting.pop(key)
         _remove(self._by_host, parse_uri(waiting.target).host, key)
         _remove(self._by_number, waiting.change.number, key)
+        _remove(self._by_operation, waiting.operation, key)
         self._forget(waiting.change.number, waiting.operation)
 
     def _on_change(self, change: Change) -> None:
@@ -230,8 +245,6 @@ class Away:
 
     def _try(self, key: str, waiting: _Waiting) -> None:
         waiting.tried_s = self._reactor.seconds()
-        waiting.due_s = waiting.tried_s + waiting.pause_s
-        waiting.pause_s = min(LAST_TRY_S, waiting.pause_s * 2)
         trying = waiting.trying = maybeDeferred(self.again, waiting.operation, waiting.change)
         trying.addBoth(self._tried, key, waiting.change, trying)
 
@@ -242,9 +255,12 @@ class Away:
         waiting.trying = None
         if isinstance(result, Failure):
             self._log.failure("{operation} could not be evaluated anew", result, operation=waiting.operation)
-        if result is not False and waiting.change is change:
+        if result is False:
+            waiting.due_s = self._reactor.seconds() + waiting.pause_s
+            waiting.pause_s = min(LAST_TRY_S, waiting.pause_s * 2)
+        elif waiting.change is change:
             self._over(key)
-        elif result is not False:
+        else:
             waiting.due_s = self._reactor.seconds()  # The target is there, and a later change has come meanwhile.
         self._look_later()
 

@@ -128,9 +128,22 @@ class AwayTests(AwayCase):
         away.wait(ADD, TARGET, subject_change(8), HOUR)
         away.wait("/a/Operations/other", TARGET, subject_change(7), HOUR)
         self.assertEqual((len(away), away.operations(9)), (2, {ADD}))
-        box.run(10.0)
+        box.run(11.0)
         self.assertEqual(sorted(number for _, number in self.tried), [7, 9])
-        self.assertEqual(sorted(self.outcomes(box)), [("7", "replaced"), ("8", "replaced")])
+        found = box.scheduler.run_until_fired(box.durable.recorder.evaluations(ADD))
+        self.assertEqual([(one["id"], one["outcome"], one["count"]) for one in found], [("8", "replaced", 2)])
+        box.stop()
+
+    @seeded(1)
+    def test_what_waits_takes_later_changes(self, simulation: Simulation) -> None:
+        """An operation that waits takes a later change without a request; one that does not wait takes none."""
+        box = self.build(simulation, lambda: False)
+        away = box.durable.away
+        self.assertFalse(away.takes(ADD, subject_change(6), HOUR))
+        away.wait(ADD, TARGET, subject_change(7), HOUR)
+        self.assertFalse(away.takes(ADD, subject_change(7), HOUR))
+        self.assertTrue(away.takes(ADD, subject_change(8), HOUR))
+        self.assertEqual((away.numbers(), len(away)), ({8}, 1))
         box.stop()
 
     @seeded(1)
