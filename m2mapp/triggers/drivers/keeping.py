@@ -49,7 +49,7 @@ class Keeper:
 
     def __init__(self, tree: Tree, committer: ICommit, journals: IJournals, reactor: IReactorTime, log: StateLog | None = None) -> None:
         self._tree, self._committer, self._journals, self._reactor = tree, committer, journals, reactor
-        self.log = log or StateLog()
+        self.log = StateLog() if log is None else log
         self._gathered = _Gathered()
         self._flying: list[_Gathered] = []
         self._call: IDelayedCall | None = None
