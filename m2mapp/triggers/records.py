@@ -40,16 +40,16 @@ class Idle:
 
     by_reason: dict[str, Joined] = field(default_factory=dict)
 
-    def add(self, evaluation: Evaluation) -> None:
-        """One more."""
+    def add(self, evaluation: Evaluation, times: int = 1) -> None:
+        """One more, or so many, of which this is the last."""
         reason = evaluation.decided_by
         if reason not in self.by_reason and len(self.by_reason) >= MOST_REASONS:
             reason = next(reversed(self.by_reason))
         joined = self.by_reason.get(reason)
         if joined is None:
-            self.by_reason[reason] = Joined(evaluation, evaluation)
+            self.by_reason[reason] = Joined(evaluation, evaluation, times)
         else:
-            joined.last, joined.count = evaluation, joined.count + 1
+            joined.last, joined.count = evaluation, joined.count + times
 
     def documents(self) -> list[Document]:
         """One for each reason, the one that was decided last at the end."""

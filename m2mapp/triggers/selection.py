@@ -1,14 +1,16 @@
 """Which operations of a subject a change selects (CN 104662858, figure 10, steps 402 to 404). Pure.
 
-One sample of the content serves the rules of all operations: what it says is taken apart once. Equal rules are evaluated once.
+One sample of the content serves the rules of all operations: what it says is taken apart once. Most rules do not hold for most changes:
+why is found out when somebody asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from m2mapp.formats.rules.language import Rule, Verdict
+from m2mapp.formats.rules.language import Verdict
 from m2mapp.formats.rules.sample import Sample
+from m2mapp.formats.rules.sight import Sight
 from m2mapp.triggers.changes import Content, SubjectChange
 from m2mapp.triggers.operation import Operation
 
@@ -18,19 +20,22 @@ def by_priority(operations: Iterable[Operation]) -> tuple[Operation, ...]:
     return tuple(sorted(operations, key=lambda one: -one.priority))
 
 
-def select(operations: Iterable[Operation], change: SubjectChange) -> Iterator[tuple[Operation, Verdict]]:
-    """Each operation with what its rule says of the change, in the order given."""
-    now = sample_of(change.after)
-    before = sample_of(change.before) if change.before is not None else None
-    known: dict[str, Verdict] = {}
+def select(operations: Iterable[Operation], change: SubjectChange) -> Iterator[tuple[Operation, bool | None]]:
+    """Each operation with whether its rule holds for the change (None: it cannot be evaluated), in the order given."""
+    sight = Sight(*samples_of(change))
     for operation in operations:
-        rule: Rule = operation.rule
-        verdict = known.get(rule.text)
-        if verdict is None:
-            verdict = known[rule.text] = rule.evaluate(now, before)
-        yield operation, verdict
+        yield operation, operation.rule.holds(sight)
 
 
-def sample_of(content: Content) -> Sample:
-    """A content as rules read it."""
+def explain(operation: Operation, change: SubjectChange) -> Verdict:
+    """What an operation's rule says of a change, and why."""
+    return operation.rule.evaluate(*samples_of(change))
+
+
+def samples_of(change: SubjectChange) -> tuple[Sample, Sample | None]:
+    """The contents of a change, after and before, as rules read them."""
+    return _sample(change.after), _sample(change.before) if change.before is not None else None
+
+
+def _sample(content: Content) -> Sample:
     return Sample(content.data, content.media_type)

@@ -63,6 +63,12 @@ class Rule:
         holds = self._tree.test(sight)
         return Verdict(holds, sight.seen, tuple(sight.outcomes))
 
+    def holds(self, sight: Sight) -> bool | None:
+        """The same outcome without saying why: one sight serves the rules of many, several times as fast."""
+        outcome = self._tree.test(sight)
+        sight.outcomes.clear()
+        return outcome
+
 
 def parse_rule(text: object, named: str = "rule") -> Rule:
     """The rule that a text says. Raises `Malformed`, naming the field `named` and pointing at the column that is wrong."""

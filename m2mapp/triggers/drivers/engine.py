@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 
 from m2mapp.formats.durations import duration_text
-from m2mapp.formats.rules.language import Verdict
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault
 from m2mapp.model.identifiers import Path
@@ -26,18 +25,20 @@ from m2mapp.triggers.cause import Stopped, extended, identity
 from m2mapp.triggers.changes import Content, SubjectChange
 from m2mapp.triggers.drivers.holds import Holds
 from m2mapp.triggers.drivers.reading import Lost, Reader
+from m2mapp.triggers.drivers.recording import Explain
 from m2mapp.triggers.drivers.running import Errand, Means, Runner
 from m2mapp.triggers.holding import Held
 from m2mapp.triggers.links import absolute
 from m2mapp.triggers.operation import Operation
 from m2mapp.triggers.run import Run
-from m2mapp.triggers.selection import by_priority, select
+from m2mapp.triggers.selection import by_priority, explain, select
 from m2mapp.triggers.ties import TIES, Ties, named_uris
 from m2mapp.triggers.trace import Evaluation, Outcome, Sent, Step, StepKind
 
-Selected = tuple[Operation, Verdict]
-Left = tuple[Operation, Verdict, str]
-"""An operation that does not run, what its rule came to, and why not where that is not the reason."""
+Left = tuple[Operation, str]
+"""An operation that does not run, and why not where its rule is not the reason."""
+LIGHT_BYTES = 4_096
+"""Of a change that takes no more, why an operation did nothing is found out when it is asked for."""
 _Result = TypeVar("_Result")
 
 
@@ -52,6 +53,9 @@ class Records(Protocol):
 
     def nothing(self, evaluation: Evaluation) -> None:
         """An operation did nothing for a change."""
+
+    def passed_over(self, operations: Sequence[Operation], change: SubjectChange, explain: Explain) -> None:
+        """The rules of these operations do not hold for a change; `explain` says why, for one of them, when that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +145,13 @@ class Engine:
 
     async def look(self, operation: Operation, change: SubjectChange) -> dict[str, object]:
         """What would happen for a change, without sending the operation's request: as `POST .../evaluate` answers."""
-        verdict = next(verdict for _, verdict in select((operation,), change))
-        steps = [_rule_step(verdict)]
+        rule = _rule_step(operation, change)
+        steps = [rule]
         errand = self._errand(operation, change)
         if isinstance(errand, Stopped):
             return _told(run=False, why=errand.why, steps=steps)
-        if not verdict.holds:
-            return _told(run=False, why=verdict.why, steps=steps)
+        if not rule.holds:
+            return _told(run=False, why=rule.why, steps=steps)
         fault = _refusal(operation, change.path, errand.principal)
         if fault is not None:
             return _told(run=False, why=fault.detail, steps=steps)
@@ -171,10 +175,10 @@ class Engine:
                 self._keep(one.uri, change, Outcome.FAILED, f"the operation cannot be fetched: {one.why}", ())
         await self._run_all(*self._selected(operations, change, settled), change)
 
-    async def _run_all(self, selected: list[Selected], others: list[Left], change: SubjectChange) -> None:
+    async def _run_all(self, selected: list[Operation], others: list[Left], change: SubjectChange) -> None:
         told = False
-        for operation, verdict in selected:
-            running = Deferred.fromCoroutine(self.run(operation, change, (_rule_step(verdict),)))
+        for operation in selected:
+            running = Deferred.fromCoroutine(self.run(operation, change, (_rule_step(operation, change),)))
             if not told:  # Behind the first request: it does not wait until all the others are told of.
                 self._did_nothing(others, change)
                 told = True
@@ -184,28 +188,38 @@ class Engine:
 
     def _selected(
         self, operations: Iterable[Operation], change: SubjectChange, settled: frozenset[str]
-    ) -> tuple[list[Selected], list[Left]]:
+    ) -> tuple[list[Operation], list[Left]]:
         """Those that are to run for the change, in their order; and the others, with why not."""
-        selected: list[Selected] = []
+        selected: list[Operation] = []
         others: list[Left] = []
         holds = self._around.holds
-        for operation, verdict in select(operations, change):
+        for operation, outcome in select(operations, change):
             if settled and operation.key in settled:
                 continue
             why = ""
             if operation.for_s:
-                why = holds.seen(operation, change, holds_now=verdict.holds is True)
-            elif verdict.holds and operation.holdoff_s and (rest_s := holds.rests(operation)):
+                why = holds.seen(operation, change, holds_now=outcome is True)
+            elif outcome and operation.holdoff_s and (rest_s := holds.rests(operation)):
                 why = f"it ran and rests for {rest_s:.3g} s more"
-            if verdict.holds and not why:
-                selected.append((operation, verdict))
+            if outcome and not why:
+                selected.append(operation)
             else:
-                others.append((operation, verdict, why))
+                others.append((operation, why))
         return selected, others
 
-    def _did_nothing(self, others: Iterable[Left], change: SubjectChange) -> None:
-        for operation, verdict, why in others:
-            self._keep(operation.key, change, Outcome.DID_NOTHING, why or verdict.why, (_rule_step(verdict),))
+    def _did_nothing(self, others: Sequence[Left], change: SubjectChange) -> None:
+        if change.weight <= LIGHT_BYTES:
+            self._around.records.passed_over([operation for operation, why in others if not why], change, self._passed_over)
+            others = [left for left in others if left[1]]
+        for operation, why in others:
+            now_ms = self._means.clock.now_ms()
+            self._around.records.nothing(self._passed_over(operation, change, now_ms, why))
+
+    @staticmethod
+    def _passed_over(operation: Operation, change: SubjectChange, at_ms: int, why: str = "") -> Evaluation:
+        """The evaluation of an operation that did nothing for a change."""
+        step = _rule_step(operation, change)
+        return Evaluation(operation.key, change, at_ms, Outcome.DID_NOTHING, why or step.why, (step,))
 
     def _in_turn(self, path: Path, act: Callable[[], Coroutine[Deferred[object], object, None]]) -> Deferred[None]:
         """What is to be done for a subject, behind what is under way for it."""
@@ -253,11 +267,11 @@ class Engine:
             return True
         content = Content(resource.content or b"", resource.media_type)
         now = change if content == change.after else replace(change, before=change.after, after=content)
-        verdict = next(verdict for _, verdict in select((operation,), now))
-        if not verdict.holds:
-            self._keep(key, now, Outcome.DID_NOTHING, f"its target is back, and {verdict.why}", (_rule_step(verdict),))
+        step = _rule_step(operation, now)
+        if not step.holds:
+            self._keep(key, now, Outcome.DID_NOTHING, f"its target is back, and {step.why}", (step,))
             return True
-        return await self.run(operation, now, (_rule_step(verdict),)) is not Outcome.AWAY
+        return await self.run(operation, now, (step,)) is not Outcome.AWAY
 
     async def _prepared(self, operation: Operation, errand: Errand, first: Sequence[Step]) -> Run:
         elsewhere = await self._reader.dependencies(operation, errand) if operation.dependency_uris else []
@@ -301,7 +315,8 @@ class Engine:
         await self.run(operation, change, (Step(StepKind.RULE, holds=True, why=f"it has held for {duration_text(operation.for_s)}"),))
 
 
-def _rule_step(verdict: Verdict) -> Step:
+def _rule_step(operation: Operation, change: SubjectChange) -> Step:
+    verdict = explain(operation, change)
     return Step(StepKind.RULE, holds=verdict.holds, why=verdict.why, seen=verdict.seen)
 
 

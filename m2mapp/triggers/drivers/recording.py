@@ -6,8 +6,10 @@ What is kept, and how, is in `records`; that commits are shared, in `keeping`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from itertools import islice
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -15,17 +17,34 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from m2mapp.model.identifiers import Path
 from m2mapp.model.metrics import Metrics
 from m2mapp.tree.unit import NOTHING, RUNS, Append, Document, Entry, records_journal
+from m2mapp.triggers.changes import SubjectChange
 from m2mapp.triggers.drivers.ground import Ground
 from m2mapp.triggers.drivers.keeping import Keeper
+from m2mapp.triggers.operation import Operation
 from m2mapp.triggers.records import JOIN_S, Idle, nothing_record, run_record, told_in
 from m2mapp.triggers.trace import Evaluation, Outcome
 
 KEY = "r/"
 LAST = "lastEvaluation"
-LAST_KEPT = 10_000
+LAST_KEPT, LAST_BYTES = 10_000, 16 << 20
 """Of so many operations the last evaluation is in memory; that of others is read from their journals."""
 _AT_ONCE = 64
 _NEWEST = 200
+
+
+Explain = Callable[[Operation, SubjectChange, int], Evaluation]
+"""Makes the evaluation of an operation that did nothing for a change, with the wall clock's time of it."""
+
+
+@dataclass(slots=True)
+class _Passed:
+    """How often an operation's rule did not hold since that was last written, and the first and the last change of these."""
+
+    operation: Operation
+    first: tuple[SubjectChange, int]
+    last: tuple[SubjectChange, int]
+    explain: Explain
+    count: int = 1
 
 
 class Recorder:
@@ -48,7 +67,9 @@ class Recorder:
         self._exists, self._is_open = exists, is_open
         self._states: dict[int, set[str]] = {}
         self._idle: dict[str, Idle] = {}
+        self._passed: dict[str, _Passed] = {}
         self._last: OrderedDict[str, Evaluation] = OrderedDict()
+        self._last_bytes = 0
         self._call: IDelayedCall | None = None
         self._running = False
         about = "Evaluations of operations, by what came of them"
@@ -92,8 +113,22 @@ class Recorder:
         """An evaluation sent nothing: it is joined with others of the same reason, and written within `JOIN_S`."""
         self._told(evaluation)
         self._idle.setdefault(evaluation.operation, Idle()).add(evaluation)
-        if self._call is None and self._running:
-            self._call = self._reactor.callLater(JOIN_S, self._write_idle)
+        self._write_later()
+
+    def passed_over(self, operations: Sequence[Operation], change: SubjectChange, explain: Explain) -> None:
+        """The rules of these operations did not hold for a change. Why is found out when it is written or asked for: mostly it never is."""
+        if not operations:
+            return
+        at = (change, self._ground.clock.now_ms())
+        passed = self._passed
+        for operation in operations:
+            known = passed.get(operation.key)
+            if known is None:
+                passed[operation.key] = _Passed(operation, at, at, explain)
+            else:
+                known.operation, known.last, known.count = operation, at, known.count + 1
+        self._counts[Outcome.DID_NOTHING].add(len(operations))
+        self._write_later()
 
     # What the feed asks.
 
@@ -122,12 +157,14 @@ class Recorder:
 
         After a restart it is at most some seconds behind, or a minute where the process was killed.
         """
+        self._explain_passed(operation)
         kept = self._ground.tree.volatile(_path(operation))
         last = self._last.get(operation)
         return {RUNS: kept.get(RUNS, 0), LAST: kept.get(LAST) if last is None else last.document()}
 
     def evaluations(self, operation: str) -> Deferred[list[Document]]:
         """The newest evaluations of an operation, runs and others, the newest first. Fails with a `Fault`."""
+        self._explain_passed(operation)
         found = gatherResults([self.runs(operation), self._read(NOTHING, operation)], consumeErrors=True)
         return found.addCallback(self._in_order, operation)
 
@@ -161,7 +198,7 @@ class Recorder:
         if self._call is not None:
             self._call.cancel()
             self._call = None
-        while self._idle:
+        while self._idle or self._passed:
             self._write_some()
 
     def _interrupted(self, number: int, operation: str, evaluation: object) -> None:
@@ -176,15 +213,38 @@ class Recorder:
     def _told(self, evaluation: Evaluation) -> None:
         self._counts[evaluation.outcome].add()
         operation = evaluation.operation
-        self._last[operation] = evaluation
-        self._last.move_to_end(operation)
+        self._explain_passed(operation)
+        self._remember(evaluation)
         if evaluation.outcome is Outcome.RAN and self._is_here(operation):
             volatile = self._ground.tree.volatile(_path(operation))
             count = volatile.get(RUNS, 0)
             volatile[RUNS] = count + 1 if isinstance(count, int) else 1
             self._keep_last(operation)
-        if len(self._last) > LAST_KEPT:
-            self._last.popitem(last=False)
+
+    def _explain_passed(self, operation: str) -> None:
+        """Find out why an operation did nothing, if that was put off."""
+        passed = self._passed.pop(operation, None)
+        if passed is None:
+            return
+        last = passed.explain(passed.operation, *passed.last)
+        idle = self._idle.setdefault(operation, Idle())
+        idle.add(last if passed.count == 1 else passed.explain(passed.operation, *passed.first))
+        if passed.count > 1:
+            idle.add(last, passed.count - 1)
+        self._remember(last)
+
+    def _write_later(self) -> None:
+        if self._call is None and self._running:
+            self._call = self._reactor.callLater(JOIN_S, self._write_idle)
+
+    def _remember(self, evaluation: Evaluation) -> None:
+        """It is the last one of its operation; of the others as many stay in memory as their number and size allow."""
+        before = self._last.pop(evaluation.operation, None)
+        self._last_bytes += evaluation.change.weight - (before.change.weight if before is not None else 0)
+        self._last[evaluation.operation] = evaluation
+        while len(self._last) > LAST_KEPT or (self._last_bytes > LAST_BYTES and len(self._last) > 1):
+            _, oldest = self._last.popitem(last=False)
+            self._last_bytes -= oldest.change.weight
 
     def _was_away(self, operation: str, number: int) -> bool:
         last = self._last.get(operation)
@@ -221,10 +281,12 @@ class Recorder:
     def _write_idle(self) -> None:
         self._call = None
         self._write_some()
-        if self._idle:
+        if self._idle or self._passed:
             self._call = self._reactor.callLater(0, self._write_idle)
 
     def _write_some(self) -> None:
+        for operation in list(islice(self._passed, _AT_ONCE)):
+            self._explain_passed(operation)
         for operation in list(self._idle)[:_AT_ONCE]:
             idle = self._idle.pop(operation)
             if self._exists(operation):
