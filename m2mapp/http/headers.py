@@ -19,7 +19,7 @@ Fields = Mapping[bytes, bytes]
 """Header fields by name as twisted.web writes it (`M2m-Cause`), several of one name joined by a comma (RFC 9110, 5.3)."""
 
 MAX_QUERY_BYTES, MAX_PAIRS = 4096, 64
-MAX_CAUSES, MAX_CAUSE_CHARACTERS = 16, 1024
+MAX_CAUSES, MAX_CAUSE_CHARACTERS = 16, 255
 MAX_RANGES, MAX_TAGS = 32, 32
 MAX_DEADLINE_S = 86_400.0
 NO_ETAG = bytes(9)

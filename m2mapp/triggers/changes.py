@@ -55,7 +55,8 @@ class SubjectChange:
     @property
     def weight(self) -> int:
         """How many bytes of memory it takes, roughly."""
-        return WEIGHT_BYTES + len(self.after.data) + (len(self.before.data) if self.before is not None else 0)
+        before = self.before.data if self.before is not None else b""
+        return WEIGHT_BYTES + len(self.after.data) + len(before) + sum(map(len, self.cause))
 
     def document(self) -> Document:
         """How it is kept on disk."""

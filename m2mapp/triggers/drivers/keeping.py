@@ -1,7 +1,7 @@
 """Commits what operations have to know after a restart (`state_log`) and the records of their runs: gathered, so that commits are shared.
 
-One unit is under way as a rule; what comes meanwhile shares the next one. Who has to know that it is durable before going on has what is
-gathered committed at once.
+What comes in one turn of the reactor is one unit, and what comes while that is under way shares the next one. Who has to know that it is
+durable before going on has what is gathered committed at once.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Keeper:
 
     def __init__(self, tree: Tree, committer: ICommit, journals: IJournals, reactor: IReactorTime, log: StateLog | None = None) -> None:
         self._tree, self._committer, self._journals, self._reactor = tree, committer, journals, reactor
-        self.log = log or StateLog()
+        self.log = StateLog() if log is None else log
         self._gathered = _Gathered()
         self._flying: list[_Gathered] = []
-        self._retry: IDelayedCall | None = None
+        self._call: IDelayedCall | None = None
         self._stopped = False
 
     def put(self, key: str, make: Make, record: Append | None = None) -> None:
@@ -84,7 +84,7 @@ class Keeper:
         for key, make in puts.items():
             self._gathered.gone.pop(key, None)
             self._gathered.puts[key] = make
-        done: Deferred[None] = Deferred(lambda _: None)
+        done: Deferred[None] = Deferred()
         self._gathered.waiting.append(done)
         self._commit()
         return done
@@ -105,16 +105,18 @@ class Keeper:
 
     def stop(self) -> Deferred[None]:
         """Commit what is gathered, and then nothing any more; fires when that is done or could not be."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        saved = self.saved()
+        self._cancel()
         self._stopped = True
-        return saved.addErrback(self._lost_at_stop)
+        return self.saved().addErrback(self._lost_at_stop)
 
     def _start(self, even_nothing: bool = False) -> None:
-        if not self._flying and not self._stopped and self._retry is None and (self._gathered or even_nothing):
-            self._commit()
+        """Commit what is gathered in the next turn of the reactor, unless something is under way: then after that."""
+        if not self._flying and not self._stopped and self._call is None and (self._gathered or even_nothing):
+            self._call = self._reactor.callLater(0, self._called)
+
+    def _called(self) -> None:
+        self._call = None
+        self._commit()
 
     def _commit(self) -> None:
         """Commit what is gathered, in parts of a bounded size; those who wait, wait for the last one."""
@@ -124,8 +126,9 @@ class Keeper:
 
     def _commit_part(self, part: _Gathered) -> None:
         puts = {**self.log.stale(), **part.puts}
-        for key in part.gone:
-            puts.pop(key, None)
+        for going in (*self._flying, part):
+            for key in going.gone.keys() - part.puts.keys():
+                puts.pop(key, None)  # What is old and on its way out is not written again.
         number = self._tree.next_number
         appends = tuple(part.appends)
         if puts or part.gone:
@@ -154,15 +157,17 @@ class Keeper:
             if not any(key in one.puts or key in one.gone for one in newer):
                 self._gathered.gone[key] = None
         self._gathered.appends = [*part.appends, *self._gathered.appends][-MOST_APPENDS:]
-        if not self._stopped and self._retry is None:
+        if not self._stopped:
             self._log.warn("what operations keep could not be written yet: {fault}", fault=failure.getErrorMessage())
-            self._retry = self._reactor.callLater(RETRY_S, self._again)
+            self._cancel()
+            self._call = self._reactor.callLater(RETRY_S, self._called)
         for one in part.waiting:
             one.errback(failure)
 
-    def _again(self) -> None:
-        self._retry = None
-        self._start()
+    def _cancel(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
 
     def _lost_at_stop(self, failure: Failure) -> None:
         self._log.warn("what operations keep could not be written at the stop: {fault}", fault=failure.getErrorMessage())
