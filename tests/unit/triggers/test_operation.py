@@ -64,7 +64,7 @@ class OperationTests(SynchronousTestCase):
 
     def test_what_a_get_adds_is_left_out(self) -> None:
         """A document that was read can be written back."""
-        shown = {**LEAST, "result": {}, "runs": 3, "lastEvaluation": None, "writtenBy": "admin", "warnings": []}
+        shown: dict[str, object] = {**LEAST, "result": {}, "runs": 3, "lastEvaluation": None, "writtenBy": "admin", "warnings": []}
         self.assertEqual(check_operation("o", shown), check_operation("o", LEAST))
 
     def test_refused(self) -> None:

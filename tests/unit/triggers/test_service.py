@@ -54,9 +54,9 @@ class Gateway:
         payload = b"" if document is None else json.dumps(document).encode()
         return answer_of(self.built, ask(method, path, payload, content_type if payload else None, **more))
 
-    def read(self, path: str, **more: object) -> dict[str, object]:
+    def read(self, path: str, accept: tuple[str, ...] = ()) -> dict[str, object]:
         """The document that a GET gives."""
-        found = json.loads(self.do(Method.GET, path, **more).payload)
+        found = json.loads(self.do(Method.GET, path, accept=accept).payload)
         assert isinstance(found, dict)
         return found
 
