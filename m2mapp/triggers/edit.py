@@ -76,9 +76,6 @@ def _collection(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) 
 def _create(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> Response | Decision:
     """A POST to a collection: a PUT of a child that must not be there."""
     path = request.path
-    most = MAX_OPERATIONS if path[-1] == OPERATIONS else MAX_DEPENDENCIES
-    if len(tree.children(path, limit=most)) >= most:
-        raise TooLarge(path_text(path), most, path[-1].lower())
     given = load_document(request.payload, request.content_type)
     name = request.query_value("name")
     child = (*path, child_name(tree, path, given.get("name") if name is None else name))
@@ -90,6 +87,7 @@ def _create(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> R
 
 
 def _write(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> Response | Decision:
+    _check_room(tree, request.path)
     decided = rules.decide(request)
     if isinstance(decided, Response):
         return decided
@@ -103,6 +101,13 @@ def _write(rules: ResourceRules, tree: Tree, request: Request, warn: Warn) -> Re
     told = warn(request.path, kept)
     answer = _with_warnings(decided.answer, told) if told else decided.answer
     return Decision(replace(unit, changes=changes), answer)
+
+
+def _check_room(tree: Tree, path: Path) -> None:
+    """Raise `TooLarge` where a collection that is full would get one more."""
+    most = {OPERATIONS: MAX_OPERATIONS, DEPENDENCIES: MAX_DEPENDENCIES}.get(path[-2])
+    if most is not None and tree.expected(path) is None and len(tree.children(path[:-1], limit=most)) >= most:
+        raise TooLarge(path_text(path[:-1]), most, path[-2].lower())
 
 
 def _taken_over(unit: Unit, tree: Tree, request: Request, operation: Path) -> Unit:

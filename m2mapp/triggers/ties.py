@@ -1,7 +1,6 @@
 """Which operations a subject has: those in its `Operations`, and the URIs that it names. Derived from the tree, never a second truth.
 
-What is found is kept for as long as the tree has the very same resources, so that a change costs a comparison, and nothing at all for
-subjects that it is not of. Pure.
+What is found is kept until an operation of the subject, or a dependency of one, changes; nothing is kept of other subjects. Pure.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from m2mapp.formats.uris import path_uri
 from m2mapp.model.identifiers import Path
 from m2mapp.model.principal import Principal
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import Document, Resource
+from m2mapp.tree.unit import Change, Document, Resource
 from m2mapp.triggers.author import author_in
 from m2mapp.triggers.operation import Operation, operation_of
-from m2mapp.triggers.places import DEPENDENCIES, DEPENDENCY_TYPE, OPERATION_TYPE, OPERATIONS
+from m2mapp.triggers.places import DEPENDENCIES, DEPENDENCY_TYPE, OPERATION_TYPE, OPERATIONS, subject_of
 from m2mapp.triggers.selection import by_priority
 
 TIES = "ties"
 """The attribute of a subject that keeps the URIs of its operations, and who wrote them."""
 _REMEMBERED = 65_536
+_TYPES = frozenset({OPERATION_TYPE, DEPENDENCY_TYPE})
 
 
 class Ties:
@@ -29,8 +29,9 @@ class Ties:
 
     def __init__(self, tree: Tree, node_uri: str) -> None:
         self._tree, self._node_uri = tree, node_uri
-        self._of: dict[Path, tuple[int, tuple[Operation, ...]]] = {}
+        self._of: dict[Path, tuple[Operation, ...]] = {}
         self._known: dict[Path, tuple[Resource, int, Operation]] = {}
+        tree.watch((), self._on_change, subtree=True)
 
     def concerns(self, path: Path) -> bool:
         """Whether a content resource has operations, or soon will: writes that are pending count."""
@@ -40,24 +41,29 @@ class Ties:
         resource = tree.expected(path)
         return resource is not None and TIES in resource.attributes
 
-    def here(self, path: Path) -> tuple[Operation, ...]:
+    def here(self, subject: Path) -> tuple[Operation, ...]:
         """The operations in a subject's collection, in the order in which they run."""
-        return self.in_collection((*path, OPERATIONS))
-
-    def in_collection(self, path: Path) -> tuple[Operation, ...]:
-        """The operations right below a path, in the order in which they run."""
-        tree = self._tree
-        number = tree.latest(path)
-        kept = self._of.get(path)
-        if kept is not None and kept[0] == number:
-            return kept[1]
-        children = [child for child in tree.children(path) if child.type == OPERATION_TYPE]
+        kept = self._of.get(subject)
+        if kept is not None:
+            return kept
+        children = [child for child in self._tree.children((*subject, OPERATIONS)) if child.type == OPERATION_TYPE]
+        if not children:
+            return ()
         children.sort(key=lambda child: (child.created_ms, child.version))
         found = by_priority(self.operation(child) for child in children)
         if len(self._of) >= _REMEMBERED:
             self._of.clear()
-        self._of[path] = number, found
+        self._of[subject] = found
         return found
+
+    def _on_change(self, change: Change) -> None:
+        """What a change makes of what is kept: nothing, unless it is of an operation or a dependency."""
+        resource = change.after or change.before
+        if resource is None or resource.type not in _TYPES:
+            return
+        self._of.pop(subject_of(change.path) or (), None)
+        if change.after is None:
+            self._known.pop(change.path, None)
 
     def operation(self, resource: Resource) -> Operation:
         """The operation that a resource keeps, with the dependencies below it."""

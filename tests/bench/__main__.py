@@ -28,6 +28,7 @@ _BENCHMARKS = (
     ("loss", "Group operations where packets are lost", ""),
     ("dhcpv6", "DHCPv6 beside Kea and dnsmasq", "perfdhcp"),
     ("once", "The check of a request identifier, 100,000 kept", ""),
+    ("operations", "What operations cost", ""),
     ("start", "Start and memory", ""),
     ("tree", "The tree in memory", ""),
     ("store", "Two ways to flush", ""),

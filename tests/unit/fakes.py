@@ -26,7 +26,7 @@ from m2mapp.tree.paths import parse_path
 from m2mapp.tree.resources import ResourceRules
 from m2mapp.tree.service import Answered, Dispatcher
 from m2mapp.tree.tree import MAX_RESOURCES, Tree
-from m2mapp.tree.types import ResourceType, Types
+from m2mapp.tree.types import Members, ResourceType, Types
 from m2mapp.tree.unit import REQUESTS, Change, Entry, Staged, Unit
 
 START_MS = 1_800_000_000_000
@@ -219,10 +219,11 @@ def build_tree(
     fixed_links: Iterable[Link] = (),
     on_multicast: Callable[[Request], Answered] = lambda _: None,
     max_resources: int = MAX_RESOURCES,
+    members: Members | None = None,
 ) -> Built:
     """An empty tree with its rules, a `FakeCommitter` with its `FakeClock`, discovery and a dispatcher."""
     errors: list[Exception] = []
-    kinds = Types(types)
+    kinds = Types(types, members)
     tree = Tree(kinds.derived, errors.append, max_resources)
     clock = FakeClock()
     committer = FakeCommitter(tree, clock)
