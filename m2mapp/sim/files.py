@@ -104,6 +104,8 @@ advertise = ["link"]
 [groups]
 deadline_s = 5.0
 
+[triggers]
+
 [sim]
 model = "temperature"
 path = {_quoted(PATH)}
