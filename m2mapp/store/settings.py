@@ -42,5 +42,11 @@ class StoreSettings:
         """The limit that holds for the journal of this name."""
         if name == CHANGES:
             return self.changes
-        limit = {REQUESTS: self.requests, VALUES: self.values, OPERATIONS: self.operations, RECORDS: self.records}
-        return limit.get(name.split("/", 1)[0], self.others)
+        kind = name.split("/", 1)[0]
+        if kind == VALUES:
+            return self.values
+        if kind == REQUESTS:
+            return self.requests
+        if kind == RECORDS:
+            return self.records
+        return self.operations if kind == OPERATIONS else self.others

@@ -14,8 +14,10 @@ from m2mapp.tree.unit import CONTENT, Change, Document, Resource, Unit
 
 TIMER = "timer"
 """The type of a timer's resource. It is a subject too: its firings are written as its content."""
-WEIGHT_BYTES = 1_000
-"""What a change takes in memory beside its contents, roughly."""
+WEIGHT_BYTES, SIZE_BYTES = 1_000, 200
+"""What a change takes in memory and on disk beside its contents, roughly."""
+CAUSE_BYTES = 255
+"""What one operation of its cause takes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,15 @@ class SubjectChange:
     since_ms: int = 0
 
     @property
+    def size_bytes(self) -> int:
+        """How many bytes it takes on disk, roughly."""
+        size = SIZE_BYTES + len(self.after.data) + CAUSE_BYTES * len(self.cause)
+        return size if self.before is None else size + len(self.before.data)
+
+    @property
     def weight(self) -> int:
-        """How many bytes of memory it takes, roughly."""
-        before = self.before.data if self.before is not None else b""
-        return WEIGHT_BYTES + len(self.after.data) + len(before) + sum(map(len, self.cause))
+        """How many bytes it takes in memory, roughly."""
+        return WEIGHT_BYTES - SIZE_BYTES + self.size_bytes
 
     def document(self) -> Document:
         """How it is kept on disk."""

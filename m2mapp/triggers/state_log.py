@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-from sortedcontainers import SortedSet
+from heapq import heapify, heappop, heappush
 
 from m2mapp.formats.documents import dump_cbor
 from m2mapp.tree.unit import OPERATIONS, Append, Document, Entry
 
 ENTRIES, SIZE_BYTES = 65_536, 32 << 20
 """What the store keeps of the journal at least (`store.settings`)."""
-AT_ONCE = 64
-"""So many old documents are written again in one entry at most."""
+AT_ONCE, AT_ONCE_BYTES = 64, 256 * 1024
+"""So many old documents, and bytes of them, are written again in one entry at most; one at least."""
 
 Make = Callable[[], Document]
 """Makes a document when it is written: what is kept in memory may be something smaller."""
@@ -26,12 +25,17 @@ Make = Callable[[], Document]
 
 @dataclass(slots=True)
 class _Kept:
-    """A document. `number` is not above that of its entry; `entries` and `size_bytes` are the log's when it was written."""
+    """A document.
+
+    `number` is not above that of its entry; `entries` and `size_bytes` are the log's when it was written,
+    `own_bytes` what its entry added to that.
+    """
 
     make: Make
     number: int
     entries: int
     size_bytes: int
+    own_bytes: int
 
 
 class StateLog:
@@ -43,7 +47,8 @@ class StateLog:
 
     def __init__(self, entries: int = ENTRIES, size_bytes: int = SIZE_BYTES) -> None:
         self._kept: dict[str, _Kept] = {}
-        self._by_age = SortedSet()
+        self._by_age: list[tuple[int, str]] = []
+        """A heap. What does not agree with `_kept` any more is left in it until it comes up."""
         self._entries = self._size_bytes = 0
         self._longest = (entries // 2, size_bytes // 2)
         self.complete = False
@@ -56,30 +61,34 @@ class StateLog:
 
     def below(self, prefix: str) -> Iterator[tuple[str, Document]]:
         """The documents whose keys begin so, by age."""
-        for _, key in list(self._by_age):
-            if key.startswith(prefix):
-                yield key, self._kept[key].make()
+        for number, key in sorted((kept.number, key) for key, kept in self._kept.items() if key.startswith(prefix)):
+            kept = self._kept.get(key)
+            if kept is not None and kept.number == number:
+                yield key, kept.make()
 
-    def entry(self, number: int, puts: Mapping[str, Make], gone: Iterable[str] = ()) -> Append:
+    def entry(self, number: int, puts: Mapping[str, Make], gone: Iterable[str] = (), size_bytes: int | None = None) -> Append:
         """What is to be appended to the journal for these documents; its number will be `number` or more.
 
-        Until `settle` what was written before counts too, since this may never be written.
+        Until `settle` what was written before counts too, since this may never be written. `size_bytes`: its size on disk, roughly, where
+        that is known.
         """
-        for key, make in puts.items():
-            kept = self._kept.get(key)
-            if kept is None:
-                self._kept[key] = _Kept(make, number, self._entries, self._size_bytes)
-                self._by_age.add((number, key))
-            else:
-                kept.make = make
-        body: dict[str, object] = {"floor": self._floor(number)}
+        body: dict[str, object] = {}
         if puts:
             body["put"] = [[key, make()] for key, make in puts.items()]
         gone = list(gone)
         if gone:
             body["gone"] = gone
+        size_bytes = len(dump_cbor(body)) if size_bytes is None else size_bytes
+        for key, make in puts.items():
+            kept = self._kept.get(key)
+            if kept is None:
+                self._kept[key] = _Kept(make, number, self._entries, self._size_bytes, size_bytes)
+                heappush(self._by_age, (number, key))
+            else:
+                kept.make = make
+        body["floor"] = self._floor(number)
         self._entries += 1
-        self._size_bytes += len(dump_cbor(body))
+        self._size_bytes += size_bytes
         return Append(OPERATIONS, body)
 
     def settle(self, number: int, puts: Iterable[str], gone: Iterable[str] = ()) -> None:
@@ -89,35 +98,38 @@ class StateLog:
         for key in puts:
             kept = self._kept.get(key)
             if kept is not None and kept.number < number:
-                self._by_age.remove((kept.number, key))
                 kept.number, kept.entries, kept.size_bytes = number, self._entries, self._size_bytes
-                self._by_age.add((number, key))
+                self._age(number, key)
 
     def drop(self, key: str) -> None:
         """Nothing is kept under this key; that it is not known is no error."""
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self._by_age.remove((kept.number, key))
+        self._kept.pop(key, None)
 
     def stale(self) -> dict[str, Make]:
         """What has to be written again, since the journal has grown so much after it: the oldest ones."""
         found: dict[str, Make] = {}
-        for _, key in self._by_age[:AT_ONCE]:
-            kept = self._kept[key]
-            if self._entries - kept.entries < self._longest[0] and self._size_bytes - kept.size_bytes < self._longest[1]:
-                break
-            found[key] = kept.make
+        if not self._is_stale():
+            return found
+        passed: list[tuple[int, str]] = []
+        size_bytes = 0
+        while len(found) < AT_ONCE and size_bytes < AT_ONCE_BYTES and self._is_stale():
+            passed.append(heappop(self._by_age))
+            kept = self._kept[passed[-1][1]]
+            found[passed[-1][1]] = kept.make
+            size_bytes += kept.own_bytes
+        for one in passed:
+            heappush(self._by_age, one)
         return found
 
     def restore(self, entries: Iterable[Entry]) -> None:
         """Read entries, in their order. Documents that came to be since the start stay as they are."""
         for entry in entries:
+            size_bytes = len(dump_cbor(entry.body))
             for key, document in _puts(entry.body):
-                self.drop(key)
-                self._kept[key] = _Kept(_same(document), entry.number, self._entries, self._size_bytes)
-                self._by_age.add((entry.number, key))
+                self._kept[key] = _Kept(_same(document), entry.number, self._entries, self._size_bytes, size_bytes)
+                self._age(entry.number, key)
             self._entries += 1
-            self._size_bytes += len(dump_cbor(entry.body))
+            self._size_bytes += size_bytes
             gone = entry.body.get("gone")
             for key in gone if isinstance(gone, list) else ():
                 self.drop(str(key))
@@ -125,7 +137,33 @@ class StateLog:
     def _floor(self, number: int) -> int:
         if not self.complete:
             return 0
-        return min(number, int(self._by_age[0][0])) if self._by_age else number
+        oldest = self._oldest()
+        return number if oldest is None else min(number, oldest.number)
+
+    def _oldest(self) -> _Kept | None:
+        """The oldest document that counts."""
+        by_age = self._by_age
+        while by_age:
+            number, key = by_age[0]
+            kept = self._kept.get(key)
+            if kept is not None and kept.number == number:
+                return kept
+            heappop(by_age)
+        return None
+
+    def _is_stale(self) -> bool:
+        """Whether the oldest one has to be written again."""
+        oldest = self._oldest()
+        if oldest is None:
+            return False
+        return self._entries - oldest.entries >= self._longest[0] or self._size_bytes - oldest.size_bytes >= self._longest[1]
+
+    def _age(self, number: int, key: str) -> None:
+        """A document counts from another number on."""
+        heappush(self._by_age, (number, key))
+        if len(self._by_age) > 2 * len(self._kept) + AT_ONCE:
+            self._by_age = [(kept.number, key) for key, kept in self._kept.items()]
+            heapify(self._by_age)
 
 
 def floor_of(entry: Entry) -> int:

@@ -27,14 +27,15 @@ from m2mapp.model.metrics import Metrics
 from m2mapp.tree.unit import Append, Change, Unit
 from m2mapp.triggers.changes import SubjectChange, change_in, written_by
 from m2mapp.triggers.drivers.keeping import Keeper
+from m2mapp.triggers.state_log import Make
 
 Handler = Callable[[SubjectChange, frozenset[str]], Deferred[None]]
 """Evaluates the operations of a change, but for those named: they were done with before the last stop. Fires when it is dealt with.
 
 It is cancelled at the stop: then the change is handed on again after the next start."""
 
-ROOM_BYTES = 16 << 20
-"""What all changes that wait may take in memory, roughly (`SubjectChange.weight`)."""
+ROOM_BYTES = 8 << 20
+"""What all changes that wait may take in memory, roughly (`SubjectChange.weight`): a quarter of what the journal keeps."""
 RETRY_AFTER_S = 5
 TURN_S = 0.005
 """So long changes are handed on in one turn of the reactor."""
@@ -125,7 +126,7 @@ class Feed:
         """See `IFollow`."""
         for change in self._staged:
             self._keeper.log.drop(_key(change))
-            self._let_go(change)
+            self._weigh(change.path, -change.weight)
         self._staged.clear()
 
     # What the node tells.
@@ -135,7 +136,7 @@ class Feed:
         key = _key(change)
 
         def kept(_: None) -> None:
-            self._weigh(change)
+            self._weigh(change.path, change.weight)
             self._queue(change)
             self._hand_on()
 
@@ -155,7 +156,7 @@ class Feed:
         for _, document in self._keeper.log.below(KEY):
             change = change_in(document)
             if change is not None and change.number not in known:
-                self._weigh(change)
+                self._weigh(change.path, change.weight)
                 waiting.append(change)
         self._ready.clear()
         for subject in self._subjects.values():
@@ -193,22 +194,22 @@ class Feed:
             if (subject.weight if subject is not None else 0) + weight > left:
                 self._refused.add()
                 raise Overloaded(f"the operations of {path_text(path)} are behind its changes, and no more can wait", RETRY_AFTER_S)
-        for change in found:
-            self._weigh(change)
+        for path, weight in more.items():
+            self._weigh(path, weight)
         self._staged.extend(found)
         self._taken.add(len(found))
-        return (self._keeper.log.entry(found[0].number, {_key(change): change.document for change in found}),)
+        puts: dict[str, Make] = {_key(change): change.document for change in found}
+        return (self._keeper.log.entry(found[0].number, puts, size_bytes=sum(change.size_bytes for change in found)),)
 
-    def _weigh(self, change: SubjectChange) -> None:
-        self._used += change.weight
-        self._subjects.setdefault(change.path, _Subject()).weight += change.weight
-
-    def _let_go(self, change: SubjectChange) -> None:
-        self._used -= change.weight
-        subject = self._subjects[change.path]
-        subject.weight -= change.weight
+    def _weigh(self, path: Path, weight: int) -> None:
+        """So much more waits of a subject, or less; one of which nothing waits is forgotten."""
+        subject = self._subjects.get(path)
+        if subject is None:
+            subject = self._subjects[path] = _Subject()
+        self._used += weight
+        subject.weight += weight
         if not subject.weight:
-            del self._subjects[change.path]
+            del self._subjects[path]
 
     # Handing on.
 
@@ -255,7 +256,7 @@ class Feed:
         subject.waiting.popleft()
         self._keeper.remove(_key(change))
         self._forget(change.number)
-        self._let_go(change)
+        self._weigh(change.path, -change.weight)
         if subject.waiting:
             self._ready.append(change.path)
         self._hand_on()

@@ -13,6 +13,7 @@ from itertools import islice
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from m2mapp.model.identifiers import Path
 from m2mapp.model.metrics import Metrics
@@ -28,6 +29,9 @@ KEY = "r/"
 LAST = "lastEvaluation"
 LAST_KEPT, LAST_BYTES = 10_000, 16 << 20
 """Of so many operations the last evaluation is in memory; that of others is read from their journals."""
+CIRCLE_LOGGED_S = 60.0
+"""A circle that an operation is in stands in the log so often at most; each is in the operation's records."""
+_CIRCLES = 1_000
 _AT_ONCE = 64
 _NEWEST = 200
 
@@ -54,6 +58,8 @@ class Recorder:
     may be evaluated again for it.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         keeper: Keeper,
@@ -70,6 +76,7 @@ class Recorder:
         self._passed: dict[str, _Passed] = {}
         self._last: OrderedDict[str, Evaluation] = OrderedDict()
         self._last_bytes = 0
+        self._circles_s: dict[str, float] = {}
         self._call: IDelayedCall | None = None
         self._running = False
         about = "Evaluations of operations, by what came of them"
@@ -92,6 +99,8 @@ class Recorder:
         One whose target is away is not over, and recorded once in the life of the process, however often it is tried.
         """
         number, operation = evaluation.change.number, evaluation.operation
+        if evaluation.outcome is Outcome.CIRCLE:
+            self._log_circle(evaluation)
         is_known = evaluation.outcome is Outcome.AWAY and self._was_away(operation, number)
         self._told(evaluation)
         record = run_record(evaluation) if self._exists(operation) and not is_known else None
@@ -201,7 +210,18 @@ class Recorder:
         while self._idle or self._passed:
             self._write_some()
 
+    def _log_circle(self, evaluation: Evaluation) -> None:
+        """One line now and then for each operation: those who write circles do not write the log too."""
+        now_s = self._reactor.seconds()
+        if now_s - self._circles_s.get(evaluation.operation, -CIRCLE_LOGGED_S) < CIRCLE_LOGGED_S:
+            return
+        if len(self._circles_s) >= _CIRCLES:
+            self._circles_s.clear()
+        self._circles_s[evaluation.operation] = now_s
+        self._log.warn("{operation} was stopped: {why}", operation=evaluation.operation, why=evaluation.why, trace=evaluation.change.trace)
+
     def _interrupted(self, number: int, operation: str, evaluation: object) -> None:
+        self._log.warn("{operation} was interrupted for change {number}, and is not repeated", operation=operation, number=number)
         self._counts[Outcome.INTERRUPTED].add()
         record = None
         if isinstance(evaluation, Mapping) and self._exists(operation):

@@ -265,8 +265,9 @@ class Away:
         self._look_later()
 
     def _over(self, key: str) -> None:
-        self._leave(key)
+        """It waits no more. That is written before what is known of its run is forgotten."""
         self._keeper.remove(key)
+        self._leave(key)
 
     def _vain(self, operation: str, change: SubjectChange, outcome: Outcome, why: str) -> None:
         self._note(Evaluation(operation, change, self._clock.now_ms(), outcome, why))

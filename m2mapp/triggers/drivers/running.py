@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from m2mapp.formats.documents import JSON, dump_json
-from m2mapp.model.errors import Fault, InternalError
+from m2mapp.model.errors import Fault, InternalError, NotSent
 from m2mapp.model.identifiers import new_request_id
 from m2mapp.model.interfaces import IClock, ICommit, IRequester
 from m2mapp.model.messages import WRITES, Answer, Method, Outgoing
@@ -74,7 +74,7 @@ class Runner:
             if following.kind is StepKind.REQUEST and leaving is not None:
                 fault = await _fault_of(leaving())
                 if fault is not None:
-                    following = run.answered(fault, now())
+                    following = run.answered(NotSent(f"it could not be noted that it leaves: {fault.detail}"), now())
                     continue
             following = run.answered(await self._ask(following, errand), now())
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import Fault
 from m2mapp.model.messages import Method, Response
+from m2mapp.net.medium import Quality
 from m2mapp.triggers.cause import MOST
 from tests.simulation import Simulation, seeded
 from tests.unit.simulation.test_operations import House
@@ -199,6 +200,31 @@ class AwayTests(SynchronousTestCase):
         evaluations = house[ONE].read(f"{operation}/evaluations")["evaluations"]
         assert isinstance(evaluations, list)
         self.assertIn("its target is back", evaluations[0]["why"])
+        house.stop()
+
+
+class FullDiskTests(SynchronousTestCase):
+    @seeded(1)
+    def test_what_cannot_be_noted_does_not_leave(self, simulation: Simulation) -> None:
+        """The disk is full when a request is to leave that must not leave twice: it waits, and leaves once when there is room."""
+        house = House(simulation, (ONE, OTHER))
+        house.write(ONE, "/a", b"0")
+        house.write(OTHER, "/log/first", b"0")
+        operation = house.operate(
+            {"name": "add", "rule": "value > 0", "objectResource": "coap://gscl2/log", "method": "create", "inputURI": "/a"}, subject="/a"
+        )
+        simulation.network.set_quality(Quality(delay_s=(0.5, 0.5)))
+        house[ONE].ask(Method.POST, f"{operation}/Dependencies", {"uri": "coap://gscl2/log/first", "rule": "value == 0", "logic": "AND"})
+        house[ONE].ask(Method.PUT, "/a", b"1")
+        house[ONE].database.full = True
+        house.scheduler.advance(60.0)
+        node = house[OTHER].node
+        assert node is not None
+        self.assertEqual(len(node.tree.children(("log",))), 1)
+        house[ONE].database.full = False
+        house.scheduler.advance(300.0)
+        self.assertEqual(len(node.tree.children(("log",))), 2)
+        self.assertEqual(outcomes(house[ONE], operation), ["ran", "away"])
         house.stop()
 
 

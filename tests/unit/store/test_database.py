@@ -13,7 +13,7 @@ from m2mapp.store.database import Database
 from m2mapp.store.interfaces import IDatabase
 from m2mapp.store.memory import MemoryDatabase
 from m2mapp.store.settings import JournalLimit, StoreSettings
-from m2mapp.tree.unit import Append, Entry, Remove
+from m2mapp.tree.unit import NOTHING, RUNS, Append, Entry, Remove, records_journal
 from tests.unit.store.build import FailingSync, build_tree, loaded, put, resources, stage
 
 SETTINGS = StoreSettings(values=JournalLimit(8, 100_000), changes=JournalLimit(16, 100_000), others=JournalLimit(8, 100_000))
@@ -131,6 +131,16 @@ class Shared:
             self.database.write([stage(self.tree, put("a", content=None, type="thing"))])
             self.assertEqual(self.read("values/a"), [])
             self.assertEqual(len(self.read("values/b")), 1)
+
+        def test_records_go_with_their_resource(self) -> None:
+            """What a removed resource of another type did is gone too, and stays where the resource is written anew."""
+            appends = [Append(records_journal(kind, "/a/b"), {"n": 1}) for kind in (RUNS, NOTHING)]
+            self.database.write([stage(self.tree, put("a", "b", content=None, type="thing"), appends=appends)])
+            self.database.write([stage(self.tree, put("a", "b", content=None, type="thing"))])
+            self.assertEqual([len(self.read(f"records/{kind}/a/b")) for kind in (RUNS, NOTHING)], [1, 1])
+            self.database.write([stage(self.tree, Remove(("a",)))])
+            self.database.write([stage(self.tree, put("a", "b", content=None, type="thing"))])
+            self.assertEqual([len(self.read(f"records/{kind}/a/b")) for kind in (RUNS, NOTHING)], [0, 0])
 
         def test_a_removal_that_is_not_committed_hides_nothing(self) -> None:
             """Who reads up to a number before the removal still sees the values."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from m2mapp.model.errors import Conflict, NoSuchResource, PreconditionFailed, TooLarge
+from m2mapp.model.interfaces import IFollow
 from m2mapp.model.messages import ANY_ETAG, Conditions
 from m2mapp.tree.etags import CONTENT_TAG, JSON_TAG, etag
 from m2mapp.tree.paths import parse_path
@@ -54,6 +59,63 @@ class TreeCase(SynchronousTestCase):
     def state(self) -> dict[str, object]:
         """All that is committed: the content, or the type, by path."""
         return {"/" + "/".join(found.path): found.content if found.type == CONTENT else found.type for found in self.tree.walk()}
+
+
+@implementer(IFollow)
+class Follower:
+    """Notes each content in a journal, and refuses what the test says."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+        self.fault: TooLarge | None = None
+
+    def staged(self, unit: Unit, changes: Sequence[Change]) -> Sequence[Append]:
+        if self.fault is not None:
+            raise self.fault
+        self.heard.append(("staged", unit.principal, [change.path for change in changes]))
+        return [Append("notes", {"number": change.number}) for change in changes]
+
+    def committed(self, last_number: int) -> None:
+        self.heard.append(last_number)
+
+    def dropped(self) -> None:
+        self.heard.append("dropped")
+
+
+class FollowerTests(TreeCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.follower = self.tree.follower = Follower()
+
+    def test_provides(self) -> None:
+        """The fake is what the tree asks for."""
+        self.assertTrue(verifyObject(IFollow, self.follower))
+
+    def test_its_entries_are_the_units(self) -> None:
+        """What the follower notes is in the unit, numbered behind its changes; it hears of the commit after the watchers."""
+        self.tree.watch((), lambda change: self.follower.heard.append(change.number), subtree=True)
+        staged = self.tree.stage(Unit((write("/a"),), principal="who", record=lambda _: Append("record", {})), 0)
+        self.assertEqual([(entry.journal, entry.number) for entry in staged.entries[-2:]], [("notes", 2), ("record", 3)])
+        self.assertEqual(staged.entries[-2].body, {"number": 1})
+        self.tree.apply(staged)
+        self.tree.tell(staged)
+        self.assertEqual(self.follower.heard, [("staged", "who", [("a",)]), 1, 3])
+
+    def test_it_may_refuse(self) -> None:
+        """What it refuses changes nothing; what was checked before it is not asked of it."""
+        self.follower.fault = TooLarge("room", 1)
+        self.assertRaises(TooLarge, self.stage, write("/a"))
+        self.assertEqual((self.tree.expected(("a",)), self.state()), (None, {}))
+        self.assertRaises(NoSuchResource, self.stage, write("/a"), requires=(Requirement(("b",), exists=True),))
+        self.follower.fault = None
+        self.commit(write("/a"))
+        self.assertEqual(self.state(), {"/a": b"1"})
+
+    def test_what_is_dropped(self) -> None:
+        """It hears that what is pending will never be."""
+        self.stage(write("/a"))
+        self.tree.drop_pending()
+        self.assertEqual(self.follower.heard[-1], "dropped")
 
 
 class StagingTests(TreeCase):

@@ -6,8 +6,10 @@ from collections import Counter
 
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from m2mapp.model.errors import Overloaded, StorageFailed
+from m2mapp.model.interfaces import IFollow
 from m2mapp.triggers.changes import SubjectChange
 from m2mapp.triggers.trace import Outcome
 from tests.simulation import Simulation, seeded
@@ -25,6 +27,14 @@ def build(simulation: Simulation, act_s: float = 0.0, workers: int = 16) -> Box:
 
 
 class FeedTests(SynchronousTestCase):
+    @seeded(1)
+    def test_provides(self, simulation: Simulation) -> None:
+        """The feed is what the tree's follower has to be."""
+        box = build(simulation)
+        self.assertTrue(verifyObject(IFollow, box.durable.feed))
+        self.assertIs(box.tree.follower, box.durable.feed)
+        box.stop()
+
     @seeded(1)
     def test_handed_on_after_the_answer(self, simulation: Simulation) -> None:
         """A write of a subject is evaluated once, after its writer was answered, with all that is known of it; a write of none is not."""

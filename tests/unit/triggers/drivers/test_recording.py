@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import Malformed, MethodNotAllowed, NoSuchResource, StorageFull
@@ -166,6 +167,19 @@ class RecorderTests(SynchronousTestCase):
         box.durable.recorder.finished(one)
         box.run()
         self.assertEqual((len(box.durable.keeper.log), len(box.runs(ADD))), (0, 1))
+        box.stop()
+
+    @seeded(1)
+    def test_circles_are_told(self, simulation: Simulation) -> None:
+        """Each circle is a record and counted; the log has one line a minute for an operation."""
+        box = build(simulation)
+        with capturedLogs() as logged:
+            for number in range(100):
+                box.durable.recorder.finished(evaluation(subject_change(number), ADD, Outcome.CIRCLE))
+                box.run(1.0)
+        self.assertEqual((len(box.runs(ADD)), box.counter("m2mapp_operations_evaluations_total", outcome="circle")), (100, 100))
+        lines = [event for event in logged if event["log_level"] is LogLevel.warn]
+        self.assertEqual([event["operation"] for event in lines], [ADD, ADD])
         box.stop()
 
     @seeded(1)
