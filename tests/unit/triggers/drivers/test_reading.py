@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -27,7 +28,7 @@ def as_json(value: object) -> Answer:
 
 
 class ReadingCase(SynchronousTestCase):
-    def build(self, answers: dict[str, Answer | Fault]) -> tuple[Reader, RecordingRequester]:
+    def build(self, answers: Mapping[str, Answer | Fault]) -> tuple[Reader, RecordingRequester]:
         def reply(outgoing: Outgoing) -> Answer | Fault:
             return answers.get(outgoing.uri, Answer("404"))
 
@@ -37,7 +38,7 @@ class ReadingCase(SynchronousTestCase):
 
 
 class OperationTests(ReadingCase):
-    def read(self, answers: dict[str, Answer | Fault], *uris: str) -> tuple[list[Operation | Lost], RecordingRequester]:
+    def read(self, answers: Mapping[str, Answer | Fault], *uris: str) -> tuple[list[Operation | Lost], RecordingRequester]:
         """What is found at these URIs."""
         reader, requester = self.build(answers)
         return self.successResultOf(Deferred.fromCoroutine(reader.operations(uris, ERRAND))), requester
