@@ -207,12 +207,13 @@ class Away:
 
     def _heard(self, hosts: Iterable[str]) -> None:
         now_s = self._reactor.seconds()
-        keys = [key for host in dict.fromkeys(hosts) for key in self._by_host.get(host, ())]
-        for key in keys:
+        is_sooner = False
+        for key in [key for host in dict.fromkeys(hosts) for key in self._by_host.get(host, ())]:
             waiting = self._waiting[key]
-            waiting.due_s = min(waiting.due_s, max(now_s, waiting.tried_s + HEARD_AGAIN_S))
-            waiting.pause_s = FIRST_TRY_S
-        if keys:
+            due_s = max(now_s, waiting.tried_s + HEARD_AGAIN_S)
+            if due_s < waiting.due_s:
+                waiting.due_s, waiting.pause_s, is_sooner = due_s, FIRST_TRY_S, True
+        if is_sooner:
             self._look_later()
 
     # Trying.
