@@ -69,6 +69,7 @@ class TriggerService(Service):
         self._durable = durable = Durable(ground, reactor, metrics, self.ties.concerns, self._exists, settings.workers)
         self.recorder = durable.recorder
         self._holds = Holds(reactor, node.clock, durable.keeper)
+        self.ties.on_gone = self._holds.gone
         means = Means(reactor, node.requester, node.committer, node.clock, node.node_uri)
         self._engine = Engine(Around(tree, self.ties, means, node.current, self.recorder, self._holds))
         self._trying = Trying(self._engine, self.recorder, node.clock)

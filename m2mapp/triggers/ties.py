@@ -5,11 +5,11 @@ What is found is kept until an operation of the subject, or a dependency of one,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from m2mapp.formats.uris import path_uri
-from m2mapp.model.identifiers import Path
+from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.principal import Principal
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Document, Resource
@@ -25,12 +25,16 @@ _TYPES = frozenset({OPERATION_TYPE, DEPENDENCY_TYPE})
 
 
 class Ties:
-    """The operations of the subjects of one tree. `node_uri` is the URI of this node, without a path."""
+    """The operations of the subjects of one tree. `node_uri` is the URI of this node, without a path.
+
+    `on_gone` is told the path of an operation that is no more.
+    """
 
     def __init__(self, tree: Tree, node_uri: str) -> None:
         self._tree, self._node_uri = tree, node_uri
         self._of: dict[Path, tuple[Operation, ...]] = {}
         self._known: dict[Path, tuple[Resource, int, Operation]] = {}
+        self.on_gone: Callable[[str], None] = lambda _: None
         tree.watch((), self._on_change, subtree=True)
 
     def concerns(self, path: Path) -> bool:
@@ -62,8 +66,9 @@ class Ties:
         if resource is None or resource.type not in _TYPES:
             return
         self._of.pop(subject_of(change.path) or (), None)
-        if change.after is None:
+        if change.after is None and resource.type == OPERATION_TYPE:
             self._known.pop(change.path, None)
+            self.on_gone(path_text(change.path))
 
     def operation(self, resource: Resource) -> Operation:
         """The operation that a resource keeps, with the dependencies below it."""

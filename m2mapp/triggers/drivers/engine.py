@@ -6,11 +6,11 @@ Not responsible for that order and for what a restart leaves (`feed`), nor for w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol
 
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, succeed
 
 from m2mapp.formats.durations import duration_text
 from m2mapp.formats.uris import parse_uri
@@ -39,7 +39,6 @@ Left = tuple[Operation, str]
 """An operation that does not run, and why not where its rule is not the reason."""
 LIGHT_BYTES = 4_096
 """Of a change that takes no more, why an operation did nothing is found out when it is asked for."""
-_Result = TypeVar("_Result")
 
 
 class Records(Protocol):
@@ -71,20 +70,20 @@ class Around:
 
 
 class Engine:
-    """Evaluates changes. `away` takes an operation whose target is away: its key, the target, the change, for how many seconds it may wait.
+    """Evaluates changes; of one subject it is given one at a time.
 
-    It raises a `Fault` where no more can wait. `add` hands on a change that no write made. Both are set before the start.
+    Set before the start: `away` takes an operation whose target is away (its key, the target, the change, how many seconds it may wait),
+    and raises a `Fault` where no more can wait. `takes` says whether an operation waits for its target already, so that a change waits in
+    the place of an earlier one. `add` hands on a change that no write made.
     """
 
     def __init__(self, around: Around) -> None:
         self._around, self._means = around, around.means
         self._runner = Runner(around.means)
         self._reader = Reader(self._runner)
-        self._turns: dict[Path, DeferredLock] = {}
-        self.away: Callable[[str, str, SubjectChange, float], None] | None = None
-        self.takes: Callable[[str, SubjectChange, float], bool] = lambda *_: False
-        """Whether an operation waits for its target already, so that a change waits in the place of an earlier one."""
-        self.add: Callable[[SubjectChange], Deferred[None]] = _not_added
+        self.away: Callable[[str, str, SubjectChange, float], None] = _unset
+        self.takes: Callable[[str, SubjectChange, float], bool] = _unset
+        self.add: Callable[[SubjectChange], Deferred[None]] = _unset
         around.holds.elapsed = self._elapsed
 
     def handle(self, change: SubjectChange, settled: frozenset[str] = frozenset()) -> Deferred[None]:
@@ -92,14 +91,14 @@ class Engine:
         around = self._around
         resource = around.tree.find(change.path)
         if change.only:
-            return self._in_turn(change.path, lambda: self._handle_held(change, settled))
-        if change.path in self._turns or (resource is not None and TIES in resource.attributes):
-            return self._in_turn(change.path, lambda: self._handle(change, settled))
+            return Deferred.fromCoroutine(self._handle_held(change, settled))
+        if resource is not None and TIES in resource.attributes:
+            return Deferred.fromCoroutine(self._handle(change, settled))
         selected, others = self._selected(around.ties.here(change.path), change, settled)
         if not selected:
             self._did_nothing(others, change)
             return succeed(None)
-        return self._in_turn(change.path, lambda: self._run_all(selected, others, change))
+        return Deferred.fromCoroutine(self._run_all(selected, others, change))
 
     async def operations(self, subject: Path, trace: str, cause: tuple[str, ...]) -> tuple[tuple[Operation, ...], list[Lost]]:
         """All operations of a subject in the order in which they run, and which of them could not be had."""
@@ -221,18 +220,6 @@ class Engine:
         step = _rule_step(operation, change)
         return Evaluation(operation.key, change, at_ms, Outcome.DID_NOTHING, why or step.why, (step,))
 
-    def _in_turn(self, path: Path, act: Callable[[], Coroutine[Deferred[object], object, None]]) -> Deferred[None]:
-        """What is to be done for a subject, behind what is under way for it."""
-        turn = self._turns.setdefault(path, DeferredLock())
-        done: Deferred[None] = turn.run(lambda: Deferred.fromCoroutine(act()))
-        return done.addBoth(self._turn_over, path, turn)
-
-    def _turn_over(self, result: _Result, path: Path, turn: DeferredLock) -> _Result:
-        """Forget the turns of a subject for which nobody waits any more."""
-        if not turn.locked and not turn.waiting and self._turns.get(path) is turn:
-            del self._turns[path]
-        return result
-
     # One operation.
 
     def _errand(self, operation: Operation, change: SubjectChange) -> Errand | Stopped:
@@ -248,8 +235,6 @@ class Engine:
 
     def _wait(self, operation: Operation, change: SubjectChange, why: str) -> tuple[Outcome, str]:
         """The target is away: the operation waits for it, if there is room."""
-        if self.away is None:
-            return Outcome.FAILED, why
         try:
             self.away(operation.key, absolute(operation.target, operation.uri), change, max(1.0, self._left_s(operation, change)))
         except Fault as fault:
@@ -333,5 +318,5 @@ def _told(*, run: bool, why: str, steps: Sequence[Step]) -> dict[str, object]:
     return {"would": "run" if run else "do nothing", "why": why, "steps": [step.document() for step in steps]}
 
 
-def _not_added(change: SubjectChange) -> Deferred[None]:
-    raise LookupError(f"nobody hands on change {change.number}")
+def _unset(*_: object) -> NoReturn:
+    raise LookupError("the engine is not joined with what waits and hands on")

@@ -77,6 +77,12 @@ class Holds:
         if call is not None:
             call.cancel()
 
+    def gone(self, key: str) -> None:
+        """The operation is gone: one that is made in its place rests no more."""
+        self.forget(key)
+        if self._last.pop(key, None) is not None:
+            self._keeps.remove(LAST_KEY + key)
+
     def runs(self, operation: Operation) -> None:
         """An operation runs now: it rests from now on, where it has `holdoff`."""
         if operation.holdoff_s:

@@ -61,9 +61,7 @@ class Reader:
             if isinstance(document, Lost) or document.get("type") != COLLECTION:
                 found.append((uri, document))
                 continue
-            children = document.get("children")
-            names = [str(child["name"]) for child in children if isinstance(child, Mapping)] if isinstance(children, list) else []
-            below = [f"{uri}/{quote(name, safe='')}" for name in names[: most - len(found)]]
+            below = [f"{uri}/{quote(name, safe='')}" for name in _names(document.get("children"))[: most - len(found)]]
             found.extend([(one, await self._document(one, errand)) for one in below])
         return found[:most]
 
@@ -74,6 +72,12 @@ class Reader:
         if not answer.ok:
             return Lost(uri, f"{uri} answered {answer.code}")
         return _loaded(uri, answer)
+
+
+def _names(children: object) -> list[str]:
+    """The names of what stands in a collection."""
+    found = [child.get("name") for child in children if isinstance(child, Mapping)] if isinstance(children, list) else []
+    return [name for name in found if isinstance(name, str) and name]
 
 
 def _loaded(uri: str, answer: Answer) -> Mapping[str, object] | Lost:

@@ -116,7 +116,7 @@ class Runner:
             errand.principal,
         )
         try:
-            answer: Answer = await self._means.requester.send(sent)
+            answer = await _cut_short(self._means.requester.send(sent))
         except Fault as fault:
             return fault
         except CancelledError:
@@ -138,6 +138,18 @@ class Runner:
         if isinstance(answer, Fault):
             return answer
         return None if answer.ok else InternalError(f"{uri} answered {answer.code}")
+
+
+def _cut_short(asked: Deferred[Answer]) -> Deferred[Answer]:
+    """The same answer; cancelled, it ends as cancelled, whatever the sender makes of that: the run did not have an answer."""
+
+    def cancel(cancelled: Deferred[Answer]) -> None:
+        cancelled.errback(CancelledError())
+        asked.cancel()
+
+    answered: Deferred[Answer] = Deferred(cancel)
+    asked.addBoth(lambda result: None if answered.called else answered.callback(result))
+    return answered
 
 
 async def _fault_of(done: Deferred[_Result]) -> Fault | None:

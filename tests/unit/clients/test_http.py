@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from m2mapp.clients import http
 from m2mapp.clients.http import HttpClient
 from m2mapp.formats.uris import parse_uri
-from m2mapp.model.errors import DeadlinePassed, PeerFailed
+from m2mapp.model.errors import DeadlinePassed, NotSent, PeerFailed
 from m2mapp.model.messages import Answer, Method, Outgoing
 
 
@@ -192,11 +192,12 @@ class FailureTests(HttpCase):
             await self.assertFailure(self.send(client, port, Outgoing(Method.PUT, "http://n1/", timeout_s=20.0)), PeerFailed)
 
     async def test_nobody_there(self) -> None:
-        """A port that nobody listens on: a failed peer, with the URI but not its query."""
+        """A port that nobody listens on: the request did not leave. A failed peer, with the URI but not its query."""
         client, _, port = await self.build()
         await maybeDeferred(self.listening.stopListening)
         fault = await self.failed(self.send(client, port, Outgoing(Method.GET, "http://n1/a?secret=1", timeout_s=20.0)))
         self.assertTrue(fault.detail.startswith("http://n1/a: "), fault.detail)
+        self.assertIsInstance(fault, NotSent)
 
     async def test_cancelled(self) -> None:
         """A request whose caller goes away ends, with the connection."""

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.clients.names import Names, OwnUris
 from m2mapp.formats.uris import parse_uri
-from m2mapp.model.errors import PeerFailed
+from m2mapp.model.errors import NotSent
 from m2mapp.registry.scl import SCL_TYPE, check
 from m2mapp.tree.registrations import SCL, SCLS, Registrations
 from m2mapp.tree.unit import Unit, Write
@@ -99,8 +99,8 @@ class NamesTests(SynchronousTestCase):
             self.assertEqual(asked.pop(), host)
 
     def test_nobody_knows(self) -> None:
-        """A host that nobody knows, a device without an address, a resolver that fails: a failed peer that names the host."""
+        """A host that nobody knows, a device without an address, a resolver that fails: nothing leaves, and the host is named."""
         names, _ = self.build()
         for host in ("none.example.org", "d3.example.org", "broken.example.org"):
-            fault = self.failureResultOf(names.find(parse_uri(f"coap://{host}/")), PeerFailed).value
+            fault = self.failureResultOf(names.find(parse_uri(f"coap://{host}/")), NotSent).value
             self.assertIn(host, fault.detail)

@@ -7,13 +7,20 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.messages import ANY_ETAG, UNCONDITIONAL, Conditions
-from m2mapp.tree.etags import CBOR_TAG, CONTENT_TAG, JSON_TAG, LINKS_TAG, etag, hold, names_version
+from m2mapp.tree.etags import CBOR_TAG, CONTENT_TAG, JSON_TAG, LINKS_TAG, etag, hold, names_version, of_whole
 
 TAGS = (CONTENT_TAG, JSON_TAG, CBOR_TAG, LINKS_TAG)
 VERSIONS = st.integers(0, 2**56 - 1)
 
 
 class EtagTests(SynchronousTestCase):
+    def test_of_whole(self) -> None:
+        """A whole representation's tag counts for the resource if it shows the last change; that of the content as it does anyway."""
+        for kind in (JSON_TAG, CBOR_TAG):
+            self.assertEqual(of_whole((etag(kind, 9),), 5, 9), (etag(CONTENT_TAG, 5),))
+            self.assertEqual(of_whole((etag(kind, 5), etag(kind, 8)), 5, 9), (b"", b""))
+        self.assertEqual(of_whole((etag(CONTENT_TAG, 5), ANY_ETAG), 5, 9), (etag(CONTENT_TAG, 5), ANY_ETAG))
+
     @settings(deadline=None)
     @given(VERSIONS, VERSIONS)
     def test_tags_tell_versions_and_representations_apart(self, one: int, other: int) -> None:

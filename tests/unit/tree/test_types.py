@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.model.errors import Conflict, Malformed
 from m2mapp.model.identifiers import Path
 from m2mapp.tree.paths import RESERVED
-from m2mapp.tree.types import ResourceType, Types, attributes_only, is_content, named_as
+from m2mapp.tree.types import ANYWHERE, ResourceType, Types, attributes_only, is_content, named_as
 from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Document, Resource
 from tests.unit.fakes import build_tree
 
@@ -43,6 +43,25 @@ class TypesTests(SynchronousTestCase):
         )
         for path, kind in places:
             self.assertIs(self.types.at(path), kind, path)
+
+    def test_anywhere(self) -> None:
+        """A type whose place begins so stands below whatever it may be, a reserved name too, but not at the root."""
+        operation = ResourceType("operation", (ANYWHERE, "Operations", "*"), keep)
+        dependency = ResourceType("dependency", (ANYWHERE, "Operations", "*", "Dependencies", "*"), keep)
+        types = Types([SCL, operation, dependency])
+        for path, kind in (
+            (("t", "Operations", "o"), operation),
+            (("a", "b", "Operations", "o"), operation),
+            (("scls", "d1", "Operations", "o"), operation),
+            (("t", "Operations", "o", "Dependencies", "d"), dependency),
+            (("t", "Operations"), None),
+            (("Operations", "o"), None),
+            (("t", "Operations", "o", "x"), None),
+            (("scls", "d1"), SCL),
+        ):
+            self.assertIs(types.at(path), kind, path)
+        self.assertEqual(types.owner(("t", "Operations", "o", "Dependencies", "d")), ("t", "Operations", "o"))
+        self.assertEqual(types.owned_collections(), {("scls",)})
 
     def test_reserved_names(self) -> None:
         """At and below a reserved name nothing stands but the types that have their place there."""

@@ -13,7 +13,17 @@ from zope.interface import implementer
 
 from m2mapp.formats.documents import RESOURCE_CBOR, RESOURCE_JSON
 from m2mapp.formats.uris import parse_uri
-from m2mapp.model.errors import Conflict, Fault, Malformed, MethodNotAllowed, NoSuchResource, NotSent, PreconditionFailed, TooLarge
+from m2mapp.model.errors import (
+    Conflict,
+    Fault,
+    Malformed,
+    MethodNotAllowed,
+    NoSuchResource,
+    NotSent,
+    PeerFailed,
+    PreconditionFailed,
+    TooLarge,
+)
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Answer, Conditions, Method, Outgoing, Request, Response, Status
@@ -386,6 +396,28 @@ class RunTests(ServiceCase):
         self.successResultOf(gateway.service.restore())
         gateway.clock.advance(0)
         self.assertEqual(len(gateway.requester.sent), 1)
+
+    def test_stopped_in_the_middle(self) -> None:
+        """A run that is cut short by a stop has no outcome, whatever the sender makes of it: it is made again after the next start."""
+        gateway = self.build()
+        sent: list[Deferred[Answer]] = []
+
+        def send(_: Outgoing) -> Deferred[Answer]:
+            sent.append(Deferred(lambda cancelled: cancelled.errback(PeerFailed("cancelled"))))
+            return sent[-1]
+
+        self.patch(gateway.requester, "send", send)
+        gateway.do(Method.PUT, PATH, TURN_ON_AC)
+        gateway.write(b"31")
+        self.successResultOf(gateway.service.stopService())
+        shown = gateway.read(PATH)
+        self.assertEqual((len(sent), shown["runs"], shown["lastEvaluation"], shown["result"]), (1, 0, None, None))
+        gateway.service.startService()
+        self.successResultOf(gateway.service.restore())
+        gateway.clock.advance(0)
+        self.assertEqual(len(sent), 2)
+        sent[1].callback(Answer("2.04"))
+        self.assertEqual(gateway.read(PATH)["runs"], 1)
 
     def test_a_target_that_is_away(self) -> None:
         """A request that did not leave waits; it has no result yet."""
