@@ -89,7 +89,7 @@ class ExampleConfigurationTests(SynchronousTestCase):
     def test_the_example_has_the_tables_of_the_roles_that_exist(self) -> None:
         """etc/gateway.toml is TOML and shows each table that there is a role for, and no other."""
         example = tomllib.loads((ROOT / "etc" / "gateway.toml").read_text())
-        self.assertEqual(sorted(example), ["coap", "groups", "http", "member", "node", "peers"])
+        self.assertEqual(sorted(example), ["coap", "groups", "http", "member", "node", "peers", "triggers"])
         self.assertEqual(sorted(example["coap"]["access"]), ["advertise", "read", "register", "write"])
         self.assertEqual(example["member"], {})
 

@@ -35,8 +35,8 @@ Again = Callable[[str, SubjectChange], Deferred[bool]]
 It is cancelled at the stop."""
 
 K = TypeVar("K")
-MOST = 4_096
-"""So many operations wait for their targets at most."""
+MOST, MOST_BYTES = 4_096, 4 << 20
+"""So many operations wait for their targets at most, and so many bytes of changes with them (`SubjectChange.weight`)."""
 FIRST_TRY_S, LAST_TRY_S = 5.0, 300.0
 """A target that is not heard is tried after so long, each time after twice as long, and at last so often."""
 HEARD_AGAIN_S = 1.0
@@ -98,6 +98,7 @@ class Away:
         self._settled, self._forget = settled, forget
         self.again: Again = _nobody
         self._waiting: dict[str, _Waiting] = {}
+        self._weight = 0
         self._by_host: dict[str, dict[str, None]] = {}
         self._by_number: dict[int, dict[str, None]] = {}
         self._by_operation: dict[str, dict[str, None]] = {}
@@ -120,13 +121,14 @@ class Away:
         """Wait for a target, so many seconds at most, in place of an earlier change. Raises `Overloaded` where too many wait."""
         key = _key(operation, target)
         before = self._waiting.get(key)
-        if before is None and len(self._waiting) >= MOST:
-            raise Overloaded(f"{MOST} operations wait for targets that are away, and no more can")
         if before is not None and before.change.number == change.number:
             return  # It was tried, and goes on waiting.
         if before is not None and before.change.number > change.number:
             self._vain(operation, change, Outcome.REPLACED, "a later change waits for the target")
             return
+        weight = self._weight + change.weight - (before.change.weight if before is not None else 0)
+        if (before is None and len(self._waiting) >= MOST) or weight > MOST_BYTES:
+            raise Overloaded(f"{len(self._waiting)} operations wait for targets that are away, and no more can")
         now_s = self._reactor.seconds()
         waiting = _Waiting(operation, target, change, self._clock.now_ms(), for_s, now_s + for_s, now_s + FIRST_TRY_S)
         if before is not None:
@@ -140,14 +142,18 @@ class Away:
     def takes(self, operation: str, change: SubjectChange, for_s: float) -> bool:
         """Whether the operation waits for its target already, for an earlier change: then this one waits in its place from now on.
 
-        So a target that is away keeps the changes behind it waiting once, not each of them until its request has had no answer.
+        So a target that is away keeps the changes behind it waiting once, not each of them until its request has had no answer. One that
+        is too large to wait is not taken.
         """
-        for key in self._by_operation.get(operation, ()):
-            waiting = self._waiting[key]
-            if waiting.change.number < change.number:
-                self.wait(operation, waiting.target, change, for_s)
-                return True
-        return False
+        earlier = [self._waiting[key] for key in self._by_operation.get(operation, ())]
+        target = next((one.target for one in earlier if one.change.number < change.number), None)
+        if target is None:
+            return False
+        try:
+            self.wait(operation, target, change, for_s)
+        except Overloaded:
+            return False
+        return True
 
     def heard(self, address: str) -> None:
         """A datagram came from this address (canonical, a link-local one with its zone). Called for each: it costs next to nothing."""
@@ -190,12 +196,14 @@ class Away:
 
     def _enter(self, key: str, waiting: _Waiting) -> None:
         self._waiting[key] = waiting
+        self._weight += waiting.change.weight
         self._by_host.setdefault(parse_uri(waiting.target).host, {})[key] = None
         self._by_number.setdefault(waiting.change.number, {})[key] = None
         self._by_operation.setdefault(waiting.operation, {})[key] = None
 
     def _leave(self, key: str) -> None:
         waiting = self._waiting.pop(key)
+        self._weight -= waiting.change.weight
         _remove(self._by_host, parse_uri(waiting.target).host, key)
         _remove(self._by_number, waiting.change.number, key)
         _remove(self._by_operation, waiting.operation, key)
@@ -207,12 +215,13 @@ class Away:
 
     def _heard(self, hosts: Iterable[str]) -> None:
         now_s = self._reactor.seconds()
-        keys = [key for host in dict.fromkeys(hosts) for key in self._by_host.get(host, ())]
-        for key in keys:
+        is_sooner = False
+        for key in [key for host in dict.fromkeys(hosts) for key in self._by_host.get(host, ())]:
             waiting = self._waiting[key]
-            waiting.due_s = min(waiting.due_s, max(now_s, waiting.tried_s + HEARD_AGAIN_S))
-            waiting.pause_s = FIRST_TRY_S
-        if keys:
+            due_s = max(now_s, waiting.tried_s + HEARD_AGAIN_S)
+            if due_s < waiting.due_s:
+                waiting.due_s, waiting.pause_s, is_sooner = due_s, FIRST_TRY_S, True
+        if is_sooner:
             self._look_later()
 
     # Trying.

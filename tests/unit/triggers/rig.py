@@ -164,7 +164,11 @@ class Box:
         steps = (Step(StepKind.REQUEST, sent=Sent("POST", TARGET)),)
         one = evaluation(change, operation, Outcome.RAN, steps)
         if not idempotent:
-            await self.durable.recorder.leaving(one)
+            try:
+                await self.durable.recorder.leaving(one)
+            except Fault:
+                self.durable.recorder.finished(evaluation(change, operation, Outcome.FAILED, steps))
+                return
         await self._wait()
         self.plant.acted.append((operation, change.number))
         await self._wait()

@@ -175,7 +175,7 @@ class StormTests(SynchronousTestCase):
 class CrashTests(SynchronousTestCase):
     @seeded(12)
     def test_killed_at_any_time(self, simulation: Simulation) -> None:
-        """Killed again and again while changes come: what was answered is evaluated, in order; nothing unrepeatable is done twice.
+        """Killed again and again while changes come and flushes fail: what was answered is evaluated; nothing unrepeatable is done twice.
 
         Each run that must not be repeated is recorded: as done, or as interrupted; and what was acted on is recorded.
         """
@@ -186,6 +186,7 @@ class CrashTests(SynchronousTestCase):
         box.start()
         for _ in range(12):
             for number in range(random.randrange(6)):
+                box.database.fail_flushes = int(random.random() < 0.1)
                 box.write(random.choice(("/a", "/b")), b"%d" % number)
                 box.run(random.choice((0.0, 0.001, 0.01)))
             box.run(random.uniform(0.0, 0.04))

@@ -227,6 +227,22 @@ class AwayTests(AwayCase):
         box.stop()
 
     @seeded(1)
+    def test_how_much(self, simulation: Simulation) -> None:
+        """So many bytes of changes wait at most; what waits no more gives them free."""
+        self.patch(returning, "MOST_BYTES", 5_000)
+        box = self.build(simulation)
+        away = box.durable.away
+        away.wait(ADD, TARGET, subject_change(7, b"x" * 3_000), HOUR)
+        self.assertRaises(Overloaded, away.wait, "/a/Operations/other", TARGET, subject_change(7), HOUR)
+        self.assertRaises(Overloaded, away.wait, ADD, TARGET, subject_change(8, b"x" * 4_500), HOUR)
+        self.assertFalse(away.takes(ADD, subject_change(8, b"x" * 4_500), HOUR))
+        away.wait(ADD, TARGET, subject_change(9), HOUR)
+        away.wait("/a/Operations/other", TARGET, subject_change(7), HOUR)
+        box.run(6.0)
+        self.assertEqual((len(away), away._weight), (0, 0))
+        box.stop()
+
+    @seeded(1)
     def test_an_evaluation_that_raises(self, simulation: Simulation) -> None:
         """One that fails in a way that nobody foresaw is logged and waits no more."""
         box = self.build(simulation)
