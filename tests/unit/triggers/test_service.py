@@ -416,6 +416,20 @@ class RunTests(ServiceCase):
         assert isinstance(last, dict)
         self.assertEqual(last["outcome"], "failed")
 
+    def test_expiry(self) -> None:
+        """A run whose turn comes after its expiry is not made, and is told."""
+        gateway = self.build(waits=True)
+        gateway.do(Method.PUT, PATH, {**TURN_ON_AC, "expiry": "1m"})
+        for content in (b"31", b"32"):
+            gateway.write(content)
+        gateway.built.clock.advance(61_000)
+        gateway.requester.answer(0, Answer("2.04"))
+        gateway.clock.advance(0)
+        self.assertEqual(len(gateway.requester.sent), 1)
+        last = gateway.read(PATH)["lastEvaluation"]
+        assert isinstance(last, dict)
+        self.assertEqual((last["outcome"], last["why"]), ("expired", "its turn came after its expiry"))
+
     def test_for_that_is_taken_away(self) -> None:
         """An operation that has `for` no more does not run again when that would have been over; another time begins anew."""
         gateway = self.build()
