@@ -12,7 +12,7 @@ from m2mapp.model.messages import Method, Response
 from m2mapp.net.medium import Quality
 from m2mapp.triggers.cause import MOST
 from tests.simulation import Simulation, seeded
-from tests.unit.simulation.test_operations import House
+from tests.unit.simulation.house import House
 from tests.unit.simulation.world import Box
 
 ONE, OTHER = "gscl1", "gscl2"
