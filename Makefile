@@ -26,8 +26,9 @@ venv: $(STAMP)  ## the virtual environment that all below use
 run: $(STAMP)  ## a gateway and thirty simulated devices, with commands to try
 	$(PY) -m m2mapp.sim.demo
 
+# Two at a time: most of the system tests' time is waiting.
 test: $(STAMP)  ## unit tests and a smoke of each system test
-	M2MAPP_SMOKE=1 $(PYTEST) tests/unit tests/system
+	M2MAPP_SMOKE=1 $(PYTEST) -n 2 tests/unit tests/system
 
 check: check-style check-types check-imports check-docs  ## all four (make -k check: the others too when one fails)
 

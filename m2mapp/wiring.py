@@ -156,11 +156,13 @@ class Nodes(MultiService):
         """Start all nodes. What cannot start ends the program, with one line that says why."""
         try:
             super().startService()
-        except (CannotStart, StoreRefused) as reason:
+        except BaseException as reason:
             # The reactor never runs, and the process would not end before its threads do.
             for _ in self.services:
                 self._threads.stop()
-            _end([str(reason)], EXIT_CANNOT_START)
+            if isinstance(reason, CannotStart | StoreRefused):
+                _end([str(reason)], EXIT_CANNOT_START)
+            raise
         notify("READY=1", os.environ)
 
     def stopService(self) -> Deferred[object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import cast
 
@@ -17,11 +17,15 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+from m2mapp.clients.heads import LimitedHeads
 from m2mapp.formats.uris import Uri, path_uri
-from m2mapp.model.errors import DeadlinePassed, Fault, NotSent, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, Fault, NotSent, PeerFailed
 from m2mapp.model.messages import Answer, Outgoing
+from m2mapp.model.room import Room
 
 MAX_ANSWER_BYTES = 16 << 20
+MAX_ANSWERS_BYTES = 4 * MAX_ANSWER_BYTES
+"""So many bytes of all answers that are being received at a time."""
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_AGE = re.compile(r"(?:^|,)[ \t]*max-age=([0-9]{1,9})[ \t]*(?:,|$)", re.IGNORECASE | re.ASCII)
 
@@ -50,35 +54,61 @@ class _Body:
 
 
 class _Gather(Protocol):
-    """The body of an answer, up to a limit."""
+    """The body of an answer, up to a limit, and as long as there is room. `said`: its length in bytes by its head, where that says it."""
 
-    def __init__(self) -> None:
-        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+    def __init__(self, said: object, room: Room) -> None:
+        self.done: Deferred[bytes] = Deferred(lambda _: self._end())
+        self._said, self._room = said if isinstance(said, int) else 0, room
         self._parts: list[bytes] = []
         self._size = 0
 
+    def connectionMade(self) -> None:
+        """One that is said to be too long is not begun."""
+        if self._said > MAX_ANSWER_BYTES:
+            self._refuse(_too_long())
+
     def dataReceived(self, data: bytes) -> None:
         """Take a part; too much ends the connection."""
-        self._size += len(data)
-        if self._size > MAX_ANSWER_BYTES:
-            self._abort()
+        if self.done.called:
             return
+        try:
+            if self._size + len(data) > MAX_ANSWER_BYTES:
+                raise _too_long()
+            self._room.take(len(data))
+        except Fault as fault:
+            self._refuse(fault)
+            return
+        self._size += len(data)
         self._parts.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The body is over, as it should be or not."""
+        parts = self._parts
+        self._let_go()
         if self.done.called:
             return
-        if self._size > MAX_ANSWER_BYTES:
-            self.done.errback(PeerFailed(f"the answer has more than {MAX_ANSWER_BYTES} bytes"))
-        elif reason.check(ResponseDone):
-            self.done.callback(b"".join(self._parts))
+        if reason.check(ResponseDone):
+            self.done.callback(b"".join(parts))
         else:
             self.done.errback(PeerFailed(f"the answer broke off: {reason.getErrorMessage()}"))
 
-    def _abort(self) -> None:
+    def _refuse(self, fault: Fault) -> None:
+        self._end()
+        self.done.errback(fault)
+
+    def _let_go(self) -> None:
+        self._room.give_back(self._size)
+        self._parts, self._size = [], 0
+
+    def _end(self) -> None:
+        """Keep nothing of it; nothing further comes."""
+        self._let_go()
         if self.transport is not None:
             self.transport.loseConnection()
+
+
+def _too_long() -> AnswerTooLarge:
+    return AnswerTooLarge(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
 
 
 class HttpClient:
@@ -87,10 +117,11 @@ class HttpClient:
     def __init__(self, reactor: IReactorTime, token_files: Mapping[str, str]) -> None:
         self._reactor, self._token_files = reactor, dict(token_files)
         self._pool = HTTPConnectionPool(reactor)
-        self._agent = Agent(reactor, connectTimeout=_CONNECT_TIMEOUT_S, pool=self._pool)
+        self._agent = Agent.usingEndpointFactory(reactor, LimitedHeads(reactor, _CONNECT_TIMEOUT_S), self._pool)
+        self.room = Room(MAX_ANSWERS_BYTES, "other nodes' answers")
 
     def request(self, outgoing: Outgoing, uri: Uri, host: str, port: int) -> Deferred[Answer]:
-        """The answer of the server at that address and port; fails with `PeerFailed` or `DeadlinePassed`."""
+        """The answer of the server at that address and port; fails with `PeerFailed`, `Overloaded` or `DeadlinePassed`."""
         place = Uri(uri.scheme, host, port, uri.path, uri.query).text().encode()
         body = _Body(outgoing.payload) if outgoing.payload else None
         started = self._reactor.seconds()
@@ -127,7 +158,7 @@ class HttpClient:
         return headers
 
     def _read(self, response: IResponse, started: float) -> Deferred[Answer]:
-        gather = _Gather()
+        gather = _Gather(response.length, self.room)
         response.deliverBody(gather)
         return gather.done.addCallback(self._answer, response, started)
 
@@ -172,8 +203,17 @@ def _late(_result: object, timeout_s: float) -> object:
     raise DeadlinePassed(f"no answer within {timeout_s:.3g} s")
 
 
-def _failed(failure: Failure, uri: Uri) -> Failure:
+def _fault_in(failure: Failure) -> Fault | None:
+    """The fault, as it is or among the reasons for which an answer never came."""
     if isinstance(failure.value, Fault):
-        return failure
+        return failure.value
+    reasons: Sequence[Failure] = getattr(failure.value, "reasons", ())
+    return next((reason.value for reason in reasons if isinstance(reason.value, Fault)), None)
+
+
+def _failed(failure: Failure, uri: Uri) -> Failure:
+    fault = _fault_in(failure)
+    if fault is not None:
+        return Failure(fault)
     kind = NotSent if failure.check(ConnectError) else PeerFailed
     raise kind(f"{uri.scheme}://{uri.authority}{path_uri(uri.path)}: {failure.getErrorMessage()}") from failure.value

@@ -26,6 +26,7 @@ from m2mapp.coap.server import Server
 from m2mapp.coap.tags import RequestTags
 from m2mapp.coap.tokens import Tokens
 from m2mapp.model.errors import PeerFailed
+from m2mapp.model.room import Room
 from m2mapp.net.interfaces import IDatagramPort, IDatagrams, Sockaddr
 
 _log = Logger()
@@ -42,6 +43,7 @@ class Endpoint:
         self.when_gone: Callable[[Sockaddr], object] = lambda _: None
         self.tokens = Tokens(context.rng, context.limits.awaited)
         self.tags = RequestTags()
+        self.room = Room(context.limits.answers_bytes, "answers that come in blocks")
         self.group_mids = Mids(context.rng, GROUP_MIDS, context.parameters.non_lifetime_s)
 
     @property

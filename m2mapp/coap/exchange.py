@@ -261,10 +261,13 @@ class MessageLayer:
         """Repeat it no more, and tell nobody what becomes of it. Forgetting it again does nothing."""
         self._outbox.forget(transmission)
 
-    def answer(self, inbound: Inbound, message: Message, told: Callable[[Outcome], None] | None = None) -> None:
+    def answer(
+        self, inbound: Inbound, message: Message, told: Callable[[Outcome], None] | None = None, repeats: Repeats | None = None
+    ) -> None:
         """Answer a request: piggybacked in the acknowledgement, or separately where that went before (RFC 7252, section 5.2).
 
-        Of the message, type and message ID are chosen here. `told` is called with what becomes of a separate answer.
+        Of the message, type and message ID are chosen here. `told` is called with what becomes of a separate answer, `repeats` says how
+        that is repeated.
         """
         peer = inbound.peer
         if peer.account is not None:
@@ -280,7 +283,7 @@ class MessageLayer:
         else:
             separate = Message(things.CON, message.code, 0, message.token, message.options, message.payload)
             try:
-                self.send(peer.address, separate, told or _ignore, local=inbound.local)
+                self.send(peer.address, separate, told or _ignore, repeats, inbound.local)
             except (Overloaded, PeerFailed):
                 self._counters.refused.value += 1
                 if told is not None:

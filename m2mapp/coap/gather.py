@@ -23,7 +23,7 @@ from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Message, encode, uint
 from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, echo_of
-from m2mapp.model.errors import Fault, Malformed, PeerFailed, TooLarge
+from m2mapp.model.errors import AnswerTooLarge, Fault, Malformed, PeerFailed, TooLarge
 from m2mapp.model.interfaces import IGathering
 from m2mapp.model.messages import Answer, GroupOutgoing
 from m2mapp.net.interfaces import IDatagrams, Sockaddr
@@ -90,7 +90,7 @@ class Gathering:
     def _ask_alone(self, first: Message, source: Sockaddr, echo: bytes | None) -> None:
         """Ask the member alone for the other blocks (RFC 7959, section 2.8), or all anew with the Echo that it wants (RFC 9175, 2.3).
 
-        One whose answer does not come counts as silent.
+        One whose answer does not come counts as silent; one that is too large for this node is told as one of a gateway: 5.02.
         """
         if source in self._fetching:
             return
@@ -117,6 +117,10 @@ class Gathering:
     def _fetch_failed(self, source: Sockaddr, failure: Failure) -> None:
         self._fetching.discard(source)
         _log.info("a member of a group was asked alone and did not answer: {why}", why=failure.getErrorMessage())
+        fault = failure.value
+        if isinstance(fault, AnswerTooLarge) and self._open:
+            code, address = numbers.code_text(things.BAD_GATEWAY), self._endpoint.address_text(source)
+            self._on_answer(Answer(code, fault.detail.encode(), "text/plain", address, source[1], self._elapsed_s()))
 
     def _elapsed_s(self) -> float:
         return self._context.clock.seconds() - self._began

@@ -71,6 +71,12 @@ class Limits:
     or by an answer to a request of ours, counts as proven for `proven_s`. A peer that answers nothing is sent `probing_bytes` before
     PROBING_RATE holds.
 
+    A request is acknowledged without its answer after `ack_delay_s`; one with a deadline, which is part of a group operation, after
+    `ack_delay_in_group_s`: until then its sender asks this node nothing else (NSTART), and by that time it learns how soon to repeat.
+
+    `payload_bytes` are those of one payload, of a request here or an answer to one of ours; `answers_bytes` those of all answers that are
+    fetched in blocks at a time.
+
     Of observers (RFC 7641): how many; the bytes of a registration's options, each counted with 64 more; `observe_unconfirmed`: so many
     notifications in a row may be non-confirmable; `observe_confirm_s`: none when nobody confirmed for so long; `observe_probe_s`: one
     without a change then; `observe_settle_s`: so long without a change ends a burst; `observe_pace_s`: the least time between two.
@@ -92,6 +98,7 @@ class Limits:
     waiting_per_peer: int = 64
     options: int = 256
     payload_bytes: int = 1024 * 1024
+    answers_bytes: int = 64 * 1024 * 1024
     uploads: int = 64
     uploads_per_peer: int = 4
     uploads_per_host: int = 16
@@ -101,6 +108,7 @@ class Limits:
     kept_bytes: int = 16 * 1024 * 1024
     transfer_idle_s: float = 60.0
     ack_delay_s: float = 0.5
+    ack_delay_in_group_s: float = 0.1
     awaited: int = 16_384
     source_requests_per_s: float = 500.0
     source_bytes_per_s: float = 1_000_000.0

@@ -31,6 +31,7 @@ from m2mapp.coap.owners import of_one_network
 from m2mapp.coap.parameters import Unproven
 from m2mapp.coap.peers import Inbound
 from m2mapp.coap.requests import Asked, in_blocks_of, method_of, read_options
+from m2mapp.coap.transmission import repeats_within
 from m2mapp.model.errors import Fault, InternalError, Malformed, Overloaded, TooManyRequests
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.principal import Principal
@@ -62,6 +63,7 @@ class _Serving:
     asked: Asked | None = None
     method = Method.GET
     deadline: Deadline | None = None
+    until: float | None = None
     observer: Observer | None = None
     from_kept = False
     under_way = False
@@ -213,7 +215,7 @@ class Server:
     def _request(self, serving: _Serving, asked: Asked, payload: bytes) -> Request:
         inbound = serving.inbound
         source = inbound.peer.address
-        deadline = None if asked.deadline_ms is None else self._clock.seconds() + asked.deadline_ms / 1000
+        deadline = serving.until = None if asked.deadline_ms is None else self._clock.seconds() + asked.deadline_ms / 1000
         principal = self._principals.principal(source, inbound.interface)
         # By position, because names took 1.2 us more; mypy checks the types, which differ from each to the next.
         return Request(
@@ -309,7 +311,8 @@ class Server:
         self._count(serving)
         result.addCallbacks(partial(self._came, serving), partial(self._went_wrong, serving))
         if not serving.done and serving.inbound.confirmable:
-            serving.deadline = self._context.deadlines.after(self._limits.ack_delay_s, partial(serving.layer.acknowledge, serving.inbound))
+            delay_s = self._limits.ack_delay_s if serving.until is None else self._limits.ack_delay_in_group_s
+            serving.deadline = self._context.deadlines.after(delay_s, partial(serving.layer.acknowledge, serving.inbound))
 
     def _came(self, serving: _Serving, response: Response | None) -> None:
         self._guarded(serving, lambda _serving: self._answer(serving, response))
@@ -364,7 +367,9 @@ class Server:
             self._finish(serving)
         observer = serving.observer
         if observer is None:
-            serving.layer.answer(serving.inbound, message)
+            parameters, until = self._context.parameters, serving.until
+            repeats = None if until is None else repeats_within(until - self._clock.seconds(), parameters.ack_timeout_s)
+            serving.layer.answer(serving.inbound, message, repeats=repeats)
         else:
             serving.layer.answer(serving.inbound, self.observers.first(observer, message), partial(self.observers.first_told, observer))
 

@@ -20,7 +20,7 @@ from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.message import Message, Options, number_in, uint
 from m2mapp.coap.transmission import Outcome, Repeats, Transmission
-from m2mapp.model.errors import DeadlinePassed, Fault, Malformed, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, Fault, Malformed, PeerFailed
 from m2mapp.model.messages import Answer
 from m2mapp.net.interfaces import Sockaddr
 
@@ -95,7 +95,10 @@ def with_option(options: Options, number: int, value: bytes) -> Options:
 
 
 class Transfer:
-    """One request under way. `done` fires with the `Answer`, or fails with `PeerFailed` or `DeadlinePassed`; it may be cancelled."""
+    """One request under way.
+
+    `done` fires with the `Answer`, or fails with `PeerFailed`, `Overloaded` or `DeadlinePassed`; it may be cancelled.
+    """
 
     def __init__(self, asking: Asking, endpoint: Endpoint, context: Context) -> None:
         self._asking = asking
@@ -199,14 +202,21 @@ class Transfer:
             return
         if block.start != len(self._got) or (block.more and len(message.payload) != block.size):
             raise PeerFailed(f"{self._asking.remote[0]} answered with block {block.number}, which is not the one asked for")
+        most = self._context.limits.payload_bytes
+        if max(number_in(message.first(things.SIZE2) or b""), block.start + len(message.payload)) > most:
+            raise AnswerTooLarge(f"{self._asking.remote[0]} answered with more than {most} bytes")
         self._first = self._first or message
+        self._endpoint.room.take(len(message.payload))
         self._got += message.payload
-        if len(self._got) > self._context.limits.payload_bytes:
-            raise PeerFailed(f"{self._asking.remote[0]} answered with more than {self._context.limits.payload_bytes} bytes")
         if block.more:
             self._send(with_option(self._options, things.BLOCK2, Block(next_number(block), False, block.exponent).build()), b"")
         else:
             self._succeed(self._first, bytes(self._got))
+
+    def _empty(self) -> None:
+        """Keep nothing of what has come."""
+        self._endpoint.room.give_back(len(self._got))
+        self._got.clear()
 
     def _restart(self) -> None:
         """The representation changed between two blocks: from its beginning, if asking again does no harm."""
@@ -214,7 +224,7 @@ class Transfer:
         if self._restarts > _RESTARTS or self._asking.code != things.GET:
             raise PeerFailed(f"{self._asking.remote[0]}: what was asked for changed while it was fetched")
         self._first = None
-        self._got.clear()
+        self._empty()
         self._send(self._asking.options, b"")
 
     # -- what goes out ------------------------------------------------------------------------------------------------------
@@ -294,6 +304,7 @@ class Transfer:
 
     def _end(self) -> None:
         self._let_go()
+        self._empty()
         self._deadline.cancel()
         if self._tag is not None:
             self._endpoint.tags.release(self._kind, self._tag)

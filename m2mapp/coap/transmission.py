@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from math import log2
 from typing import TYPE_CHECKING
 
 from m2mapp.coap import things
@@ -15,6 +16,9 @@ from m2mapp.coap.message import Message, encode
 
 if TYPE_CHECKING:
     from m2mapp.coap.peers import Peer
+
+
+_LEAST_S, _PARTS = 0.05, 4
 
 
 class Outcome(Enum):
@@ -79,3 +83,13 @@ class Repeats(tuple[float, int, int]):
         if first_s <= 0 or count < 0 or steady < 0:
             raise ValueError(f"no repeats: {first_s} s, {count} times, {steady} of them steady")
         return super().__new__(cls, (first_s, count, steady))
+
+
+def repeats_within(left_s: float, ack_timeout_s: float) -> Repeats:
+    """How a separate answer is repeated whose requester waits for so long still: a few times within that, and not after it.
+
+    A request with a deadline is answered a little before it: at the pace of RFC 7252 a copy that is lost would be one too many, and
+    others for the same peer would wait until nobody wants this one any more (NSTART).
+    """
+    first_s = min(ack_timeout_s, max(_LEAST_S, left_s / _PARTS))
+    return Repeats(first_s, int(log2(max(0.0, left_s) / first_s + 1)))

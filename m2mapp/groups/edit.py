@@ -152,7 +152,7 @@ def members_changed(around: Surroundings, request: Request, take: Taking) -> Dec
         around, name, {**group, "members": members}, request, take, Requirement((*GROUPS, name), request.conditions, exists=True)
     )
     status = Status.DELETED if request.method is Method.DELETE else Status.CHANGED
-    return Decision(decision.unit, lambda _: Response(status))
+    return replace(decision, answer=lambda changes: decision.answer(changes)._replace(status=status, etag=None))
 
 
 def planned_again(around: Surroundings, name: str, take: Taking, members: Sequence[str] | None = None) -> Unit | None:
@@ -189,32 +189,33 @@ def _described(around: Surroundings, name: str, kept: Document, request: Request
     path = (*GROUPS, name)
     if kept["type"] == DYNAMIC:
         kept = with_members(kept, members_now(around.tree, str(kept["query"])))
+    take.needs.fresh = True
     kept = _with_circles(around, name, kept, take)
     changes: list[Write | Remove] = [Write(path, GROUP, kept)]
     changes += _set_changes(around, name, kept, take)
-    answer = _told_of_circles(written(path), kept)
+    before = around.tree.expected(path)
+    answer = _told_of_circles(written(path), before.attributes if before is not None else {}, kept)
     return Decision(Unit(tuple(changes), requires=(requirement,), trace=request.trace), answer)
 
 
 def _with_circles(around: Surroundings, name: str, kept: Document, take: Taking) -> Document:
     """The group with the circles through it, which are allowed and told; what other servers say of the groups on the way is needed."""
     graph, uri, members = around.graph, around.group_uri(name), _texts(kept["members"])
-    take.needs.groups.update(dict.fromkeys(graph.elsewhere(members)))
+    take.needs.groups.update(dict.fromkeys((*graph.elsewhere(members), *graph.groups_in(members))))
     circles = graph.circles(uri, members)
     rest = {key: value for key, value in kept.items() if key != "circles"}
     return {**rest, "circles": circles} if circles else rest
 
 
-def _told_of_circles(answer: Callable[[tuple[Change, ...]], Response], kept: Document) -> Callable[[tuple[Change, ...]], Response]:
-    """An answer that says in which circles the new group is; what is written again answers without a body, and shows them when read."""
+_Told = Callable[[tuple[Change, ...]], Response]
 
-    def told(changes: tuple[Change, ...]) -> Response:
-        response = answer(changes)
-        if "circles" not in kept or response.status is not Status.CREATED:
-            return response
-        return response._replace(payload=dump_json({"circles": kept["circles"]}), content_type=JSON)
 
-    return told
+def _told_of_circles(answer: _Told, before: Document, kept: Document) -> _Told:
+    """An answer that says in which circles the group is, where one of them is new; they are shown, too, when it is read."""
+    circles, known = kept.get("circles"), before.get("circles", [])
+    if not isinstance(circles, list) or not isinstance(known, list) or all(circle in known for circle in circles):
+        return answer
+    return lambda changes: answer(changes)._replace(payload=dump_json({"circles": circles}), content_type=JSON)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from enum import Enum
 from m2mapp.formats.uris import address_key
 from m2mapp.groups.pace import LEAST_S, Pace
 from m2mapp.groups.results import MemberResult, parts_of
-from m2mapp.model.errors import Fault, Overloaded, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, Fault, Overloaded, PeerFailed
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Answer, Method
 
@@ -24,8 +24,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 """The pause before a member that could not be reached is asked once more; it doubles each time."""
 
 
+MOST_BYTES = 16 << 20
+"""So many bytes the members' answers have in all: as many as another gateway takes of this one's."""
 _HAS_IT = frozenset({"508", "5.08"})
 """What a server says of a request that it has already (spec section 6)."""
+
+
+def _refusal(why: str) -> Answer:
+    """What stands for a member whose answer is too large: as a gateway says it (RFC 7252, section 5.9.3.3)."""
+    return Answer("5.02", why.encode(), "text/plain;charset=utf-8")
 
 
 class Phase(Enum):
@@ -134,6 +141,7 @@ class FanOut:
     received: int = 0
     extra: int = 0
     first_s: float | None = None
+    _size_bytes: int = 0
     _last_at: float = 0.0
     _expected: dict[str, None] = field(default_factory=dict)
     _by_multicast: dict[str, None] = field(default_factory=dict)
@@ -219,8 +227,14 @@ class FanOut:
         return bool(self._take([(ask.uri, answer)], ask.via, now))
 
     def unicast_failed(self, ask: Ask, fault: Fault, now: float) -> tuple[Ask, float] | None:
-        """A member that was asked by unicast gave no answer: what to ask after how many seconds, or None."""
+        """A member that was asked by unicast gave no usable answer: what to ask after how many seconds, or None.
+
+        One that answers more than is taken has answered: it is not asked again, and that is its result.
+        """
         if self.done or self._has_said(ask.uri):
+            return None
+        if isinstance(fault, AnswerTooLarge):
+            self.unicast_answer(ask, _refusal(fault.detail), now)
             return None
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(ask.attempt - 1, 16))
         if isinstance(fault, PeerFailed | Overloaded):
@@ -257,6 +271,10 @@ class FanOut:
             if answer.code in _HAS_IT:
                 self.looped[uri] = None
                 continue
+            if self._size_bytes + len(answer.payload) > MOST_BYTES:
+                answer = _refusal(f"no room for {len(answer.payload)} bytes: the answers of the others take {self._size_bytes}")
+            else:
+                self._size_bytes += len(answer.payload)
             self.results[uri] = MemberResult(answer.code, answer.payload, answer.content_type, via, ms, answer.max_age_s)
             taken.append(uri)
         self._step(Event.LAST_SETTLED if self._all_settled() else Event.SETTLED)

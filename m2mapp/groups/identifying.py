@@ -5,28 +5,18 @@ Pure. What a request that comes with an identifier is, and what is remembered of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
-from m2mapp.formats.uris import Uri, parse_uri
-from m2mapp.groups.group import GROUPS, MEMBERS_CONTENT, members_of
+from m2mapp.groups.group import GROUPS
+from m2mapp.groups.nested import GroupGraph
 from m2mapp.model.identifiers import new_request_id
 from m2mapp.model.messages import WRITES, Method, Request
 from m2mapp.model.seen import requester_tag
-from m2mapp.tree.tree import Tree
 
 ALWAYS, AUTO = "always", "auto"
 _KEPT = 1_000
-"""So many groups' answers are kept, until any group changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedGroup:
-    """A member that is a group: of this node by its name, or of another one (None)."""
-
-    uri: str
-    name: str | None
+"""So many groups' answers are kept, until any group changes or more is known of those elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,54 +27,52 @@ class Identified:
     why: str
 
 
-def subgroup_in(member: str, is_own: Callable[[Uri], bool]) -> NamedGroup | None:
-    """The group that a member's URI names, as the group or by its `membersContent` with whatever follows; None where it names none.
+def questions(graph: GroupGraph, group: str) -> Identified:
+    """Whether a read of a group, by its URI in the graph, needs an identifier.
 
-    Of another node's URI its form is all that is known without asking for it.
+    Has it a sub-group? Is one remote, be it below another? Do they contain each other? Of a remote one it is told what was read of it;
+    whether it needs an identifier does not depend on that, since it may be another by the time that the request comes there.
     """
-    if f"/{GROUPS[0]}/" not in member and f"/{MEMBERS_CONTENT}" not in member:
-        return None
-    uri = parse_uri(member)
-    path = uri.path
-    is_content = MEMBERS_CONTENT in path[1:]
-    if is_own(uri):
-        is_group = path[:1] == GROUPS and (len(path) == 2 or path[2:3] == (MEMBERS_CONTENT,))  # noqa: PLR2004 - /groups/<name>
-        return NamedGroup(member, path[1]) if is_group else None
-    return NamedGroup(member, None) if is_content or path[-2:-1] == GROUPS else None
-
-
-def questions(group: str, subgroups_of: Callable[[str], Iterator[NamedGroup]]) -> Identified:
-    """Whether a read of a group needs an identifier. `subgroups_of` gives the groups among the members of one of this node's, by its name.
-
-    Has it a sub-group? Is one remote, be it below another? Then nobody here knows what that has in it, and the document does not ask on. Do
-    groups of this node contain each other?
-    """
-    way: list[tuple[str, Iterator[NamedGroup]]] = [(group, subgroups_of(group))]
+    way: list[tuple[str, Iterator[str]]] = [(group, _groups_in(graph, group))]
     on_way, done = {group}, set[str]()
     while way:
-        name, rest = way[-1]
+        at, rest = way[-1]
         below = next(rest, None)
         if below is None:
             way.pop()
-            on_way.discard(name)
-            done.add(name)
-        elif below.name is None:
-            return Identified(True, f"{below.uri} is a group of another node")
-        elif below.name in on_way:
-            return Identified(True, f"{name} and {below.name} contain each other" if name != below.name else f"{name} contains itself")
-        elif below.name not in done:
-            on_way.add(below.name)
-            way.append((below.name, subgroups_of(below.name)))
+            on_way.discard(at)
+            done.add(at)
+        elif graph.name_here(below) is None:
+            return Identified(True, f"{below} is a group of another node{_closed(graph, at, below)}")
+        elif below in on_way:
+            name, other = graph.name_here(at), graph.name_here(below)
+            return Identified(True, f"{name} and {other} contain each other" if at != below else f"{name} contains itself")
+        elif below not in done:
+            on_way.add(below)
+            way.append((below, _groups_in(graph, below)))
     return Identified(False, "a read, and its groups are all of this node and end" if len(done) > 1 else "a read, and it has no sub-group")
+
+
+def _groups_in(graph: GroupGraph, node: str) -> Iterator[str]:
+    """The groups that a request to a group goes through next."""
+    return (below for below in map(graph.reached_by, graph.members(node)) if below is not None)
+
+
+def _closed(graph: GroupGraph, node: str, remote: str) -> str:
+    """What is known of whether a group of this node and a remote one in it contain each other."""
+    if graph.known.of(remote) is None:
+        return "; what it contains is not known"
+    is_closed = any(remote in circle for circle in graph.circles(node, graph.members(node)))
+    return f"; {graph.name_here(node)} and it contain each other" if is_closed else ""
 
 
 class Identifiers:
     """Gives group requests their identifiers. `node_uri` is the server's address, of which identifiers and tags are made."""
 
-    def __init__(self, tree: Tree, is_own: Callable[[Uri], bool], policy: str, node_uri: str) -> None:
-        self._tree, self._is_own, self.policy, self._node_uri = tree, is_own, policy, node_uri
+    def __init__(self, graph: GroupGraph, policy: str, node_uri: str) -> None:
+        self._graph, self.policy, self._node_uri = graph, policy, node_uri
         self._kept: dict[str, Identified] = {}
-        self._kept_at = -1
+        self._kept_at = graph.version
 
     def asked(self, method: Method, group: str, *, at_servers: bool) -> Identified:
         """Whether a request to a group needs an identifier. `at_servers`: this node has groups for it at other servers."""
@@ -94,13 +82,13 @@ class Identifiers:
             return Identified(True, "it is a write")
         if at_servers:
             return Identified(True, "it has a group at another server")
-        number = self._tree.latest(GROUPS)
-        if number != self._kept_at or len(self._kept) >= _KEPT:
+        version = self._graph.version
+        if version != self._kept_at or len(self._kept) >= _KEPT:
             self._kept.clear()
-            self._kept_at = number
+            self._kept_at = version
         found = self._kept.get(group)
         if found is None:
-            found = self._kept[group] = questions(group, self._subgroups_of)
+            found = self._kept[group] = questions(self._graph, self._graph.uri_of(group))
         return found
 
     def of(self, request: Request, group: str, *, at_servers: bool) -> bytes | None:
@@ -112,8 +100,3 @@ class Identifiers:
     def tag(self, group: str, request_id: bytes | None) -> bytes | None:
         """By what those who are asked know the group that asks."""
         return None if request_id is None else requester_tag(self._node_uri, (*GROUPS, group), request_id)
-
-    def _subgroups_of(self, name: str) -> Iterator[NamedGroup]:
-        resource = self._tree.find((*GROUPS, name))
-        found = map(partial(subgroup_in, is_own=self._is_own), members_of(resource) if resource is not None else ())
-        return (one for one in found if one is not None)

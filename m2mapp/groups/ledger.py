@@ -77,11 +77,13 @@ class Taking:
 class Needs:
     """What a plan was made without: hosts of which it is not known whose they are, a local address, a global one (its IP version).
 
-    `groups`: the URIs of groups at other servers that are members.
+    `groups`: the URIs of groups that are members, whose own members elsewhere decide which circles there are; `fresh`: as they are now,
+    for somebody who is told of circles.
     """
 
     hosts: dict[str, None] = field(default_factory=dict)
     groups: dict[str, None] = field(default_factory=dict)
+    fresh: bool = False
     address: bool = False
     global_version: int = 0
 

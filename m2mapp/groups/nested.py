@@ -26,14 +26,26 @@ MOST_GROUPS, MOST_MEMBERS = 1_000, 100_000
 """So many groups of other servers are remembered, and so many of their members in all: the one read first is forgotten first."""
 MOST_CIRCLES, MOST_LOOKED_AT = 16, 256
 """So many circles are told of a group, and so many groups are looked at to find them."""
+FRESH_S = 5.0
+"""Whoever makes or changes a group is told of circles as they are: what was read longer ago is read again for that."""
+_SIGN = f"/{GROUPS[0]}/"
+"""What stands in each URI of a group: most members are known for none by that."""
 _NOT_THERE = frozenset({"404", "4.04", "410"})
 _KINDS = (STATIC, DYNAMIC, TEMPORARY)
 
 
+def group_in(path: Path) -> tuple[Path, Path] | None:
+    """The path of the group that a path leads to, `.../groups/<name>`, and what follows its `membersContent`; None: it leads to none."""
+    for at in range(2, len(path)):
+        if path[at] == MEMBERS_CONTENT and path[at - 2 : at - 1] == GROUPS:
+            return path[:at], path[at + 1 :]
+    return (path, ()) if path[-2:-1] == GROUPS else None
+
+
 def group_path(path: Path) -> Path | None:
     """The path of the group that a path means: `.../groups/<name>`, or its `membersContent`. None: it has another form."""
-    whole = path[:-1] if path[-1:] == (MEMBERS_CONTENT,) else path
-    return whole if whole[-2:-1] == GROUPS else None
+    found = group_in(path)
+    return found[0] if found is not None and not found[1] else None
 
 
 def group_name(path: Path) -> str | None:
@@ -44,7 +56,7 @@ def group_name(path: Path) -> str | None:
 
 def group_at(member: str) -> Uri | None:
     """The URI of the group that a member's URI means by its form, in its one form; None for any other member."""
-    if "/groups/" not in member:
+    if _SIGN not in member:
         return None
     uri = parse_uri(member)
     path = group_path(uri.path)
@@ -80,8 +92,10 @@ class KnownGroups:
 
     def __init__(self, most: int = MOST_GROUPS, most_members: int = MOST_MEMBERS) -> None:
         self._most, self._most_members = most, most_members
-        self._known: OrderedDict[str, tuple[Known, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Known, float, float]] = OrderedDict()
         self._size = 0
+        self.news = 0
+        """How often something new was learned."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -96,10 +110,10 @@ class KnownGroups:
         known = self.of(uri)
         return known is not None and known.members is None
 
-    def is_due(self, uri: str, now: float) -> bool:
-        """Whether it is to be asked for (again)."""
+    def is_due(self, uri: str, now: float, max_age_s: float = KEEP_S) -> bool:
+        """Whether it is to be asked for (again). `max_age_s`: so old what was read may be; who could not be read is let be for its time."""
         found = self._known.get(uri)
-        return found is None or found[1] <= now
+        return found is None or found[1] <= now or (not found[0].why and found[2] + max_age_s <= now)
 
     def learned(self, uri: str, known: Known, now: float) -> bool:
         """A server was asked. Whether that is news; what it said before holds while it cannot be asked."""
@@ -108,11 +122,13 @@ class KnownGroups:
         if known.why not in ("", NOT_THERE) and before is not None:
             known = before if before.members is None else Known(before.members, known.why)
         self._forget(uri)
-        self._known[uri] = known, again_s
+        self._known[uri] = known, again_s, now
         self._size += len(known.members or ())
         while len(self._known) > self._most or (self._size > self._most_members and len(self._known) > 1):
             self._forget(next(iter(self._known)))
-        return before is None or before.members != known.members
+        is_news = before is None or before.members != known.members
+        self.news += is_news
+        return is_news
 
     def _forget(self, uri: str) -> None:
         gone = self._known.pop(uri, None)
@@ -144,7 +160,7 @@ class GroupGraph:
     """
 
     def __init__(self, tree: Tree, is_own: Callable[[Uri], bool], uri_of: Callable[[str], str], known: KnownGroups) -> None:
-        self._tree, self._is_own, self._uri_of, self.known = tree, is_own, uri_of, known
+        self._tree, self._is_own, self.uri_of, self.known = tree, is_own, uri_of, known
 
     def node(self, member: str) -> str | None:
         """The group that a member is; None for any other member."""
@@ -153,9 +169,22 @@ class GroupGraph:
             return None
         if self._is_own(uri):
             name = group_name(uri.path)
-            return self._uri_of(name) if name is not None else None
+            return self.uri_of(name) if name is not None else None
         text = uri.text()
         return None if self.known.is_ordinary(text) else text
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one when a group here has changed, or more is known of those elsewhere."""
+        return self._tree.latest(GROUPS), self.known.news
+
+    def reached_by(self, member: str) -> str | None:
+        """The group that a request to a member goes through: which it is, or of whose members it is a part. None for any other member."""
+        if _SIGN not in member:
+            return None
+        uri = parse_uri(member)
+        found = group_in(uri.path)
+        return self.node(Uri(uri.scheme, uri.host, uri.port, found[0]).text()) if found is not None else None
 
     def name_here(self, node: str) -> str | None:
         """The name of a group of this node; None where it is another server's."""

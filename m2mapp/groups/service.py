@@ -128,7 +128,7 @@ class GroupService(Service):
         )
         senders = (node.group_sender, node.requester)
         around = self._around
-        self._identifiers = Identifiers(self._tree, around.is_own, around.settings.request_id, around.node_uri)
+        self._identifiers = Identifiers(around.graph, around.settings.request_id, around.node_uri)
         means = Means(self._identifiers, node.around.settings.deadline_s, senders, node.committer, node.journals, node.clock)
         self._requests = GroupRequests(reactor, means, self._on_proven, metrics)
         self._requests.expand = self._others.expanded

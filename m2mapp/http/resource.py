@@ -32,6 +32,7 @@ from m2mapp.model.errors import (
     Fault,
     Forbidden,
     InternalError,
+    LoopDetected,
     Malformed,
     MethodNotAllowed,
     NotSupported,
@@ -252,9 +253,9 @@ class Edge:
             fault = Unauthenticated(fault.detail)
         found = problem(fault, _instance(wire), wire.trace)
         if found.status >= _INTERNAL:
-            _log.warn(
-                "{trace} {request}: {kind}: {detail}", trace=wire.trace, request=_first_line(wire), kind=fault.kind, detail=fault.detail
-            )
+            # A loop is how a request through groups that contain each other ends: nothing is wrong, and the metric of loops counts it.
+            log = _log.debug if isinstance(fault, LoopDetected) else _log.warn
+            log("{trace} {request}: {kind}: {detail}", trace=wire.trace, request=_first_line(wire), kind=fault.kind, detail=fault.detail)
         self._send(wire, found.status, answers.render_problem(found, head_only=wire.method == b"HEAD"))
 
     def _send(self, wire: WireRequest, code: int, rest: bytes) -> None:

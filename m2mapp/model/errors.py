@@ -212,6 +212,10 @@ class NotSent(PeerFailed):
     """The same, and the request did not leave: nobody is there who could have acted on it."""
 
 
+class AnswerTooLarge(PeerFailed):
+    """What it answered is more than is taken here: it is told as any `PeerFailed`, but asking again would give the same."""
+
+
 class DeadlinePassed(Fault):
     """The answer did not come before the deadline."""
 

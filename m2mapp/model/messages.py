@@ -26,6 +26,8 @@ class Method(Enum):
     PATCH = "PATCH"
     DELETE = "DELETE"
 
+    __hash__ = object.__hash__  # each is one object; the hash of an Enum is written in Python, and is taken several times a request
+
 
 WRITES = frozenset({Method.PUT, Method.POST, Method.PATCH, Method.DELETE})
 

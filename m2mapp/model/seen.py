@@ -83,6 +83,8 @@ class _Room:
     with_payload: OrderedDict[Key, Seen] = field(default_factory=OrderedDict)
     used: int = 0
     size_bytes: int = 0
+    over_s: float = 0.0
+    """Nothing is over before."""
 
 
 def _cost(path: Path) -> int:
@@ -139,10 +141,8 @@ class SeenRequests:
         path = request.path
         key = (request.request_id, request.method, path)
         room = self._reads if request.method is Method.GET else self._writes
-        for oldest in room.by_key.values():
-            if oldest.until_s <= now:
-                self._forget(room, now)
-            break
+        if room.over_s <= now:
+            self._forget(room, now)
         known = room.by_key.get(key)
         if known is not None:
             if known.state is State.UNDER_WAY or known.until_s > now:
@@ -174,6 +174,7 @@ class SeenRequests:
         while room.used + one.cost > room.most and room.by_key:
             self._drop(room, next(iter(room.by_key.values())))
         self._add(room, one)
+        room.over_s = min(room.over_s, one.until_s)
         if answer is not None:
             self._keep(room, one, answer)
 
@@ -205,7 +206,8 @@ class SeenRequests:
         by_key = room.by_key
         for _ in range(MOST_FORGOTTEN):
             one = next(iter(by_key.values()), None)
-            if one is None or one.until_s > now:
+            room.over_s = one.until_s if one is not None else now + self._bounds.keep_s
+            if one is None or room.over_s > now:
                 return
             if one.state is State.UNDER_WAY:
                 one.until_s = now + self._bounds.keep_s
@@ -246,10 +248,13 @@ class SeenRequests:
     def _drop(self, room: _Room, one: Seen) -> None:
         del room.by_key[one.key]
         room.used -= one.cost
-        self._let_go(room, one)
+        if one.answer is not None:
+            self._let_go(room, one)
         if room is self._writes:
-            self._held[one.owner] -= one.cost
-            if not self._held[one.owner]:
+            held = self._held[one.owner] - one.cost
+            if held:
+                self._held[one.owner] = held
+            else:
                 del self._held[one.owner]
 
     def _keep(self, room: _Room, one: Seen, answer: Response) -> None:
@@ -267,6 +272,7 @@ class SeenRequests:
     @staticmethod
     def _let_go(room: _Room, one: Seen) -> None:
         """Its answer is not kept any more."""
-        if room.with_payload.pop(one.key, None) is not None and one.answer is not None:
-            room.size_bytes -= len(one.answer.payload)
-        one.answer = None
+        answer, one.answer = one.answer, None
+        if answer is not None and answer.payload:
+            del room.with_payload[one.key]
+            room.size_bytes -= len(answer.payload)

@@ -54,12 +54,11 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Request
 from m2mapp.model.metrics import Metrics
-from m2mapp.model.principal import NOBODY, Principal, Right
-from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
 from m2mapp.node.door import Door
 from m2mapp.node.life import Between, Node
-from m2mapp.node.operations import current_rights, own_paths
+from m2mapp.node.operations import own_paths
+from m2mapp.node.rights import anonymous_principals, current_rights
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -97,21 +96,6 @@ _FIXED_LINKS = {
 def make_node(settings: Settings, world: World) -> Node:
     """Build a node, with its tree loaded; nothing is started. Raises `StoreRefused`, `TokenFileError`."""
     return _Builder(settings, world).build()
-
-
-def anonymous_principals(addresses: OnLink, interface_index: Callable[[str], int]) -> Callable[[str], Principal]:
-    """Who asks by HTTP without a token, by the source address: a neighbour may discover what there is (spec section 10), others nothing."""
-    neighbour = Principal("neighbour", frozenset({Right.DISCOVER}))
-
-    def anonymous(source: str) -> Principal:
-        host, _, zone = source.partition("%")
-        try:
-            index = int(zone or 0) if zone.isdecimal() or not zone else interface_index(zone)
-        except OSError:
-            return NOBODY
-        return neighbour if addresses.contains((host, 0, 0, index) if ":" in host else (host, 0)) else NOBODY
-
-    return anonymous
 
 
 class _Builder:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from m2mapp.formats.rules.sample import Sample
-from m2mapp.model.errors import DeadlinePassed, Fault, NotSent, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, Fault, NotSent, PeerFailed
 from m2mapp.model.messages import Answer, Method
 from m2mapp.triggers.changes import Content
 from m2mapp.triggers.dependencies import Judging
@@ -174,7 +174,8 @@ class Run:
         return self._asking(Method.GET, absolute(self.operation.output_uri, self.operation.uri), None, now_s)
 
     def _unanswered(self, fault: Fault) -> Next:
-        self.away = isinstance(fault, NotSent) or (self.operation.idempotent and isinstance(fault, PeerFailed | DeadlinePassed))
+        silent = isinstance(fault, PeerFailed | DeadlinePassed) and not isinstance(fault, AnswerTooLarge)
+        self.away = isinstance(fault, NotSent) or (self.operation.idempotent and silent)
         if not self.away:
             more = "" if self.operation.idempotent else "; it may have been acted on, and is not sent again"
             return self._store(fault, Outcome.FAILED, f"no answer: {fault.detail}{more}")

@@ -13,13 +13,15 @@ import tracemalloc
 
 from m2mapp.model.messages import Method, Request, Response, Status
 from m2mapp.model.principal import Principal
-from m2mapp.model.seen import Bounds, SeenRequests
+from m2mapp.model.seen import KEEP_S, Bounds, SeenRequests
 from tests.bench.report import Row, table
 
 _KEPT = 100_000
 _CHECKS = 20_000
 _ROUNDS = 5
 _TARGET_US = 5.0
+_STEP_S = KEEP_S / _KEPT
+"""So often one comes where as many are kept as come in the time for which each is."""
 _ANSWER = Response(Status.CHANGED, etag=b"12345678")
 
 
@@ -29,13 +31,15 @@ def _request(number: int, method: Method) -> Request:
     return Request(method, path, payload=b"21.5", content_type="text/plain", principal=who, request_id=number.to_bytes(8, "big"))
 
 
-def _best_us(seen: SeenRequests, requests: list[list[Request]], *, done: bool) -> float:
+def _best_us(seen: SeenRequests, requests: list[list[Request]], *, done: bool, now: float = 1.0, step_s: float = 0.0) -> float:
+    """`step_s`: so much later is each request than the one before it."""
     best = 1e9
     for round_ in requests:
         gc.collect()
         began = time.process_time()
         for request in round_:
-            one, is_due = seen.check(request, 1.0)
+            now += step_s
+            one, is_due = seen.check(request, now)
             if done and is_due:
                 seen.done(one, _ANSWER)
         best = min(best, (time.process_time() - began) / len(round_) * 1e6)
@@ -61,6 +65,13 @@ def main() -> list[Row]:
         new = [_request(number, method) for number in range(_KEPT, _KEPT + _ROUNDS * _CHECKS)]
         rounds = [new[at : at + _CHECKS] for at in range(0, len(new), _CHECKS)]
         add(f"a new {name}, checked and remembered", _best_us(seen, rounds, done=True), f"{size_bytes:,.0f} bytes each")
+    steady = SeenRequests(Bounds(writes=room))
+    for number in range(_KEPT):
+        steady.done(steady.check(_request(number, Method.PUT), number * _STEP_S)[0], _ANSWER)
+    new = [_request(number, Method.PUT) for number in range(_KEPT, _KEPT + _ROUNDS * _CHECKS)]
+    rounds = [new[at : at + _CHECKS] for at in range(0, len(new), _CHECKS)]
+    us = _best_us(steady, rounds, done=True, now=KEEP_S, step_s=_STEP_S)
+    add("a new write, with one forgotten for it", us, f"{len(steady):,} writes kept")
     known = [[request for request in kept if request.method is Method.PUT][:_CHECKS]] * _ROUNDS
     add("a write that was here", _best_us(seen, known, done=False))
     return rows

@@ -31,6 +31,8 @@ JOINED = ("joined", "proven")
 _WHOLE_JOURNAL = 100
 """The values that a device keeps."""
 _JOINS_S = 120.0
+_NEIGHBOURS = Path("/proc/sys/net/ipv6/neigh/default/gc_thresh3")
+_ROOM = 8_192
 
 
 class LossyDevices(Devices):
@@ -110,9 +112,22 @@ class Crowd:
 
 
 @contextlib.contextmanager
+def _room_for_neighbours() -> Iterator[None]:
+    """The kernel counts the neighbours of all namespaces together: without more room a crowd takes that of the tests beside it."""
+    before = _NEIGHBOURS.read_text()
+    with contextlib.suppress(OSError):  # a container may not: then there is what there is
+        _NEIGHBOURS.write_text(str(max(int(before), _ROOM)))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _NEIGHBOURS.write_text(before)
+
+
+@contextlib.contextmanager
 def crowd(count: int, segments: int = 2, share: float = 0.2) -> Iterator[Crowd]:
     """A gateway and so many devices, all registered; nothing is lost before it is told."""
-    with Site() as site:
+    with _room_for_neighbours(), Site() as site:
         host = site.host("gw", ["fd00:1::1/64"])
         for number in range(1, segments):
             host.connect(_link(number), [f"fd00:{number + 1}::1/64"], f"eth{number}")

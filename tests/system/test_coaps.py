@@ -16,7 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import Issued, issue
-from tests.system.libcoap import CoapReply, coap_client
+from tests.system.libcoap import CoapReply, NoAnswerError, coap_client
 from tests.system.namespaces import Host, skip_reason, wait_until
 from tests.system.nodes import Gateway, Site
 from tests.system.programs import ROOT, Tables
@@ -118,15 +118,22 @@ class ServedTests(SynchronousTestCase):
                 self.assertIn("20.0", done.stdout)
 
     def test_loss(self) -> None:
-        """With one datagram in five lost, each way, flights are repeated and every client has its answer."""
+        """With one datagram in five lost, each way, flights are repeated and clients have their answers.
+
+        libcoap's client gives a handshake up after five repeats at most, at this loss one time in fifteen: it is started again then.
+        """
         with _ground() as ground:
             ground.site.lab_host("gw").lose(0.2, "eth0")
             ground.host.lose(0.2)
-            for _ in range(_CLIENT_HELLOS):
-                self.assertEqual(ground.ask("coap-client-openssl", "get", "/temperature", "-B", "60").text, "20.0")
-                if ground.gateway.metric("m2mapp_coap_dtls_flights_repeated_total"):
-                    return
-            self.fail("no flight was repeated")
+            answered = gave_up = 0
+            while not (answered > 1 and ground.gateway.metric("m2mapp_coap_dtls_flights_repeated_total")):
+                self.assertLess(answered, _CLIENT_HELLOS, "no flight was repeated")
+                self.assertLess(gave_up, 5 + answered, "hardly any client had its answer")
+                try:
+                    self.assertEqual(ground.ask("coap-client-openssl", "get", "/temperature").text, "20.0")
+                    answered += 1
+                except NoAnswerError:
+                    gave_up += 1
 
 
 class AskingTests(SynchronousTestCase):

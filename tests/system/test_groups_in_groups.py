@@ -1,7 +1,8 @@
 """Groups within groups on a real network that loses one datagram in five: five group servers, four devices, each request once.
 
 The servers 1 to 4 are nodes of one process, the fifth, which is killed, is a process of its own; the devices are nodes of a third. Each
-shape of groups is there twice: its servers speak CoAP with each other, or HTTP with each other's tokens.
+shape of groups is there twice: its servers speak CoAP with each other, or HTTP with each other's tokens. All is shown on one network, by
+reads and writes of all shapes at the same time: most of the time goes by with waiting for those that do not answer.
 """
 
 from __future__ import annotations
@@ -130,6 +131,17 @@ class _Network:
         assert reply.code.startswith("2.") or reply.code == "5.04", reply
         return dict(json.loads(reply.payload)) if reply.code != "5.04" else NOBODY
 
+    @contextlib.contextmanager
+    def losing(self) -> Iterator[None]:
+        """Within this, one datagram in five is lost on its way to a server or a device."""
+        hosts = [self.site.lab_host(name) for name in ("servers", "devices")]
+        for host in hosts:
+            host.lose(LOSS)
+        yield
+        for host in hosts:
+            host.run(["ip6tables", "-F", "INPUT"])
+            host.run(["iptables", "-F", "INPUT"])
+
     def make(self, shape: str, scheme: str) -> None:
         """Make the groups of a shape, whose servers know each other by this scheme, until all are told that they are in circles.
 
@@ -194,78 +206,99 @@ def _network() -> Iterator[_Network]:
         yield _Network(site, servers, last, tuple(streams), [])
 
 
+@dataclass(frozen=True)
+class _Operated:
+    """What came of one operation: the joined answer, who was to be reached, and of a write the path and the value."""
+
+    shown: dict[str, object]
+    reached: frozenset[str]
+    wrote: tuple[str, str] | None
+
+
+def _operate(network: _Network, shape: str, scheme: str, where: tuple[int, str], run: int, *, is_read: bool) -> _Operated:
+    """One read or write of a shape at a server, to a resource of that name, over HTTP and CoAP by turns."""
+    server, name = where
+    target, value = f"{_group(shape, scheme)}/membersContent/{name}", "" if is_read else f"{name} {run}"
+    method = "GET" if is_read else ("PUT", "POST")[run % 3 % 2]
+    if (run + is_read) % 2:
+        shown = network.call_coap(server, method, target, value)
+    else:
+        began_s = time.monotonic()
+        shown = network.call(server, method, target, value)
+        assert time.monotonic() - began_s < _DEADLINE_S + 2.0, shown
+    return _Operated(shown, _reached(shape), None if is_read else (f"{_ROOT}/{name}", value))
+
+
+def _reached(shape: str) -> frozenset[str]:
+    return frozenset(_member(one) for inner in SHAPES[shape].values() for one in inner if isinstance(one, int))
+
+
 class GroupsInGroupsTests(SynchronousTestCase):
     skip = _SKIP
 
-    def check(self, network: _Network, shown: dict[str, object], reached: set[str], wrote: tuple[str, str] | None) -> None:
-        """Each device stands once, as one that answered or as one that did not; what it answered to a write it has done, once."""
-        members, silent = shown["members"], shown["silent"]
-        assert isinstance(members, dict)
-        assert isinstance(silent, list)
-        looped = shown.get("looped", [])
-        assert isinstance(looped, list)
-        answered = {uri for uri, entry in members.items() if str(entry["status"])[:1] == "2"}
-        self.assertEqual(answered | {uri for uri in (*silent, *looped) if uri in reached}, reached, shown)
-        self.assertEqual(answered & {*silent, *looped}, set(), shown)
-        if wrote is not None:
-            path, value = wrote
-            done = network.done()
-            self.assertEqual({uri: done[uri, path, value] for uri in answered}, dict.fromkeys(answered, 1), shown)
-
-    def operate(self, network: _Network, shape: str, scheme: str, number: int) -> tuple[dict[str, object], tuple[str, str] | None]:
-        """A write, or a read where the number is odd, of a shape, over HTTP and CoAP by turns; what it gave, and what was written where."""
-        run, is_read = divmod(number, 2)
-        server = run % len(SHAPES[shape]) + 1
-        name = f"{shape}-{scheme}"
-        target, value = f"{_group(shape, scheme)}/membersContent/{name}", "" if is_read else f"{name} {run}"
-        method = "GET" if is_read else ("PUT", "POST")[run % 3 % 2]
-        call = network.call_coap if (run + is_read) % 2 else network.call
-        began_s = time.monotonic()
-        shown = call(server, method, target, value)
-        if call == network.call:
-            self.assertLess(time.monotonic() - began_s, _DEADLINE_S + 2.0)
-        return shown, None if is_read else (f"{_ROOT}/{name}", value)
-
-    def test_shapes_under_loss(self) -> None:
-        """The document's example, a ring of five, a mesh of four and a group in itself: reads and writes over both protocols."""
+    def test_under_loss(self) -> None:
+        """Each shape by both protocols, read and written, and a server killed: in time, each write once, each answer once."""
         with _network() as network:
             shapes = [(shape, scheme) for shape in SHAPES for scheme in ("coap", "http")]
-            for shape, scheme in shapes:
-                network.make(shape, scheme)
-                whole = network.call(1, "PUT", f"{_group(shape, scheme)}/membersContent/{shape}-{scheme}", "first")
-                reached = {_member(one) for inner in SHAPES[shape].values() for one in inner if isinstance(one, int)}
-                self.assertEqual((set(whole["members"]), whole["silent"], whole["complete"]), (reached, [], True))  # type: ignore[call-overload]
-            for host in ("servers", "devices"):
-                network.site.lab_host(host).lose(LOSS)
             with ThreadPoolExecutor(2 * len(shapes)) as threads:
-                for run in range(RUNS):
-                    under_way = [
-                        (shape, threads.submit(self.operate, network, shape, scheme, number))
+                list(threads.map(lambda one: network.make(*one), shapes))
+                list(threads.map(lambda one: self.check_whole(network, *one), shapes))
+                self.check_killed_without_loss(network, threads)
+                with network.losing():
+                    operated = [
+                        threads.submit(self.operate_shape, network, shape, scheme, is_read=is_read)
                         for shape, scheme in shapes
-                        for number in (2 * run, 2 * run + 1)
+                        for is_read in (False, True)
                     ]
-                    for shape, operated in under_way:
-                        reached = {_member(one) for inner in SHAPES[shape].values() for one in inner if isinstance(one, int)}
-                        self.check(network, operated.result()[0], reached, operated.result()[1])
-            self.assertEqual({times for times in network.done().values()}, {1})
-            self.assertLessEqual(len(network.unanswered), RUNS, network.unanswered)
+                    self.check(network, [one for operations in operated for one in operations.result()])
+                    for run in range(1, RUNS):
+                        self.check(network, self.operate_and_kill(network, threads, run))
+            self.assertEqual(set(network.done().values()), {1})
+            self.assertLessEqual(len(network.unanswered), 2 * RUNS, network.unanswered)
 
-    def test_a_server_is_killed(self) -> None:
-        """The fifth server of the ring dies while a request is under way: who answered is told in time, the device behind it is named."""
-        with _network() as network:
-            for scheme in ("coap", "http"):
-                network.make("ring", scheme)
-                network.call(1, "PUT", f"{_group('ring', scheme)}/membersContent/x", f"first {scheme}")
-            for run in range(RUNS):
-                scheme = ("coap", "http")[run % 2]
-                with ThreadPoolExecutor(1) as threads:
-                    target = f"{_group('ring', scheme)}/membersContent/x"
-                    began_s = time.monotonic()
-                    asked = threads.submit(network.call, 3, "PUT", target, f"run {run}", 2.0)
-                    network.last.kill()
-                    shown = asked.result()
-                    self.assertLess(time.monotonic() - began_s, 4.0)
-                    self.check(network, shown, {_member(number) for number in _DEVICES}, (f"{_ROOT}/x", f"run {run}"))
-                    self.assertLessEqual({_member(3), _member(4)}, set(shown["members"]))  # type: ignore[call-overload]
-                    network.last.start()
-            self.assertLessEqual({times for times in network.done().values()}, {1})
+    def check_whole(self, network: _Network, shape: str, scheme: str) -> None:
+        """Without loss everybody answers."""
+        whole = network.call(1, "PUT", f"{_group(shape, scheme)}/membersContent/{shape}-{scheme}", "first")
+        self.assertEqual((set(whole["members"]), whole["silent"], whole["complete"]), (_reached(shape), [], True))  # type: ignore[call-overload]
+
+    def operate_shape(self, network: _Network, shape: str, scheme: str, *, is_read: bool) -> list[_Operated]:
+        """All runs of reads, or of writes, of a shape, each at the next of its servers."""
+        found = []
+        for run in range(RUNS):
+            where = (run % len(SHAPES[shape]) + 1, f"{shape}-{scheme}")
+            found.append(_operate(network, shape, scheme, where, run, is_read=is_read))
+        return found
+
+    def operate_and_kill(self, network: _Network, threads: ThreadPoolExecutor, run: int) -> list[_Operated]:
+        """The fifth server of the ring dies while requests that go over it are under way, and is there again."""
+        kinds = [(scheme, is_read) for scheme in ("coap", "http") for is_read in (False, True)]
+        under_way = [
+            threads.submit(_operate, network, "ring", scheme, (3, f"killed-{scheme}"), run, is_read=is_read) for scheme, is_read in kinds
+        ]
+        network.last.kill()
+        network.last.start()
+        return [operated.result() for operated in under_way]
+
+    def check_killed_without_loss(self, network: _Network, threads: ThreadPoolExecutor) -> None:
+        """Who is reached without the server that was killed is told, and the device behind it is named."""
+        for scheme in ("coap", "http"):
+            network.call(1, "PUT", f"{_group('ring', scheme)}/membersContent/killed-{scheme}", "first")
+        operations = self.operate_and_kill(network, threads, 0)
+        self.check(network, operations)
+        for one in operations:
+            self.assertLessEqual({_member(3), _member(4)}, set(one.shown["members"]), one.shown)  # type: ignore[call-overload]
+
+    def check(self, network: _Network, operations: list[_Operated]) -> None:
+        """Each device stands once, as one that answered or as one that did not; what it answered to a write it has done, once."""
+        to_be_done = set()
+        for one in operations:
+            members, silent, looped = one.shown["members"], one.shown["silent"], one.shown.get("looped", [])
+            assert isinstance(members, dict)
+            assert isinstance(silent, list)
+            assert isinstance(looped, list)
+            answered = {uri for uri, entry in members.items() if str(entry["status"])[:1] == "2"}
+            self.assertEqual(answered | {uri for uri in (*silent, *looped) if uri in one.reached}, one.reached, one.shown)
+            self.assertEqual(answered & {*silent, *looped}, set(), one.shown)
+            to_be_done |= {(uri, *one.wrote) for uri in answered} if one.wrote is not None else set()
+        wait_until(lambda: to_be_done <= set(network.done()), what="what the devices tell of what they have done")
+        self.assertLessEqual(set(network.done().values()), {1})

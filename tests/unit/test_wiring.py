@@ -22,7 +22,7 @@ from m2mapp.http.service import HttpService
 from m2mapp.model.messages import Method, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.node.build import make_node
-from m2mapp.node.life import Node
+from m2mapp.node.life import Between, Node
 from m2mapp.wiring import EXIT_CANNOT_START, Nodes, Options, config_files, makeService, system_world
 from tests.unit.fakes import ask
 
@@ -113,6 +113,20 @@ class NodeTests(TestCase):
             self.assertEqual(manager.recv(100), b"READY=1")
             await nodes.stopService()
             self.assertEqual(manager.recv(100), b"STOPPING=1")
+
+    def test_a_part_that_is_broken(self) -> None:
+        """Whatever a part raises when it starts, the threads of the stores end: they would keep the process from ending."""
+        world, threads = system_world()
+        nodes = Nodes(threads)
+        node = make_node(load(config(self.directory)), world)
+        node.setServiceParent(nodes)
+
+        def begin() -> None:
+            raise ValueError("broken")
+
+        node.parts = (*node.parts, Between("broken", begin, lambda: None))
+        self.assertRaises(ValueError, nodes.startService)
+        self.assertRaises(RuntimeError, threads.run, lambda: None)
 
 
 class CommandTests(SynchronousTestCase):

@@ -16,6 +16,7 @@ from m2mapp.groups.drivers.asking import WAIT_S, Asker
 from m2mapp.groups.drivers.held import HeldKeeper
 from m2mapp.groups.drivers.reading import GroupReader
 from m2mapp.groups.ledger import AddressLedger, Taking
+from m2mapp.groups.nested import FRESH_S, KEEP_S
 
 AGAIN_S = 60.0
 """So often groups are planned again that wait for an address from another node."""
@@ -71,8 +72,9 @@ class Informed:
         """
         decided = decide(taking)
         groups = list(taking.needs.groups)
-        if groups and self._running and self._reader.is_due(groups):
-            yield self._reader.read(groups)
+        max_age_s = FRESH_S if taking.needs.fresh else KEEP_S
+        if groups and self._running and self._reader.is_due(groups, max_age_s):
+            yield self._reader.read(groups, max_age_s=max_age_s)
             decided = self._once_more(name, taking, decide)
         hosts = taking.needs.hosts
         if hosts and self._running and self._asker.can_ask():

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from m2mapp.formats.documents import JSON
 from m2mapp.groups.drivers.asking import WAIT_S
-from m2mapp.groups.nested import GroupGraph, read_group
+from m2mapp.groups.nested import KEEP_S, GroupGraph, read_group
 from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IRequester
 from m2mapp.model.messages import Answer, Method, Outgoing
@@ -44,24 +44,24 @@ class GroupReader:
         for asked in list(self._reading.values()):
             asked.cancel()
 
-    def is_due(self, nodes: Iterable[str]) -> bool:
-        """Whether any of these groups, or of those in them, is to be asked for (again)."""
+    def is_due(self, nodes: Iterable[str], max_age_s: float = KEEP_S) -> bool:
+        """Whether any of these groups, or of those in them, is to be asked for (again); `max_age_s`: so old what was read may be."""
         seen: dict[str, None] = {}
         level = list(dict.fromkeys(nodes))
         while level and len(seen) < MOST_READ:
-            if self._due(level, seen):
+            if self._due(level, seen, max_age_s):
                 return True
             seen.update(dict.fromkeys(level))
             level = self._below(level, seen)
         return False
 
-    def read(self, nodes: Iterable[str], timeout_s: float = WAIT_S) -> Deferred[None]:
+    def read(self, nodes: Iterable[str], timeout_s: float = WAIT_S, max_age_s: float = KEEP_S) -> Deferred[None]:
         """Know these groups and those that they contain: a Deferred that fires when that is so, or it took long enough.
 
         Groups of this node are gone through without a message.
         """
         wanted = list(dict.fromkeys(nodes))
-        done = Deferred.fromCoroutine(self._go_through(wanted))
+        done = Deferred.fromCoroutine(self._go_through(wanted, max_age_s))
         self._rounds[done] = None
         done.addTimeout(timeout_s, self._reactor, lambda _result, _timeout: None)
         done.addErrback(_stopped)
@@ -70,13 +70,13 @@ class GroupReader:
     def _over(self, _: object, done: Deferred[None]) -> None:
         self._rounds.pop(done, None)
 
-    async def _go_through(self, nodes: list[str]) -> None:
+    async def _go_through(self, nodes: list[str], max_age_s: float) -> None:
         """Level by level: what contains what is known when its level was read."""
         seen: dict[str, None] = {}
         level = nodes
         asked = 0
         while level and asked < MOST_READ:
-            due = self._due(level, seen)
+            due = self._due(level, seen, max_age_s)
             seen.update(dict.fromkeys(level))
             for start in range(0, len(due), AT_ONCE):
                 batch = due[start : start + AT_ONCE][: MOST_READ - asked]
@@ -88,9 +88,10 @@ class GroupReader:
         inner = (node for at in level for node in self._graph.groups_in(self._graph.members(at)))
         return [node for node in dict.fromkeys(inner) if node not in seen]
 
-    def _due(self, nodes: list[str], seen: dict[str, None]) -> list[str]:
+    def _due(self, nodes: list[str], seen: dict[str, None], max_age_s: float) -> list[str]:
         now, graph = self._reactor.seconds(), self._graph
-        return [node for node in nodes if node not in seen and graph.name_here(node) is None and graph.known.is_due(node, now)]
+        elsewhere = (node for node in nodes if node not in seen and graph.name_here(node) is None)
+        return [node for node in elsewhere if graph.known.is_due(node, now, max_age_s)]
 
     def _read_one(self, node: str) -> Deferred[None]:
         """One question for whoever wants to know; it goes on when those have no more time, so that they know it next time."""

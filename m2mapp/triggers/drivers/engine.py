@@ -294,7 +294,7 @@ class Engine:
             return
         operations, _ = await self.operations(change.path, change.trace, change.cause)
         operation = next((one for one in operations if one.key == change.only), None)
-        if operation is None:
+        if operation is None or not operation.for_s:
             around.holds.forget(change.only)
             return
         await self.run(operation, change, (Step(StepKind.RULE, holds=True, why=f"it has held for {duration_text(operation.for_s)}"),))

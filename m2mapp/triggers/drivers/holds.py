@@ -48,6 +48,9 @@ class Holds:
             self.forget(key)
             return ""
         held = self._held.get(key)
+        if held is not None and held.for_s != operation.for_s:
+            self.forget(key)  # It was written anew: it has to hold for another time, from now on.
+            held = None
         if held is None:
             held = Held(key, change.path, change.at_ms, operation.for_s, cause=change.cause, trace=change.trace)
             self._put(held)

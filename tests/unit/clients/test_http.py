@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from m2mapp.clients import http
 from m2mapp.clients.http import HttpClient
 from m2mapp.formats.uris import parse_uri
-from m2mapp.model.errors import DeadlinePassed, NotSent, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, NotSent, Overloaded, PeerFailed
 from m2mapp.model.messages import Answer, Method, Outgoing
 
 
@@ -182,6 +182,40 @@ class FailureTests(HttpCase):
             script.reply = b"HTTP/1.1 200 OK\r\n" + head + b"x" * 50_000
             fault = await self.failed(self.send(client, port, Outgoing(Method.GET, "http://n1/", timeout_s=20.0)))
             self.assertIn("more than 1000 bytes", fault.detail)
+            self.assertIsInstance(fault, AnswerTooLarge)
+            self.assertEqual(client.room.taken, 0)
+
+    async def test_a_body_that_is_said_to_be_too_long(self) -> None:
+        """An answer whose head says that it is too long is not read at all."""
+        client, script, port = await self.build()
+        script.reply = b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\nx"
+        await self.assertFailure(self.send(client, port, Outgoing(Method.GET, "http://n1/", timeout_s=20.0)), AnswerTooLarge)
+
+    async def test_a_head_without_end(self) -> None:
+        """Headers without end, also behind an interim answer, are taken up to a limit: a clear error, and the connection ends."""
+        client, script, port = await self.build()
+        for begin in (b"", b"HTTP/1.1 100 Continue\r\n\r\n"):
+            script.reply = begin + b"HTTP/1.1 200 OK\r\n" + b"a:b\r\n" * 40_000
+            fault = await self.failed(self.send(client, port, Outgoing(Method.GET, "http://n1/", timeout_s=20.0)))
+            self.assertIn("the head of the answer has more than", fault.detail)
+
+    async def test_long_answers_on_one_connection(self) -> None:
+        """Bodies do not count as heads: answers that together are longer than a head may be come by one connection."""
+        client, script, port = await self.build()
+        script.reply = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000
+        for _ in range(3):
+            answer = await self.send(client, port, Outgoing(Method.GET, "http://n1/", timeout_s=20.0))
+            self.assertEqual(len(answer.payload), 200_000)
+        self.assertEqual((len(script.connections), client.room.taken), (1, 0))
+
+    async def test_no_room(self) -> None:
+        """Answers that are being received share a room: one that finds none fails, and the others go on."""
+        client, script, port = await self.build()
+        client.room.take(http.MAX_ANSWERS_BYTES - 10)
+        script.reply = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"
+        await self.assertFailure(self.send(client, port, Outgoing(Method.GET, "http://n1/", timeout_s=20.0)), Overloaded)
+        script.reply = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+        self.assertEqual((await self.send(client, port, Outgoing(Method.GET, "http://n1/", timeout_s=20.0))).payload, b"hello")
 
     async def test_broken_off(self) -> None:
         """A connection that ends in the middle of the answer, and an answer that is no HTTP: a failed peer that is named."""

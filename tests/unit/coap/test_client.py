@@ -366,8 +366,29 @@ class BlockTests(ClientCase):
         self.build(Simulation(2), Limits(payload_bytes=200))
         scripted = Scripted(self.simulation, self.device)
         scripted.answers = [self._block(number, True, b"x" * 16, b"1") for number in range(100)]
-        self.assertRaises(errors.PeerFailed, self.ask, Outgoing(Method.GET, URI))
+        self.assertRaises(errors.AnswerTooLarge, self.ask, Outgoing(Method.GET, URI))
         self.assertEqual(len(scripted.received), 13)
+        self.nothing_left()
+        self.assertEqual(self.service.endpoint.room.taken, 0)
+
+    def test_an_answer_that_is_said_to_be_too_large(self) -> None:
+        """The first block of one whose Size2 is over the limit is the last that is fetched (RFC 7959, section 4)."""
+        scripted = Scripted(self.simulation, self.device)
+        options = ((things.BLOCK2, Block(0, True, 6).build()), (things.SIZE2, uint(100 << 20)))
+        scripted.answers = [[Message(things.ACK, things.CONTENT, 0, b"", options, b"x" * 1024)]]
+        self.assertRaises(errors.AnswerTooLarge, self.ask, Outgoing(Method.GET, URI))
+        self.assertEqual(len(scripted.received), 1)
+        self.nothing_left()
+
+    def test_no_room_for_answers(self) -> None:
+        """All answers that are fetched in blocks share a room: one that finds none ends, what it held is given back, others go on."""
+        self.build(Simulation(2), Limits(answers_bytes=100))
+        scripted = Scripted(self.simulation, self.device)
+        scripted.answers = [self._block(number, True, b"x" * 16, b"1") for number in range(100)]
+        self.assertRaises(errors.Overloaded, self.ask, Outgoing(Method.GET, URI))
+        self.assertEqual((len(scripted.received), self.service.endpoint.room.taken), (7, 0))
+        scripted.answers = [self._block(0, True, b"a" * 16, b"1"), self._block(1, False, b"b", b"1")]
+        self.assertEqual(self.ask(Outgoing(Method.GET, URI)).payload, b"a" * 16 + b"b")
         self.nothing_left()
 
 

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 from m2mapp.coap import numbers, things
 from m2mapp.coap.blocks import Block
 from m2mapp.coap.gather import Gathering
-from m2mapp.coap.message import Message, build, parse
+from m2mapp.coap.message import Message, build, parse, uint
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.model import errors
 from m2mapp.model.interfaces import IGathering, IGroupSender
@@ -270,6 +270,21 @@ class BlockTests(GatherCase):
         port.send(build(last), source)
         self.scheduler.advance(0.1)
         self.assertEqual((self.answers, self.context.counters.late.value), ([], 1))
+
+    def test_an_answer_that_is_too_large(self) -> None:
+        """A member whose answer has more than is taken is handed on as one that a gateway could not take, once."""
+        recorder, port = self.foreign(1)
+        self.send()
+        self.scheduler.advance(0.1)
+        message, source = recorder.received[0]
+        options = ((things.BLOCK2, Block(0, True, 6).build()), (things.SIZE2, uint(100 << 20)))
+        for mid in (1, 2):
+            port.send(build(Message(things.NON, things.CONTENT, mid, message.token, options, b"x" * 1024)), source)
+            self.scheduler.advance(0.1)
+        found = [(answer.code, answer.source, answer.payload) for answer in self.answers]
+        said = b"fd00::d1 answered with more than 1048576 bytes"
+        self.assertEqual(found[0], ("5.02", "fd00::d1", said))
+        self.assertEqual(len(recorder.received), 1)
 
     def test_answers_that_are_none(self) -> None:
         """An answer with an unknown critical option or a reserved block size is not handed on, and is reset if it can be."""

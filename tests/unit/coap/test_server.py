@@ -257,6 +257,19 @@ class SeparateTests(ServerCase):
         self.node.clock.advance(100)
         self.assertEqual(self.node.port.take(), [])
 
+    def test_late_with_a_deadline(self) -> None:
+        """A requester that waits for so long is told sooner that it is heard; the answer is repeated within its time, and no longer."""
+        self.node.receive(get(mid=5, options=[(numbers.DEADLINE, uint(2500))]))
+        self.node.clock.advance(0.1)
+        self.assertEqual(self.node.port.take(), [Message(things.ACK, 0, 5)])
+        self.node.clock.advance(2.15)
+        self.result.callback(CONTENT)
+        self.assertEqual(len(self.node.port.take()), 1)
+        self.node.clock.pump([0.05] * 6)
+        self.assertEqual([message.mtype for message in self.node.port.take()], [things.CON] * 2)
+        self.node.clock.advance(100)
+        self.assertEqual(self.node.port.take(), [])
+
     def test_late_non_confirmable(self) -> None:
         """A non-confirmable request is not acknowledged, however late the answer is."""
         self.node.receive(get(mtype=things.NON))

@@ -7,9 +7,21 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.formats.documents import RESULTS_CBOR, dump_cbor
-from m2mapp.groups.fanout import FANOUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, QUIET_UNTIL_S, Ask, Event, FanOut, MulticastLeg, Phase, Target
+from m2mapp.groups.fanout import (
+    FANOUT,
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    MOST_BYTES,
+    QUIET_UNTIL_S,
+    Ask,
+    Event,
+    FanOut,
+    MulticastLeg,
+    Phase,
+    Target,
+)
 from m2mapp.groups.pace import LEAST_S, MOST_S, Pace
-from m2mapp.model.errors import DeadlinePassed, NotSupported, Overloaded, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, NotSupported, Overloaded, PeerFailed
 from m2mapp.model.messages import Method
 from tests.unit.groups.parts import answer, uri_at
 
@@ -223,6 +235,23 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(ask.attempt, 8)
         self.assertIsNone(machine.unicast_failed(ask, Overloaded(), 125.0))
         self.assertFalse(machine.done)
+
+    def test_an_answer_that_is_too_large(self) -> None:
+        """A member that answers more than is taken is not asked again: its result is a gateway's error, for a POST too."""
+        for method in (Method.GET, Method.POST):
+            machine = build_machine(alone=(uri_at(1),), method=method)
+            self.assertIsNone(machine.unicast_failed(Ask(uri_at(1), "unicast"), AnswerTooLarge("more than 9 bytes"), 101.0))
+            result = machine.results[uri_at(1)]
+            self.assertEqual((machine.done, machine.silent, machine.refused), (True, (), None))
+            self.assertEqual((result.status, result.content), ("5.02", b"more than 9 bytes"))
+
+    def test_answers_that_are_too_large_together(self) -> None:
+        """All answers have a bound in bytes: who answers beyond it stands with an error, and a small answer is taken all the same."""
+        machine = build_machine(target(1), target(2), target(3))
+        for number, size in ((1, MOST_BYTES - 10), (2, 1000), (3, 2)):
+            machine.multicast_answer(machine.legs[0], answer(payload=b"x" * size, source=f"fd00::d{number}"), 100.1)
+        self.assertEqual([machine.results[uri_at(number)].status for number in (1, 2, 3)], ["2.05", "5.02", "2.05"])
+        self.assertIn(b"no room for 1000 bytes", machine.results[uri_at(2)].content)
 
     def test_certain_silence(self) -> None:
         """A member that cannot be asked at all is settled: nobody waits for it; its reason is that of the whole where it is everybody's."""

@@ -8,6 +8,7 @@ from m2mapp.formats.documents import dump_cbor, dump_json
 from m2mapp.formats.uris import Uri
 from m2mapp.groups.group import GROUP, group_types
 from m2mapp.groups.nested import (
+    FRESH_S,
     KEEP_S,
     NOT_THERE,
     RETRY_S,
@@ -59,6 +60,22 @@ class FormTests(SynchronousTestCase):
             self.assertIsNone(group_at(text), text)
         self.assertEqual((group_name(("groups", "g")), group_name(("x", "groups", "g"))), ("g", None))
 
+    def test_which_lead_to_groups(self) -> None:
+        """What is a part of a group's members is reached by that group, here or elsewhere; what stands beside them is not."""
+        graph = Ground().graph
+        of_all = ("", "/membersContent", "/membersContent/t/u", "/membersContent/t?a=1", "/membersContent/groups/h")
+        for text in (f"{THERE}g{behind}" for behind in of_all):
+            self.assertEqual(graph.reached_by(text), f"{THERE}g", text)
+        self.assertEqual(graph.reached_by("coap://192.0.2.1/groups/g/membersContent/t"), f"{OWN}g")
+        for text in (
+            f"{THERE}g/members",
+            "http://g1.example.org/x/groups/g",
+            "coap://g2/t",
+            "coap://g2/x/membersContent/t",
+            "coap://g2/groups/",
+        ):
+            self.assertIsNone(graph.reached_by(text), text)
+
 
 class ReadTests(SynchronousTestCase):
     def test_what_its_server_says(self) -> None:
@@ -75,7 +92,7 @@ class ReadTests(SynchronousTestCase):
     def test_how_long_it_holds(self) -> None:
         """What was read is asked for again after its time; while nobody answers it holds; what is not there is asked for again soon."""
         known = KnownGroups()
-        self.assertTrue(known.is_due("u", 0.0))
+        self.assertEqual((known.is_due("u", 0.0), known.news), (True, 0))
         self.assertTrue(known.learned("u", Known(("coap://d1/t",)), 0.0))
         self.assertEqual((known.is_due("u", KEEP_S - 1), known.is_due("u", KEEP_S)), (False, True))
         self.assertFalse(known.learned("u", Known((), "no answer"), KEEP_S))
@@ -86,6 +103,14 @@ class ReadTests(SynchronousTestCase):
         self.assertTrue(known.learned("u", Known(None), 700.0))
         known.learned("u", Known((), "no answer"), 1400.0)
         self.assertTrue(known.is_ordinary("u"))
+
+    def test_how_old_it_may_be(self) -> None:
+        """Who has to know what is so now has it read again sooner; a server that cannot be asked is let be for its time all the same."""
+        known = KnownGroups()
+        known.learned("u", Known(("coap://d1/t",)), 0.0)
+        self.assertEqual((known.is_due("u", FRESH_S - 1, FRESH_S), known.is_due("u", FRESH_S, FRESH_S)), (False, True))
+        known.learned("u", Known((), "no answer"), 10.0)
+        self.assertEqual((known.is_due("u", 10.0 + FRESH_S, FRESH_S), known.news), (False, 1))
 
     def test_bounded(self) -> None:
         """So many groups are remembered, and so many members: the one read first is forgotten first, and never the newest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -13,7 +13,7 @@ from m2mapp.http.connection import ChannelFactory
 from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import LinePages
 from m2mapp.http.resource import Edge, Parts
-from m2mapp.model.errors import Conflict, Forbidden, MethodNotAllowed, NoSuchResource, Overloaded, PeerFailed, Unauthenticated
+from m2mapp.model.errors import Conflict, Forbidden, LoopDetected, MethodNotAllowed, NoSuchResource, Overloaded, PeerFailed, Unauthenticated
 from m2mapp.model.interfaces import IClock, IHandle, IJournals
 from m2mapp.model.messages import ANY_ETAG, Conditions, Method, Request, Response, Status
 from m2mapp.model.principal import NOBODY, Right
@@ -240,6 +240,18 @@ class AnswerTests(EdgeCase):
         self.assertEqual(self.client.request("PUT", "/a", b"x").headers["allow"], "GET, HEAD, OPTIONS")
         self.handler.outcome = Overloaded("later", 9)
         self.assertEqual(self.client.request("GET", "/a").headers["retry-after"], "9")
+
+    def test_what_is_logged(self) -> None:
+        """A fault of this node or of its peers is a warning; a loop, which ends each request through a circle of groups, is not."""
+        events: list[LogEvent] = []
+        observer = cast("ILogObserver", events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for outcome, level in ((PeerFailed("n1 is silent"), LogLevel.warn), (LoopDetected("it was here"), LogLevel.debug)):
+            self.handler.outcome = outcome
+            self.client.request("GET", "/a")
+            self.assertEqual([event["log_level"] for event in events if event.get("kind") == outcome.kind], [level])
+            events.clear()
 
     def test_errors_that_nobody_foresaw(self) -> None:
         """They are 500 with the trace; what they say stays in the log."""

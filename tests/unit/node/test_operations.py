@@ -12,7 +12,8 @@ from m2mapp.config import NodeSettings, Settings
 from m2mapp.http.settings import HttpSettings
 from m2mapp.http.tokens import ADMINISTRATOR, TokenSetting
 from m2mapp.model.principal import NODE, ROLE_RIGHTS, Principal, Right, Role
-from m2mapp.node.operations import current_rights, own_paths
+from m2mapp.node.operations import own_paths
+from m2mapp.node.rights import current_rights
 
 COAP = CoapSettings((("fd00::1", 5683),), ("eth0",), AccessSettings(write=("link",)))
 HTTP = HttpSettings(("tcp:8080",), (TokenSetting("ann", Role.VIEWER, "/t", (("a",),)),))

@@ -20,7 +20,7 @@ from tests.unit.simulation.world import LINK, Box, Site, build_box, member_setti
 
 FIRST, SECOND = "/groups/g1x1", "/groups/g2x1"
 DEADLINE_S = 8.0
-ACKNOWLEDGED_MS = 200.0
+ACKNOWLEDGED_MS = 100.0
 """What takes longer has waited for an acknowledgement."""
 RESTING_S = 25.0
 """After so long what could not be read of a group, when it was not there yet, is read again."""

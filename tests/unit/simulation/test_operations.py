@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,7 +15,7 @@ from m2mapp.model.messages import Method
 from m2mapp.model.principal import Principal, Right
 from m2mapp.triggers.settings import TriggerSettings
 from tests.simulation import Simulation, seeded
-from tests.unit.simulation.world import LINK, Box, build_box
+from tests.unit.simulation.world import GATEWAY_ADDRESS, LINK, Box, Site, build_box, gateway_settings, member_settings
 
 NODES = {"gscl1": "fd00::1", "gscl2": "fd00::2", "gscl3": "fd00::3", "nscl": "fd00::4"}
 RESOURCE = "application/vnd.m2m.resource+json"
@@ -520,3 +521,30 @@ class AwayTests(SynchronousTestCase):
         self.assertEqual(house.content("gscl2", "/airCondition"), "33")
         self.assertEqual(house["gscl1"].read(path)["runs"], 1)
         house.stop()
+
+
+class GroupTests(SynchronousTestCase):
+    """Operations whose target is a group."""
+
+    @seeded()
+    def test_same_group(self, simulation: Simulation) -> None:
+        """Two operations of one change on the same group both reach every member, the one with the higher priority first."""
+        gateway = build_box(simulation, replace(gateway_settings(), triggers=TriggerSettings()), GATEWAY_ADDRESS)
+        boxes = [build_box(simulation, member_settings(number), f"fd00::d{number}") for number in (1, 2)]
+        for box in (gateway, *boxes):
+            box.start()
+        site = Site(simulation, gateway, boxes)
+        site.make_group("all", members=[f"coap://{box.name}" for box in boxes])
+        gateway.ask(Method.PUT, "/temperature", b"20")
+        for name, priority in (("second", 1), ("first", 2)):
+            target = f"/groups/all/membersContent/{name}"
+            given = {"name": name, "priority": priority, "rule": "value > 30", "objectResource": target, "method": "update", "input": name}
+            gateway.ask(Method.POST, "/temperature/Operations", given)
+        gateway.ask(Method.PUT, "/temperature", b"31")
+        site.run(5.0)
+        for box in boxes:
+            self.assertEqual([box.ask(Method.GET, f"/{name}").payload for name in ("first", "second")], [b"first", b"second"])
+        result = gateway.read("/temperature/Operations/first")["result"]
+        assert isinstance(result, dict)
+        self.assertEqual((result["status"], result["content"]["complete"]), ("2.04", True))
+        site.stop()

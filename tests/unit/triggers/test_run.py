@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.model.errors import DeadlinePassed, Fault, NotSent, PeerFailed
+from m2mapp.model.errors import AnswerTooLarge, DeadlinePassed, Fault, NotSent, PeerFailed
 from m2mapp.model.messages import Answer, Method
 from m2mapp.model.principal import NODE
 from m2mapp.triggers.changes import Content
@@ -129,6 +129,7 @@ class WayTests(RunCase):
         for method, fault, away in (
             ("update", DeadlinePassed("late"), True),
             ("update", PeerFailed("reset"), True),
+            ("update", AnswerTooLarge("100 MB"), False),
             ("create", NotSent("refused"), True),
             ("create", PeerFailed("broke off"), False),
             ("create", DeadlinePassed("late"), False),

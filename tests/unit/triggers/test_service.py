@@ -385,6 +385,30 @@ class RunTests(ServiceCase):
         assert isinstance(last, dict)
         self.assertEqual(last["outcome"], "failed")
 
+    def test_for_that_is_taken_away(self) -> None:
+        """An operation that has `for` no more does not run again when that would have been over; another time begins anew."""
+        gateway = self.build()
+        gateway.do(Method.PUT, PATH, {**TURN_ON_AC, "for": "5m"})
+        gateway.write(b"31")
+        self.assertEqual(gateway.requester.sent, [])
+        gateway.do(Method.PUT, PATH, TURN_ON_AC)
+        gateway.write(b"32")
+        self.assertEqual(len(gateway.requester.sent), 1)
+        self._pass(gateway, 301)
+        self.assertEqual(len(gateway.requester.sent), 1)
+        gateway.do(Method.PUT, PATH, {**TURN_ON_AC, "for": "10m"})
+        gateway.write(b"33")
+        self._pass(gateway, 599)
+        self.assertEqual(len(gateway.requester.sent), 1)
+        self._pass(gateway, 2)
+        self.assertEqual(len(gateway.requester.sent), 2)
+        gateway.do(Method.DELETE, PATH)
+
+    def _pass(self, gateway: Gateway, seconds: int) -> None:
+        """Time passes, on both clocks."""
+        gateway.built.clock.advance(1000 * seconds)
+        gateway.clock.advance(seconds)
+
     def test_stop_and_start_again(self) -> None:
         """After a stop nothing runs; what changed meanwhile is evaluated after the next start."""
         gateway = self.build()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from m2mapp.formats.documents import dump_json
+from m2mapp.formats.documents import dump_json, load_json
 from m2mapp.groups.drivers.reading import MOST_READ
 from m2mapp.groups.group import AddressType
+from m2mapp.groups.nested import FRESH_S
 from m2mapp.model.errors import PeerFailed
-from m2mapp.model.messages import Answer, Method
+from m2mapp.model.messages import Answer, Method, Status
 from tests.unit.groups.parts import NODE_NAME, GroupCase, Groups, uri_at
 
 OWN = f"http://{NODE_NAME}/groups/g"
@@ -63,6 +64,29 @@ class ReadingTests(GroupCase):
         self.answer(groups, f"{THERE}1", group_of(OWN))
         groups.clock.pump([1.0, 1.0])
         self.assertIn(b'"circles"', self.successResultOf(groups.send(Method.GET, "/groups/g")).payload)
+
+    def test_what_may_have_changed(self) -> None:
+        """Whoever closes a circle over a group here and one elsewhere is told at once, whatever was read of it before."""
+        groups = self.build()
+        made = groups.make([f"{THERE}x"], name="a")
+        self.answer(groups, f"{THERE}x", group_of(uri_at(2)))
+        self.successResultOf(made)
+        groups.clock.advance(FRESH_S)
+        made = groups.make([f"http://{NODE_NAME}/groups/a", uri_at(1)])
+        self.answer(groups, f"{THERE}x", group_of(OWN))
+        circle = [OWN, f"http://{NODE_NAME}/groups/a", f"{THERE}x", OWN]
+        self.assertEqual(load_json(self.successResultOf(made).payload), {"circles": [circle]})
+
+    def test_a_circle_closed_by_a_change(self) -> None:
+        """A change that closes a circle says so, once; one that opens it does not. Who makes ten changes does not read ten times."""
+        groups = self.build()
+        self.successResultOf(groups.make([uri_at(1)]))
+        added = groups.send(Method.POST, "/groups/g/members", {"members": [f"{THERE}x"]})
+        self.answer(groups, f"{THERE}x", group_of(OWN))
+        told = self.successResultOf(added)
+        self.assertEqual((told.status, load_json(told.payload)), (Status.CHANGED, {"circles": [[OWN, f"{THERE}x", OWN]]}))
+        for members in ([f"{THERE}x", uri_at(2)], [uri_at(1)]):
+            self.assertEqual(self.successResultOf(groups.send(Method.PUT, "/groups/g/members", {"members": members})).payload, b"")
 
     def test_bounded(self) -> None:
         """Of a hundred groups so many are read at once, and no more than the bound in all."""
