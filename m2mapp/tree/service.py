@@ -78,8 +78,7 @@ class Dispatcher:
             return self.discover(request)
         if not self._marks.isdisjoint(path[1:]):
             name = next(segment for segment in path[1:] if segment in self._marks)
-            found: Response | Deferred[Response] = self._anywhere[name].handle(request)
-            return found
+            return self._once.once(request, partial(self._anywhere[name].handle, request))
         for depth in range(min(self._depth, len(path)), 0, -1):
             handler = self._routes.get(path[:depth])
             if handler is not None:

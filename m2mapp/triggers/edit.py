@@ -14,10 +14,10 @@ from m2mapp.formats.documents import JSON, dump_json, load_document
 from m2mapp.model.errors import Conflict, MethodNotAllowed, NoSuchResource, TooLarge
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.messages import Method, Request, Response
+from m2mapp.tree.paths import check_path
 from m2mapp.tree.representation import render
 from m2mapp.tree.resources import Decision, ResourceRules, child_name
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.types import named_as
 from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Change, Remove, Requirement, Resource, Unit, Write
 from m2mapp.triggers.author import WRITTEN_BY, kept_author
 from m2mapp.triggers.operation import MAX_DEPENDENCIES, checked_operation
@@ -114,7 +114,7 @@ def _taken_over(unit: Unit, tree: Tree, request: Request, operation: Path) -> Un
     """Who changes an operation's dependencies has written the operation: they are fetched with its rights."""
     there = tree.expected(operation)
     author = kept_author(request.principal)
-    if request.path[-1] == RESULT or there is None or there.attributes.get(WRITTEN_BY) == author:
+    if request.path == (*operation, RESULT) or there is None or there.attributes.get(WRITTEN_BY) == author:
         return unit
     return replace(unit, changes=(*unit.changes, Write(operation, there.type, {**there.attributes, WRITTEN_BY: author})))
 
@@ -139,8 +139,8 @@ def dependency_writes(operation: Path, dependencies: Sequence[Mapping[str, objec
     below = (*operation, DEPENDENCIES)
     writes: list[Write | Remove] = [Remove(below)]
     for one in dependencies:
-        document = named_as(str(one["name"]), one)
-        writes.append(Write((*below, str(one["name"])), DEPENDENCY_TYPE, document))
+        path = check_path((*below, str(one["name"])), "dependencies")
+        writes.append(Write(path, DEPENDENCY_TYPE, {name: value for name, value in one.items() if name != "name"}))
     return writes
 
 

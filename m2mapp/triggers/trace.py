@@ -173,7 +173,7 @@ def _value(value: object) -> object:
 
 def _shown_content(name: str, content: Content | None) -> Document:
     """A content as documents have it, with its media type; of one that is large, how many bytes it has at least."""
-    if content is None:
+    if content is None or (not content.data and content.media_type is None):
         return {}
     if len(content.data) > LONGEST_CONTENT:
         return {f"{name}Bytes": len(content.data)}

@@ -195,6 +195,13 @@ class ResourceTests(ServiceCase):
         gateway.do(Method.DELETE, f"{PATH}/Dependencies")
         self.assertNotIn("dependencies", gateway.read(PATH))
 
+    def test_each_request_once(self) -> None:
+        """A request with an identifier that comes again makes no second operation."""
+        gateway = self.build()
+        answers = [gateway.do(Method.POST, "/temperature/Operations", TURN_ON_AC, request_id=b"12345678") for _ in range(2)]
+        self.assertEqual(answers[0].location, answers[1].location)
+        self.assertEqual(len(gateway.built.tree.children(("temperature", "Operations"))), 1)
+
     def test_refused(self) -> None:
         """What has no place, no subject or no right shape is refused, and changes nothing."""
         gateway = self.build()
@@ -222,6 +229,8 @@ class ResourceTests(ServiceCase):
             (Method.PUT, f"{PATH}/Dependencies/a", {**AT_HOME, "rule": "changed"}, Malformed),
             (Method.POST, "/temperature/Operations", {**TURN_ON_AC, "name": "a/b"}, Malformed),
             (Method.PUT, "/temperature/Operations/a", {**TURN_ON_AC, "name": "b"}, Malformed),
+            (Method.PUT, "/temperature/Operations/a", {**TURN_ON_AC, "dependencies": [{**AT_HOME, "name": "a/b"}]}, Malformed),
+            (Method.PUT, "/temperature/Operations/a", {**TURN_ON_AC, "dependencies": [{**AT_HOME, "name": ".."}]}, Malformed),
         ):
             self.assertRaises(kind, gateway.do, method, path, document)
         self.assertEqual(gateway.built.tree.committed_number, number)
@@ -343,6 +352,28 @@ class RunTests(ServiceCase):
         assert isinstance(last, dict)
         self.assertEqual((last["outcome"], last["why"]), ("failed", "ann has no right to write at /temperature/Operations/TurnOnAC"))
 
+    def test_who_writes_a_dependency_writes_the_operation(self) -> None:
+        """In whichever way, whatever it is called; who stores a result does not."""
+        gateway = self.build()
+        ann = Principal("ann", frozenset({Right.READ, Right.WRITE}))
+        dependencies = f"{PATH}/Dependencies"
+        for method, path, document in (
+            (Method.POST, dependencies, {**AT_HOME, "name": "a"}),
+            (Method.PUT, f"{dependencies}/a", AT_HOME),
+            (Method.PUT, f"{dependencies}/result", AT_HOME),
+            (Method.DELETE, f"{dependencies}/a", None),
+            (Method.DELETE, dependencies, None),
+        ):
+            gateway.do(Method.PUT, PATH, {**TURN_ON_AC, "dependencies": [{**AT_HOME, "name": "b"}]})
+            if method is Method.DELETE:
+                gateway.do(Method.PUT, f"{dependencies}/a", AT_HOME)
+            gateway.do(method, path, document, principal=ann)
+            self.assertEqual(gateway.read(PATH)["writtenBy"], "ann", path)
+            gateway.do(Method.DELETE, PATH)
+        gateway.do(Method.PUT, PATH, TURN_ON_AC)
+        gateway.do(Method.PUT, f"{PATH}/result", {"at": "2027-01-01T00:00:00Z", "status": "200"}, principal=ann)
+        self.assertEqual(gateway.read(PATH)["writtenBy"], "node")
+
     def test_a_result_sets_nothing_off(self) -> None:
         """Writing a result, here or from elsewhere, is no change of a subject; a PUT of the operation keeps it."""
         gateway = self.build()
@@ -384,6 +415,20 @@ class RunTests(ServiceCase):
         last = gateway.read(PATH)["lastEvaluation"]
         assert isinstance(last, dict)
         self.assertEqual(last["outcome"], "failed")
+
+    def test_expiry(self) -> None:
+        """A run whose turn comes after its expiry is not made, and is told."""
+        gateway = self.build(waits=True)
+        gateway.do(Method.PUT, PATH, {**TURN_ON_AC, "expiry": "1m"})
+        for content in (b"31", b"32"):
+            gateway.write(content)
+        gateway.built.clock.advance(61_000)
+        gateway.requester.answer(0, Answer("2.04"))
+        gateway.clock.advance(0)
+        self.assertEqual(len(gateway.requester.sent), 1)
+        last = gateway.read(PATH)["lastEvaluation"]
+        assert isinstance(last, dict)
+        self.assertEqual((last["outcome"], last["why"]), ("expired", "its turn came after its expiry"))
 
     def test_for_that_is_taken_away(self) -> None:
         """An operation that has `for` no more does not run again when that would have been over; another time begins anew."""
