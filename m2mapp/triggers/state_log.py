@@ -27,8 +27,8 @@ Make = Callable[[], Document]
 class _Kept:
     """A document.
 
-    `number` is not above that of its entry; `entries` and `size_bytes` are the log's when it was written,
-    `own_bytes` what its entry added to that.
+    `number` is not above that of its entry. `entries` and `size_bytes` are the log's before it was written, `own_bytes` what its entry
+    added to that.
     """
 
     make: Make
@@ -83,7 +83,7 @@ class StateLog:
             kept = self._kept.get(key)
             if kept is None:
                 self._kept[key] = _Kept(make, number, self._entries, self._size_bytes, size_bytes)
-                heappush(self._by_age, (number, key))
+                self._age(number, key)
             else:
                 kept.make = make
         body["floor"] = self._floor(number)

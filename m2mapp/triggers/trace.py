@@ -116,11 +116,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluation of an operation for a change. Its identifier is the change's number; `at_ms` when it began, by the wall clock.
+    """One evaluation of an operation for a change, whose number is its identifier. `at_ms`: when it was made, by the wall clock.
 
-    `operation` is its path as text, or the URI of one that stands on another node.
-
-    `why` names the rule or the dependency that decided, for a person.
+    `operation` is its path as text, or the URI of one that stands on another node. `why` says what decided, for a person.
     """
 
     operation: str

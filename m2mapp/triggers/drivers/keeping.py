@@ -24,7 +24,7 @@ PAGE = 1_000
 RETRY_S = 1.0
 """What could not be committed (a full disk) is tried again after so long."""
 MOST_APPENDS = 1_000
-"""So many records wait for a disk at most; the oldest are let go."""
+"""So many records wait for a disk that fails; the oldest are let go."""
 _APPENDS_AT_ONCE = 64
 _KEYS_AT_ONCE = 1_000
 
@@ -51,6 +51,7 @@ class Keeper:
         self._tree, self._committer, self._journals, self._reactor = tree, committer, journals, reactor
         self.log = StateLog() if log is None else log
         self._gathered = _Gathered()
+        self._returned: list[Append] = []
         self._flying: list[_Gathered] = []
         self._call: IDelayedCall | None = None
         self._stopped = False
@@ -75,6 +76,11 @@ class Keeper:
         """Append a record to its journal."""
         self._gathered.appends.append(append)
         self._start()
+
+    @property
+    def backlog(self) -> int:
+        """How many records wait for the next unit."""
+        return len(self._returned) + len(self._gathered.appends)
 
     def saved(self, puts: Mapping[str, Make] = MappingProxyType({})) -> Deferred[None]:
         """Commit all that was given until now, and these documents: fires when that is durable, fails with the `Fault` that hindered it.
@@ -111,7 +117,7 @@ class Keeper:
 
     def _start(self, even_nothing: bool = False) -> None:
         """Commit what is gathered in the next turn of the reactor, unless something is under way: then after that."""
-        if not self._flying and not self._stopped and self._call is None and (self._gathered or even_nothing):
+        if not self._flying and not self._stopped and self._call is None and (self._gathered or self._returned or even_nothing):
             self._call = self._reactor.callLater(0, self._called)
 
     def _called(self) -> None:
@@ -121,6 +127,8 @@ class Keeper:
     def _commit(self) -> None:
         """Commit what is gathered, in parts of a bounded size; those who wait, wait for the last one."""
         gathered, self._gathered = self._gathered, _Gathered()
+        gathered.appends = [*self._returned, *gathered.appends][-MOST_APPENDS:] if self._returned else gathered.appends
+        self._returned = []
         for part in _parts(gathered):
             self._commit_part(part)
 
@@ -156,7 +164,8 @@ class Keeper:
         for key in part.gone:
             if not any(key in one.puts or key in one.gone for one in newer):
                 self._gathered.gone[key] = None
-        self._gathered.appends = [*part.appends, *self._gathered.appends][-MOST_APPENDS:]
+        self._returned += part.appends
+        del self._returned[:-MOST_APPENDS]
         if not self._stopped:
             self._log.warn("what operations keep could not be written yet: {fault}", fault=failure.getErrorMessage())
             self._cancel()
@@ -188,7 +197,6 @@ class Keeper:
 
 def _parts(gathered: _Gathered) -> Iterator[_Gathered]:
     """The same in parts of a bounded size: a record goes with the documents or before, removals last, and who waits, waits for the last."""
-    del gathered.appends[:-MOST_APPENDS]
     while len(gathered.appends) > _APPENDS_AT_ONCE:
         yield _Gathered(appends=gathered.appends[:_APPENDS_AT_ONCE])
         del gathered.appends[:_APPENDS_AT_ONCE]

@@ -32,7 +32,8 @@ LAST_KEPT, LAST_BYTES = 10_000, 16 << 20
 CIRCLE_LOGGED_S = 60.0
 """A circle that an operation is in stands in the log so often at most; each is in the operation's records."""
 _CIRCLES = 1_000
-_AT_ONCE = 64
+_AT_ONCE, _PAUSE_S = 64, 0.02
+"""So many operations' records are written at a time, after so long a pause, and not before those before them have left."""
 _NEWEST = 200
 
 
@@ -300,9 +301,10 @@ class Recorder:
 
     def _write_idle(self) -> None:
         self._call = None
-        self._write_some()
+        if self._keeper.backlog < _AT_ONCE:
+            self._write_some()
         if self._idle or self._passed:
-            self._call = self._reactor.callLater(0, self._write_idle)
+            self._call = self._reactor.callLater(_PAUSE_S, self._write_idle)
 
     def _write_some(self) -> None:
         for operation in list(islice(self._passed, _AT_ONCE)):
@@ -320,7 +322,7 @@ class Recorder:
     def _in_order(self, found: list[list[Document]], operation: str) -> list[Document]:
         idle = self._idle.get(operation)
         together = [*found[0], *found[1], *(idle.documents() if idle is not None else ())]
-        return sorted(together, key=lambda one: (str(one.get("at")), str(one.get("id"))), reverse=True)
+        return sorted(together, key=_when, reverse=True)
 
 
 def _path(operation: str) -> Path:
@@ -330,6 +332,12 @@ def _path(operation: str) -> Path:
 
 def _key(number: int, operation: str) -> str:
     return f"{KEY}{number}/{operation}"
+
+
+def _when(document: Document) -> tuple[str, int, str]:
+    """The order of evaluations: by time, then by number."""
+    identifier = str(document.get("id"))
+    return str(document.get("at")), len(identifier), identifier
 
 
 def _named(found: list[Document], identifier: str) -> Document | None:

@@ -94,6 +94,17 @@ class StateLogTests(SynchronousTestCase):
             model.write({"b": number}, set(), lost=False)
         self.assertEqual(state(read(model.journal)), {"a": {"value": 1}, "b": {"value": 499}})
 
+    def test_memory_does_not_grow_with_what_is_gone(self) -> None:
+        """However many documents come and go behind one that stays, what is remembered of their age is bounded by those that are there."""
+        log = StateLog()
+        log.complete = True
+        log.entry(1, {"old": lambda: {}})
+        for number in range(2, 5_000):
+            log.entry(number, {f"k{number}": lambda: {}}, size_bytes=10)
+            log.drop(f"k{number}")
+        self.assertLess(len(log._by_age), 100)
+        self.assertEqual(log.entry(5_000, {}).body["floor"], 1)
+
     def test_bytes_count_too(self) -> None:
         """A few large entries make what was before them old as many small ones do."""
         log = StateLog(1_000, 20_000)

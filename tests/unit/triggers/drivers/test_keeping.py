@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import StorageFull
 from m2mapp.tree.unit import OPERATIONS, Append, Document
-from m2mapp.triggers.drivers.keeping import Keeper
+from m2mapp.triggers.drivers.keeping import MOST_APPENDS, Keeper
 from m2mapp.triggers.state_log import Make, StateLog
 from tests.unit.fakes import build_tree
 
@@ -159,4 +159,17 @@ class KeeperTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(self.kept(), {})
         self.assertLess(max(len(unit.appends) for unit in self.built.committer.units), 100)
-        self.assertEqual(len(self.built.committer.journals["runs"]), 1_000)
+        written = [entry.body["number"] for entry in self.built.committer.journals["runs"]]
+        self.assertTrue(written == list(range(3_000)))
+
+    def test_records_that_wait_for_the_disk(self) -> None:
+        """While the disk fails so many records wait, the newest ones."""
+        self.built.committer.fault = StorageFull()
+        for number in range(3_000):
+            self.keeper.append(Append("runs", {"number": number}))
+        self.turn()
+        self.assertEqual(self.keeper.backlog, MOST_APPENDS)
+        self.built.committer.fault = None
+        self.clock.advance(1.0)
+        written = [entry.body["number"] for entry in self.built.committer.journals["runs"]]
+        self.assertTrue(written == list(range(2_000, 3_000)))

@@ -99,6 +99,22 @@ class RecorderTests(SynchronousTestCase):
         box.stop()
 
     @seeded(1)
+    def test_many_operations_on_a_slow_disk(self, simulation: Simulation) -> None:
+        """What thousands of operations did not do is written little by little; a run among them is not lost."""
+        box = build(simulation)
+        assert box.disk is not None
+        box.disk._latency_s = lambda: 0.5
+        for number in range(2_000):
+            box.durable.recorder.nothing(evaluation(subject_change(number), f"/a/Operations/o{number}", Outcome.DID_NOTHING, RULE))
+        box.durable.recorder.finished(evaluation(subject_change(5), ADD))
+        box.run(10.5)
+        self.assertLess(box.durable.keeper.backlog, 200)
+        box.run(60.0)
+        found = [box.scheduler.run_until_fired(box.durable.recorder.evaluations(f"/a/Operations/o{number}")) for number in (0, 1_999)]
+        self.assertEqual(([len(one) for one in found], len(box.runs(ADD))), ([1, 1], 1))
+        box.stop()
+
+    @seeded(1)
     def test_told_before_it_is_written(self, simulation: Simulation) -> None:
         """What did nothing is told at once; it is written within some seconds, and at the stop."""
         box = build(simulation)
