@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp import __version__
+from m2mapp.admin.visit import AdminNode
 from m2mapp.clients.coap import coap_sender
 from m2mapp.clients.http import HttpClient
 from m2mapp.clients.names import Names, OwnUris
@@ -43,10 +44,7 @@ from m2mapp.groups.lending import HELD_AT, LENDING_TYPES, POOL, RESTING_AT
 from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.service import GroupNode, GroupService
 from m2mapp.groups.settings import GroupSettings
-from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import Feed
-from m2mapp.http.service import HttpParts, HttpService
-from m2mapp.http.tokens import Tokens, load_tokens
 from m2mapp.lwm2m.service import ROUTES, BootstrapNode, BootstrapService, bootstrap_types, plan_changes
 from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
@@ -56,9 +54,7 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
-from m2mapp.model.principal import NOBODY, Principal, Right
-from m2mapp.net.addresses import OnLink
-from m2mapp.net.lag import LagMonitor
+from m2mapp.node.front import anonymous_principals, http_front
 from m2mapp.node.life import Between, Node
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
@@ -116,21 +112,6 @@ def make_node(settings: Settings, world: World) -> Node:
     return _Builder(settings, world).build()
 
 
-def anonymous_principals(addresses: OnLink, interface_index: Callable[[str], int]) -> Callable[[str], Principal]:
-    """Who asks by HTTP without a token, by the source address: a neighbour may discover what there is (spec section 10), others nothing."""
-    neighbour = Principal("neighbour", frozenset({Right.DISCOVER}))
-
-    def anonymous(source: str) -> Principal:
-        host, _, zone = source.partition("%")
-        try:
-            index = int(zone or 0) if zone.isdecimal() or not zone else interface_index(zone)
-        except OSError:
-            return NOBODY
-        return neighbour if addresses.contains((host, 0, 0, index) if ":" in host else (host, 0)) else NOBODY
-
-    return anonymous
-
-
 class _Builder:
     """Builds one node. Each method makes one part from those before it."""
 
@@ -185,7 +166,7 @@ class _Builder:
         self._door.dispatcher = Dispatcher(self._rules, self._committer, discovery, self._routes, member or (lambda _: None), self._once)
         edges: list[Service] = [coap] if coap is not None else []
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
-        node.parts = (*self._parts, *edges, *answering, *dhcpv6, *self._sim(), *self._http(addresses))
+        node.parts = (*self._parts, *edges, *answering, *dhcpv6, *self._sim(), *self._http(addresses, page))
         node.late = self._registering(requester, discovery)
         node.prepare = self._prepare
         return node
@@ -317,26 +298,24 @@ class _Builder:
         registrant = Registrant(endpoint, sim.lifetime_s, links, sim.registration_query())
         return (Registering(self._world.reactor, requester, sim.registrar, registrant, self._rng),)
 
-    def _http(self, addresses: HostAddresses) -> list[Service]:
-        """The HTTP edge, and what only its pages show."""
-        settings = self._settings.http
-        if settings is None:
+    def _http(self, addresses: HostAddresses, page: Mapping[str, object]) -> list[Service]:
+        """The HTTP edge, the pages for people, and what only they show."""
+        settings, world = self._settings, self._world
+        if settings.http is None:
             return []
-        limits = HttpLimits()
-        known = load_tokens(self._settings.node.state_dir, settings.tokens)
-        anonymous = anonymous_principals(addresses, self._datagrams.interface_index)
-        parts = HttpParts(
+        node = AdminNode(
+            name=settings.node.name,
+            state_dir=settings.node.state_dir,
             handler=self._door,
             tree=self._tree,
             journals=self._committer,
-            tokens=Tokens(known, self._world.reactor, limits.failed_sign_ins, anonymous),
+            reactor=world.reactor,
+            clock=world.clock,
             metrics=self._metrics,
-            clock=self._world.clock,
+            describe=lambda: page,
             unready=self._unready,
-            limits=limits,
-            feeds=self._feeds,
         )
-        return [LagMonitor(self._world.reactor, self._metrics), HttpService(self._world.reactor, settings.listen, parts)]
+        return http_front(settings.http, node, anonymous_principals(addresses, self._datagrams.interface_index), self._feeds)
 
     def _prepare(self) -> Deferred[None]:
         """Read which requests were done before the last stop, and make the collections that are there from the start."""

@@ -21,7 +21,8 @@ from m2mapp.model.errors import Conflict, NoSuchResource, Overloaded
 from m2mapp.model.messages import Method, Request
 from m2mapp.model.principal import NOBODY, Right
 from m2mapp.net.addresses import OnLink
-from m2mapp.node.build import Door, anonymous_principals, node_uri
+from m2mapp.node.build import Door, node_uri
+from m2mapp.node.front import anonymous_principals
 from m2mapp.registry.drivers.registering import Registering
 from m2mapp.sim.service import SimService
 from m2mapp.sim.settings import SimSettings
