@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from m2mapp.admin.pages import Page
 from m2mapp.admin.samples import Samples
 from m2mapp.admin.site import Doors
+from m2mapp.admin.views.account import account
 from m2mapp.admin.views.overview import overview
-from m2mapp.admin.views.sign_in import sign_in
+from m2mapp.admin.views.people import People
+from m2mapp.admin.views.sign_in import SignIn
 
 
 def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page]:
     """The pages of one node. `started_s`: since when it runs, by its clock."""
     first, plots = overview(samples, started_s)
-    return (first, plots, *sign_in(doors.accounts, doors.sessions))
+    return (
+        first,
+        plots,
+        *People(doors.accounts, doors.sessions, doors.signing).pages(),
+        account(doors.accounts),
+        *SignIn(doors.signing).pages(),
+    )

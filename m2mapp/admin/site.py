@@ -23,6 +23,7 @@ from m2mapp.admin.pages import Answer, Data, Page, Redirect, Shown
 from m2mapp.admin.rendering import Renderer
 from m2mapp.admin.replies import HTML, redirect, reply, set_cookie
 from m2mapp.admin.sessions import LONGEST_S, Session, Sessions, same
+from m2mapp.admin.signing import Signing
 from m2mapp.admin.visit import AdminNode, Asked, Visit
 from m2mapp.http.connection import WireRequest
 from m2mapp.http.headers import Fields, parse_path, split_target
@@ -54,6 +55,7 @@ class Doors:
     """What the site is joined to: who may sign in, who is, what they were told, what has changed."""
 
     accounts: Accounts
+    signing: Signing
     sessions: Sessions
     notices: Notices
     live: Live

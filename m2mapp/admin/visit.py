@@ -6,26 +6,28 @@ Every read and write checks the visitor's rights, as the edges do: the pages can
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from m2mapp.admin.audit import Deed
 from m2mapp.admin.live import Live
 from m2mapp.admin.notices import Notice, Notices, State
 from m2mapp.admin.sessions import Session
 from m2mapp.formats.documents import JSON, dump_json, load_json
 from m2mapp.model.errors import Fault, InternalError
-from m2mapp.model.identifiers import Path
-from m2mapp.model.interfaces import IClock, IHandle, IJournals
-from m2mapp.model.messages import Method, Request, Response
+from m2mapp.model.identifiers import Path, path_text
+from m2mapp.model.interfaces import IClock, ICommit, IHandle, IJournals
+from m2mapp.model.messages import WRITES, Method, Request, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal, Right
+from m2mapp.store.threads import RunBlocking
 from m2mapp.tree.access import check_access, needed
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import Change, Entry, Resource
+from m2mapp.tree.unit import Change, Entry, Resource, Unit
 
 _log = Logger()
 
@@ -37,19 +39,21 @@ class AdminNode:
     """What the pages stand on: the node's parts, as `wiring` and `node` made them.
 
     `handler` answers requests as it does those of the edges; `describe` is the document at `/node`; `unready` says why the node is not
-    ready.
+    ready; `run_blocking` runs in a thread what would keep the reactor waiting.
     """
 
     name: str
     state_dir: str
     handler: IHandle
     tree: Tree
+    committer: ICommit
     journals: IJournals
     reactor: IReactorTime
     clock: IClock
     metrics: Metrics
     describe: Callable[[], Mapping[str, object]]
     unready: Callable[[], list[str]]
+    run_blocking: RunBlocking
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +136,27 @@ class Visit:
         return found
 
     async def send(self, request: Request) -> Response:
-        """Send a request to this node, as the visitor, whoever it names. Raises `Fault`s."""
+        """Send a request to this node, as the visitor, whoever it names; a write is entered in the audit list. Raises `Fault`s."""
         asked = request._replace(principal=self.principal, trace=self.asked.trace)
+        if request.method not in WRITES:
+            return await self._answer(asked)
+        deed = self.deed(request.method.value, path_text(request.path))
+        try:
+            response = await self._answer(asked)
+        except Fault as fault:
+            await self._enter(replace(deed, outcome=f"{fault.title}: {fault.detail}"))
+            raise
+        await self._enter(deed)
+        return response
+
+    def deed(self, what: str, where: str = "") -> Deed:
+        """What the visitor does, as it is entered in the audit list."""
+        return Deed(self.principal.name, what, where, source=self.asked.source, trace=self.asked.trace)
+
+    async def _enter(self, deed: Deed) -> None:
+        await self.node.committer.commit(Unit(appends=(deed.entry(),), trace=deed.trace))
+
+    async def _answer(self, asked: Request) -> Response:
         response: Response | None = await maybeDeferred(self.node.handler.handle, asked)
         if response is None:
             raise InternalError("no answer was given")

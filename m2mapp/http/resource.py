@@ -160,12 +160,13 @@ class Edge:
     def _principal(self, wire: WireRequest, fields: headers.Fields) -> Principal:
         given = fields.get(b"Authorization") or b""
         connection = wire.connection
-        known = connection.principal
-        if known is not None and connection.secret is not None and hmac.compare_digest(given, connection.secret):
+        known, tokens = connection.principal, self._parts.tokens
+        same = known is not None and connection.secret is not None and hmac.compare_digest(given, connection.secret)
+        if known is not None and same and connection.generation == tokens.generation:
             return known
         connection.principal = None
-        principal = self._parts.tokens.principal(given or None, connection.host)
-        connection.principal, connection.secret = principal, given
+        principal = tokens.principal(given or None, connection.host)
+        connection.principal, connection.secret, connection.generation = principal, given, tokens.generation
         return principal
 
     def _request(

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp import __version__
+from m2mapp.admin.records import RECORD_TYPES
 from m2mapp.admin.visit import AdminNode
 from m2mapp.clients.coap import coap_sender
 from m2mapp.clients.http import HttpClient
@@ -54,7 +55,7 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Request, Response
 from m2mapp.model.metrics import Metrics
-from m2mapp.node.front import anonymous_principals, http_front
+from m2mapp.node.front import anonymous_principals, blocking, http_front
 from m2mapp.node.life import Between, Node
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
@@ -118,7 +119,7 @@ class _Builder:
     def __init__(self, settings: Settings, world: World) -> None:
         self._settings, self._world, self._metrics = settings, world, Metrics()
         self._uri = node_uri(settings)
-        types: list[ResourceType] = [SCL_TYPE]
+        types: list[ResourceType] = [SCL_TYPE, *(RECORD_TYPES if settings.http is not None else ())]
         if settings.groups is not None:
             types += (*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES)
         if settings.member:
@@ -308,12 +309,14 @@ class _Builder:
             state_dir=settings.node.state_dir,
             handler=self._door,
             tree=self._tree,
+            committer=self._committer,
             journals=self._committer,
             reactor=world.reactor,
             clock=world.clock,
             metrics=self._metrics,
             describe=lambda: page,
             unready=self._unready,
+            run_blocking=blocking(world.reactor),
         )
         return http_front(settings.http, node, anonymous_principals(addresses, self._datagrams.interface_index), self._feeds)
 

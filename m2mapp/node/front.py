@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 from twisted.application.service import Service
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 
 from m2mapp.admin.service import AdminService
 from m2mapp.admin.visit import AdminNode
@@ -17,6 +22,9 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.lag import LagMonitor
+from m2mapp.store.threads import RunBlocking
+
+_T = TypeVar("_T")
 
 
 def http_front(settings: HttpSettings, node: AdminNode, anonymous: Callable[[str], Principal], feeds: Mapping[Path, Feed]) -> list[Service]:
@@ -37,6 +45,17 @@ def http_front(settings: HttpSettings, node: AdminNode, anonymous: Callable[[str
         site=admin.site,
     )
     return [LagMonitor(node.reactor, node.metrics), HttpService(node.reactor, settings.listen, parts), admin]
+
+
+def blocking(reactor: IReactorTime) -> RunBlocking:
+    """Runs calls in the threads that the reactor has for all (it begins them when it runs)."""
+
+    def run(call: Callable[[], _T], /) -> Deferred[_T]:
+        threads = cast(ReactorBase, reactor)
+        done: Deferred[_T] = deferToThreadPool(threads, threads.getThreadPool(), call)
+        return done
+
+    return run
 
 
 def anonymous_principals(addresses: OnLink, interface_index: Callable[[str], int]) -> Callable[[str], Principal]:

@@ -2,8 +2,7 @@
 
     with Browser() as browser:
         browser.open("http://127.0.0.1:8080/admin/")
-        browser.fill("#token", token)
-        browser.click("main button")
+        sign_in(browser, token)
         browser.wait_text("h1", "Overview")
 
 Responsible for starting and ending the browser and for what a person does and sees in it: keys, clicks, texts, tabs, pictures. Also for
@@ -313,6 +312,7 @@ def signed_in(uri: str, token: str, width: int = 1280, height: int = 800, *, dar
 
 def sign_in(browser: Browser, token: str) -> None:
     """Sign in with a token, where the sign-in page is shown."""
+    browser.click("#with-token summary")
     browser.fill("#token", token)
-    browser.click("main button")
+    browser.click("#by-token button")
     browser.wait(".who")
