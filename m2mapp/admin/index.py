@@ -11,6 +11,7 @@ from m2mapp.admin.views.account import account
 from m2mapp.admin.views.overview import overview
 from m2mapp.admin.views.people import People
 from m2mapp.admin.views.sign_in import SignIn
+from m2mapp.admin.views.tree import tree_pages
 
 
 def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page]:
@@ -19,6 +20,7 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
     return (
         first,
         plots,
+        *tree_pages(),
         *People(doors.accounts, doors.sessions, doors.signing).pages(),
         account(doors.accounts),
         *SignIn(doors.signing).pages(),

@@ -32,6 +32,11 @@ SIGNED_OUT = b"event: signed-out\ndata: \n\n"
 """Tells a browser that its session has ended."""
 
 
+def topic(path: Path) -> str:
+    """A path as `data-live` names it: topics are separated by spaces."""
+    return path_text(path).replace(" ", "%20")
+
+
 class Live:
     """All the streams of the pages."""
 
@@ -117,7 +122,7 @@ class _Stream:
         if principal is None:
             self._sign_out()
             return
-        seen = [_ANYTHING] if len(paths) > _MOST else [path_text(path) for path in paths if principal.may(needed(Method.GET, path), path)]
+        seen = [_ANYTHING] if len(paths) > _MOST else [topic(path) for path in paths if principal.may(needed(Method.GET, path), path)]
         if (seen or topics) and not self._outlet.send(b"event: changed\ndata: %s\n\n" % dump_json(seen + topics)):
             self.end()
 

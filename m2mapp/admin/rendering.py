@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from m2mapp import __version__
 from m2mapp.admin.files import Files
+from m2mapp.admin.live import topic
 from m2mapp.admin.pages import Page, Shown
 from m2mapp.admin.visit import Visit
 from m2mapp.formats.documents import rfc3339
@@ -34,7 +35,14 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.filters |= {"when": when, "size": size, "tree_uri": tree_uri, "path_text": path_text, "duration": duration}
+        self._environment.filters |= {
+            "topic": topic,
+            "when": when,
+            "size": size,
+            "tree_uri": tree_uri,
+            "path_text": path_text,
+            "duration": duration,
+        }
         self._environment.globals |= {"file": files.uri, "node_name": node_name, "version": __version__}
         self._pages = tuple(pages)
         self._titles = {page.name: page.title for page in pages}
