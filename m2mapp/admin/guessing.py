@@ -32,7 +32,7 @@ class Guessing:
             raise TooManyRequests("too many failed sign-ins from this address", max(1, round(until_s - now_s)))
         self._trying.add(source)
         most = max(by_source, self._count(f"account {account}", now_s)[0])
-        return min(LONGEST_S, FIRST_S * 2.0 ** (most - 1)) if most else 0.0
+        return min(LONGEST_S, FIRST_S * 2.0 ** (min(most, REFUSED_AFTER) - 1)) if most else 0.0
 
     def end(self, source: str, account: str, now_s: float, *, right: bool) -> None:
         """The attempt is over."""

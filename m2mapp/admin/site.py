@@ -62,11 +62,12 @@ class Doors:
 
 
 class Site:
-    """Answers all below `/admin`."""
+    """Answers all below `/admin`. `pages` are those that there are."""
 
     def __init__(self, node: AdminNode, pages: Sequence[Page], doors: Doors) -> None:
         self._node, self._doors = node, doors
-        self._pages = {page.name: page for page in pages}
+        self.pages = tuple(pages)
+        self._named = {page.name: page for page in pages}
         self._files = Files()
         self._renderer = Renderer(self._files, pages, node.name)
         # Cookies know no port: two nodes on one host must not sign each other's visitors out.
@@ -119,7 +120,7 @@ class Site:
 
     def _page(self, visit: Visit, raw_path: bytes) -> Page:
         segments = parse_path(raw_path[len(SITE) :].rstrip(b"/") or b"/")
-        page = self._pages.get(segments[0] if segments else "")
+        page = self._named.get(segments[0] if segments else "")
         if page is None:
             raise NoSuchResource(raw_path.decode("ascii", "replace"))
         visit.page, visit.rest = page.name, segments[1:]

@@ -13,8 +13,21 @@
   htmx.registerExtension("live", {
     init: (api) => { morph = api.morph; },
     htmx_before_morph_attr: (element, detail) => !(detail.attrName === "open" && element.tagName === "DETAILS"),
+    htmx_after_request: (element, { ctx }) => goes(ctx),
     htmx_after_swap: () => { settle(document); disable(document); settled(); },
   });
+
+  // The answer to a form replaces the content of this page; one that is another page, or needs further files, is gone to.
+  function goes(ctx) {
+    const page = new DOMParser().parseFromString(ctx.text, "text/html");
+    const files = (of) => [...of.querySelectorAll("script[src], link[rel=stylesheet]")].map((one) => one.getAttribute("src") || one.getAttribute("href"));
+    const here = files(document), header = (of) => of.querySelector("header")?.innerHTML;
+    if (ctx.response.raw.redirected && (header(page) !== header(document) || files(page).some((one) => !here.includes(one)))) {
+      location.assign(ctx.response.raw.url);
+      return false;
+    }
+    return true;
+  }
 
   // Times are in the reader's own zone.
   function settle(root) {
