@@ -9,6 +9,7 @@ import gzip
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -37,7 +38,7 @@ class Files:
     """All static files of the site."""
 
     def __init__(self) -> None:
-        self._files = dict(_read(resources.files("m2mapp.admin") / "static"))
+        self._files = _all_files()
 
     def __iter__(self) -> Iterator[str]:
         """The names."""
@@ -62,6 +63,12 @@ class Files:
         if b"gzip" in fields.get(b"Accept-Encoding", b""):
             return reply(200, file.media_type, file.zipped, head_only=head_only, fields=[*own, b"Content-Encoding: gzip\r\n"])
         return reply(200, file.media_type, file.body, head_only=head_only, fields=own)
+
+
+@cache
+def _all_files() -> dict[str, File]:
+    """The files by their names, read once for all the nodes of one process."""
+    return dict(_read(resources.files("m2mapp.admin") / "static"))
 
 
 def _read(folder: Traversable, before: str = "") -> Iterator[tuple[str, File]]:

@@ -34,12 +34,12 @@ def kept(password: str) -> str:
     """What is kept of a password: the parameters, a new salt, and the key that scrypt makes of them."""
     salt = secrets.token_bytes(_SALT_BYTES)
     key = _key(password, salt, (_LOG2_N, _R, _P))
-    return f"scrypt${_LOG2_N}${_R}${_P}${_text(salt)}${_text(key)}"
+    return _written(salt, key)
 
 
 def is_right(password: str, stored: str | None) -> bool:
     """Whether a password is the one of which this was kept. For None, nobody's, it takes as long and is False."""
-    known = stored if stored is not None else _NOBODYS
+    known = stored if stored is not None else _written(bytes(_SALT_BYTES), bytes(_KEY_BYTES))
     try:
         _, log2_n, r, p, salt, key = known.split("$")
         found = _key(password, base64.b64decode(salt), (int(log2_n), int(r), int(p)))
@@ -54,8 +54,5 @@ def _key(password: str, salt: bytes, parameters: tuple[int, int, int]) -> bytes:
     return hashlib.scrypt(password[:MOST].encode(), salt=salt, n=n, r=r, p=p, maxmem=(n + p + 2) * 128 * r, dklen=_KEY_BYTES)
 
 
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-_NOBODYS = f"scrypt${_LOG2_N}${_R}${_P}${_text(bytes(_SALT_BYTES))}${_text(bytes(_KEY_BYTES))}"
+def _written(salt: bytes, key: bytes) -> str:
+    return f"scrypt${_LOG2_N}${_R}${_P}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"

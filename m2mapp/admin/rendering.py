@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from m2mapp import __version__
@@ -27,33 +28,52 @@ class Renderer:
     """Makes the HTML of pages. `pages` are those of the navigation, in their order."""
 
     def __init__(self, files: Files, pages: Sequence[Page], node_name: str) -> None:
-        self._environment = Environment(
-            loader=PackageLoader("m2mapp.admin", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._environment.filters |= {
-            "topic": topic,
-            "when": when,
-            "size": size,
-            "tree_uri": tree_uri,
-            "path_text": path_text,
-            "duration": duration,
-        }
-        self._environment.globals |= {"file": files.uri, "node_name": node_name, "version": __version__}
+        self._environment = _environment()
+        self._everywhere = {"file": files.uri, "node_name": node_name, "version": __version__}
         self._pages = tuple(pages)
         self._titles = {page.name: page.title for page in pages}
 
     def render(self, shown: Shown, visit: Visit) -> bytes:
         """The HTML of a page, as it goes out."""
-        template = self._environment.get_template(shown.template)
+        template = self._environment.get_template(shown.template, globals=self._everywhere)
         title = shown.title or self._titles.get(visit.page, "")
         listed = [page for page in self._pages if page.listed and (page.right is None or page.right in visit.principal.rights)]
         values: Mapping[str, object] = {"visit": visit, "title": title, "pages": listed, **shown.values}
         return template.render(values).encode()
+
+
+def _environment() -> Environment:
+    """The templates with their filters."""
+    environment = Environment(
+        loader=PackageLoader("m2mapp.admin", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        bytecode_cache=_COMPILED,
+    )
+    environment.filters |= {"topic": topic, "when": when, "size": size, "tree_uri": tree_uri, "path_text": path_text, "duration": duration}
+    return environment
+
+
+class _Compiled(BytecodeCache):
+    """Templates are compiled once, for all the nodes of one process."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """What was kept of a template, if it was."""
+        if bucket.key in self._code:
+            bucket.bytecode_from_string(self._code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep it."""
+        self._code[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
 
 
 def when(at_ms: float) -> Markup:

@@ -65,7 +65,7 @@ class Site:
     """Answers all below `/admin`. `pages` are those that there are."""
 
     def __init__(self, node: AdminNode, pages: Sequence[Page], doors: Doors) -> None:
-        self._node, self._doors = node, doors
+        self._node, self.doors = node, doors
         self.pages = tuple(pages)
         self._named = {page.name: page for page in pages}
         self._files = Files()
@@ -75,7 +75,7 @@ class Site:
 
     def __call__(self, wire: WireRequest, fields: Fields, outlets: Outlets) -> SiteAnswered:
         """The answer to one request; None where a stream was opened. Every `Fault` is told as a page."""
-        visit = Visit(self._node, self._doors.live, self._doors.notices, Asked(trace=wire.trace))
+        visit = Visit(self._node, self.doors.live, self.doors.notices, Asked(trace=wire.trace))
         try:
             raw_path, raw_query = split_target(wire.uri)
             visit.asked = Asked(
@@ -113,8 +113,8 @@ class Site:
     def _recognise(self, visit: Visit, secret: str | None) -> None:
         if secret is None:
             return
-        session = self._doors.sessions.find(secret, self._node.reactor.seconds())
-        principal = self._doors.accounts.principal(session.account) if session is not None else None
+        session = self.doors.sessions.find(secret, self._node.reactor.seconds())
+        principal = self.doors.accounts.principal(session.account) if session is not None else None
         if principal is not None:
             visit.session, visit.principal = session, principal
 
@@ -142,13 +142,13 @@ class Site:
         if session is None:
             # A stream that says so and ends: of an error's status a script learns nothing (WHATWG HTML, 9.2.3).
             return reply(200, EVENT_STREAM, SIGNED_OUT, head_only=wire.method == b"HEAD")
-        self._doors.live.open(wire, lambda: self._still(session), outlets)
+        self.doors.live.open(wire, lambda: self._still(session), outlets)
         return None
 
     def _still(self, session: Session) -> Principal | None:
-        if not self._doors.sessions.is_open(session, self._node.reactor.seconds()):
+        if not self.doors.sessions.is_open(session, self._node.reactor.seconds()):
             return None
-        return self._doors.accounts.principal(session.account)
+        return self.doors.accounts.principal(session.account)
 
     # Pages and actions.
 

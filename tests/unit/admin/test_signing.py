@@ -116,7 +116,8 @@ class PasswordTests(SigningCase):
             client = visitor.start_post("/admin/sign-in", do="password", name="anna", password=OTHER)
             began = clock.seconds()
             while not client.transport.value():
-                self.assertEqual(self.house.visitor().post("/admin/sign-in", do="token", token=ADMIN).code, 429)
+                if clock.seconds() == began:
+                    self.assertEqual(self.house.visitor().post("/admin/sign-in", do="token", token=ADMIN).code, 429)
                 clock.advance(0.25)
             visitor.answer_to(client)
             waits.append(clock.seconds() - began)
