@@ -102,7 +102,7 @@ class Browser:
         self._session = f"/session/{made['sessionId']}"
         self._stack.callback(self._quit)
         self.resize(width, height)
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if self._dark else "light"}])
+        self.look(dark=self._dark)
 
     # What a person does.
 
@@ -134,6 +134,10 @@ class Browser:
     def resize(self, width: int, height: int) -> None:
         """The size of what is seen, in CSS pixels, also below what a window may have."""
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+
+    def look(self, *, dark: bool) -> None:
+        """What its user likes: dark pages, or light ones."""
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
 
     def new_tab(self) -> str:
         """Open a tab and go on there; its handle."""
