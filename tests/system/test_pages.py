@@ -188,7 +188,8 @@ class LiveTests(PagesCase):
                 browser.wait_text("#shown", "7.25")
             self.assertEqual(streams, 1)
             self.check_quiet(browser)
-            print(f"a change was on the page after {', '.join(f'{self.delay_ms(browser, f"{n}.125"):.0f}' for n in range(5))} ms")
+            took = [round(self.delay_ms(browser, f"{number}.125")) for number in range(5)]
+            print(f"a change was on the page after {took} ms")
 
     def delay_ms(self, browser: Browser, value: str) -> float:
         """How long after it is written a new value is on the open page of the resource, by the wall clock that both have."""
