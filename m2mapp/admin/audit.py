@@ -13,6 +13,9 @@ from m2mapp.tree.unit import Append
 
 AUDIT = "audit"
 """The journal's name."""
+AUDIT_REFUSED = AUDIT + "/refused"
+"""The journal of sign-ins that were refused: those who guess push nothing out of the list but each other."""
+REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +39,4 @@ class Deed:
             "source": self.source,
             "trace": self.trace,
         }
-        return Append(AUDIT, document)
+        return Append(AUDIT_REFUSED if self.outcome == REFUSED else AUDIT, document)

@@ -7,6 +7,7 @@ one place nor one account from many places can be tried fast; nobody is locked o
 from __future__ import annotations
 
 from collections import OrderedDict
+from ipaddress import IPv6Address, ip_address
 
 from m2mapp.model.errors import TooManyRequests
 
@@ -25,6 +26,7 @@ class Guessing:
 
     def begin(self, source: str, account: str, now_s: float) -> float:
         """How long this attempt has to wait, in seconds; `end` is to be called after it. Raises `TooManyRequests`."""
+        source = network_of(source)
         if source in self._trying:
             raise TooManyRequests("another sign-in from this address is being looked at", 1)
         by_source, until_s = self._count(f"source {source}", now_s)
@@ -36,6 +38,7 @@ class Guessing:
 
     def end(self, source: str, account: str, now_s: float, *, right: bool) -> None:
         """The attempt is over."""
+        source = network_of(source)
         self._trying.discard(source)
         for key in (f"source {source}", f"account {account}"):
             if right:
@@ -49,3 +52,12 @@ class Guessing:
     def _count(self, key: str, now_s: float) -> tuple[int, float]:
         count, until_s = self._failures.get(key, (0, 0.0))
         return (count, until_s) if now_s < until_s else (0, 0.0)
+
+
+def network_of(source: str) -> str:
+    """What counts as one source: an IPv4 address, or the /64 of an IPv6 address, in which one host has as many as it likes."""
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return source
+    return str(int(address) >> 64) if isinstance(address, IPv6Address) else source

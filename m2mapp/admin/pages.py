@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 
 from m2mapp.formats.documents import JSON
-from m2mapp.model.principal import Right
+from m2mapp.model.identifiers import Path
+from m2mapp.model.principal import Principal, Right
 
 if TYPE_CHECKING:
     from m2mapp.admin.visit import Visit
@@ -59,8 +60,9 @@ View = Callable[["Visit"], Coroutine[Deferred[object], object, Answer]]
 class Page:
     """One page, at `/admin/<name>`, and all below that.
 
-    `show` answers GET; `acts` POST, by the form's field `do`. `right` is what a visitor needs to see the page at all, at whatever path
-    (None: it is open to all); what is read and written there is checked path by path. `listed`: it stands in the navigation.
+    `show` answers GET; `acts` POST, by the form's field `do`. `right` is what a visitor needs to see the page at all (None: it is
+    open to all), at `where`, or where that is None at some path: what is read and written on such a page is checked path by path.
+    `listed`: it stands in the navigation.
     """
 
     name: str
@@ -69,6 +71,13 @@ class Page:
     acts: Mapping[str, View] = field(default_factory=lambda: MappingProxyType({}))
     right: Right | None = Right.READ
     listed: bool = True
+    where: Path | None = None
+
+    def open_to(self, principal: Principal) -> bool:
+        """Whether a visitor may see the page."""
+        if self.right is None or self.where is None:
+            return self.right is None or self.right in principal.rights
+        return principal.may(self.right, self.where)
 
     @property
     def at(self) -> str:

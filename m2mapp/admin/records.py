@@ -19,9 +19,10 @@ from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import ANY, ResourceType
 from m2mapp.tree.unit import Document, Resource, Write
 
-USERS: Path = ("admin", "users")
-TOKENS: Path = ("admin", "tokens")
-SESSIONS: Path = ("admin", "sessions")
+ADMIN: Path = ("admin",)
+USERS: Path = (*ADMIN, "users")
+TOKENS: Path = (*ADMIN, "tokens")
+SESSIONS: Path = (*ADMIN, "sessions")
 MOST_RECORDS = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _MOST_SCOPES = 64

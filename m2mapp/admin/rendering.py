@@ -37,7 +37,7 @@ class Renderer:
         """The HTML of a page, as it goes out."""
         template = self._environment.get_template(shown.template, globals=self._everywhere)
         title = shown.title or self._titles.get(visit.page, "")
-        listed = [page for page in self._pages if page.listed and (page.right is None or page.right in visit.principal.rights)]
+        listed = [page for page in self._pages if page.listed and page.open_to(visit.principal)]
         values: Mapping[str, object] = {"visit": visit, "title": title, "pages": listed, **shown.values}
         return template.render(values).encode()
 

@@ -11,6 +11,7 @@ from m2mapp.admin.accounts import Accounts
 from m2mapp.admin.index import all_pages
 from m2mapp.admin.live import Live
 from m2mapp.admin.notices import Notices
+from m2mapp.admin.recorder import Recorder
 from m2mapp.admin.samples import STEP_S, Samples
 from m2mapp.admin.sessions import Sessions
 from m2mapp.admin.signing import Signing
@@ -24,7 +25,7 @@ _log = Logger()
 
 
 class AdminService(Service):
-    """The pages of one node; `site` is what the HTTP edge hands all below `/admin` to."""
+    """The pages of one node; `site` is what the HTTP edge hands all below `/admin` to, `recorder` what answers its other requests."""
 
     name = "admin"
 
@@ -38,6 +39,7 @@ class AdminService(Service):
         self._signing = Signing(node, tokens, accounts, self._sessions)
         doors = Doors(accounts, self._signing, self._sessions, notices, self._live)
         self.site = Site(node, all_pages(doors, self._samples, node.reactor.seconds()), doors)
+        self.recorder = Recorder(node.handler, node.committer, node.reactor, node.metrics)
         self._call: IDelayedCall | None = None
         self._taken_s = 0.0
 
@@ -55,6 +57,7 @@ class AdminService(Service):
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._live.stop()
+        self.recorder.stop()
 
     def _take(self) -> None:
         self._call = self._reactor.callLater(STEP_S, self._take)

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from m2mapp.admin import passwords
 from m2mapp.admin.accounts import Accounts, token_account
-from m2mapp.admin.audit import Deed
+from m2mapp.admin.audit import REFUSED, Deed
 from m2mapp.admin.guessing import Guessing
 from m2mapp.admin.records import SESSIONS, User, check_name, user_write
 from m2mapp.admin.sessions import Sessions
@@ -124,7 +124,7 @@ class Signing:
         finally:
             self._guessing.end(asked.source, account, reactor.seconds(), right=found is not None)
         if found is None:
-            deed = Deed(account, "tried to sign in", outcome="refused", source=asked.source, trace=asked.trace)
+            deed = Deed(account, "tried to sign in", outcome=REFUSED, source=asked.source, trace=asked.trace)
             await self._accounts.commit((), deed)
             raise Unauthenticated(wrong)
         return found

@@ -128,7 +128,7 @@ class Site:
 
     @staticmethod
     def _allowed(visit: Visit, page: Page) -> bool:
-        return page.right is None or (visit.session is not None and page.right in visit.principal.rights)
+        return page.right is None or (visit.session is not None and page.open_to(visit.principal))
 
     def _turned_away(self, visit: Visit, page: Page, wire: WireRequest, fields: Fields) -> SiteAnswer:
         if visit.session is not None:

@@ -33,7 +33,7 @@ def http_front(settings: HttpSettings, node: AdminNode, anonymous: Callable[[str
     tokens = Tokens(load_tokens(node.state_dir, settings.tokens), node.reactor, limits.failed_sign_ins, anonymous)
     admin = AdminService(node, tokens)
     parts = HttpParts(
-        handler=node.handler,
+        handler=admin.recorder,
         tree=node.tree,
         journals=node.journals,
         tokens=tokens,
@@ -44,7 +44,7 @@ def http_front(settings: HttpSettings, node: AdminNode, anonymous: Callable[[str
         feeds=feeds,
         site=admin.site,
     )
-    return [LagMonitor(node.reactor, node.metrics), HttpService(node.reactor, settings.listen, parts), admin]
+    return [LagMonitor(node.reactor, node.metrics), admin, HttpService(node.reactor, settings.listen, parts)]
 
 
 def blocking(reactor: IReactorTime) -> RunBlocking:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from m2mapp.admin.accounts import Accounts
-from m2mapp.admin.audit import AUDIT
+from m2mapp.admin.audit import AUDIT, AUDIT_REFUSED
 from m2mapp.admin.pages import Answer, Page, Redirect, Shown
-from m2mapp.admin.records import User, check_name, check_role, check_scopes
+from m2mapp.admin.records import ADMIN, User, check_name, check_role, check_scopes
 from m2mapp.admin.sessions import Sessions
 from m2mapp.admin.signing import Signing
 from m2mapp.admin.views.sign_in import repeated
@@ -33,8 +33,8 @@ class People:
             "remove-token": self._remove_token,
             "end-session": self._end_session,
         }
-        people = Page("people", "People", self._show, acts, Right.ADMIN)
-        return people, Page("audit", "Audit", self._audit, right=Right.ADMIN)
+        people = Page("people", "People", self._show, acts, Right.ADMIN, where=ADMIN)
+        return people, Page("audit", "Audit", self._audit, right=Right.ADMIN, where=ADMIN)
 
     async def _show(self, visit: Visit) -> Answer:
         return await self._shown(visit, "")
@@ -94,5 +94,7 @@ class People:
         return Redirect(_AT)
 
     async def _audit(self, visit: Visit) -> Answer:
-        entries = await visit.journal(AUDIT, ("admin",), _AUDIT_SHOWN)
-        return Shown("audit.html", {"entries": entries[::-1]})
+        """Both journals as one list, the newest first."""
+        done, refused = [await visit.journal(name, ADMIN, _AUDIT_SHOWN) for name in (AUDIT, AUDIT_REFUSED)]
+        entries = sorted((*done, *refused), key=lambda entry: entry.at_ms, reverse=True)
+        return Shown("audit.html", {"entries": entries[:_AUDIT_SHOWN]})

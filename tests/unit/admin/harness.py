@@ -78,7 +78,7 @@ class House:
         self.connections = Connections(limits, self.clock, built.clock, self.metrics)
         streams = Streams(built.tree, built.committer, self.clock, limits, self.metrics)
         readiness = pages(self.metrics, node.unready)
-        parts = Parts(built.dispatcher, self.tokens, streams, readiness, LinePages({}, streams.outlets), self.admin.site)
+        parts = Parts(self.admin.recorder, self.tokens, streams, readiness, LinePages({}, streams.outlets), self.admin.site)
         edge = Edge(parts, self.connections, self.clock, self.metrics, log_requests=False)
         self.factory = ChannelFactory(self.connections, edge.serve)
         self.admin.startService()

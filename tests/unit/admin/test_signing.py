@@ -6,7 +6,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.admin.audit import AUDIT
+from m2mapp.admin.audit import AUDIT, AUDIT_REFUSED
 from m2mapp.admin.guessing import FORGOTTEN_S, LONGEST_S, REFUSED_AFTER, Guessing
 from m2mapp.admin.passwords import check_new, is_right, kept
 from m2mapp.admin.sessions import IDLE_S
@@ -41,9 +41,10 @@ class SigningCase(SiteCase):
 
     def audit(self) -> list[tuple[object, ...]]:
         """Who did what to what, and what came of it."""
+        journals = self.house.built.committer.journals
         return [
             (entry.body["who"], entry.body["what"], entry.body["where"], entry.body["outcome"])
-            for entry in self.house.built.committer.journals.get(AUDIT, [])
+            for entry in (*journals.get(AUDIT, []), *journals.get(AUDIT_REFUSED, []))
         ]
 
 
@@ -176,6 +177,20 @@ class PeopleTests(SigningCase):
         self.assertIn(("anna", "removed the user", "bert", "done"), self.audit())
         self.assertIn(("bert", "PUT", "/a/x", "done"), self.audit())
 
+    def test_an_administrator_of_a_part(self) -> None:
+        """Who is administrator of a part makes nobody who may do more."""
+        anna = self.first()
+        anna.post("/admin/people", do="make-user", name="bert", role="admin", scopes="/a", password=OTHER, repeat=OTHER)
+        bert = self.house.visitor()
+        self.sign_in(bert, "bert", OTHER)
+        self.assertEqual(bert.get("/admin/people").code, 403)
+        form = {"name": "eve", "role": "admin", "scopes": "", "password": OTHER, "repeat": OTHER}
+        self.assertEqual(bert.post("/admin/people", do="make-user", **form).code, 403)
+        overview = bert.get("/admin/").body
+        self.assertNotIn(b"/admin/people", overview)
+        self.assertNotIn(b"What is wrong", overview)
+        self.assertEqual(bert.get("/admin/plots/traffic.json").code, 403)
+
     def test_bad_input(self) -> None:
         """A name, role or scope that is none is told, and nothing is made."""
         anna = self.first()
@@ -293,6 +308,16 @@ class GuessingTests(SynchronousTestCase):
             guessing.begin(f"source {number}", "user anna", 0.0)
             guessing.end(f"source {number}", "user anna", 0.0, right=False)
         self.assertEqual(guessing.begin("elsewhere", "user anna", 1.0), LONGEST_S)
+
+    def test_by_network(self) -> None:
+        """An IPv6 host has as many addresses as it likes: those of one /64 count as one; IPv4 addresses each for itself."""
+        guessing = Guessing()
+        for number in range(REFUSED_AFTER):
+            guessing.begin(f"2001:db8::{number:x}", f"user {number}", 0.0)
+            guessing.end(f"2001:db8::{number:x}", f"user {number}", 0.0, right=False)
+        self.assertRaises(TooManyRequests, guessing.begin, "2001:db8::ffff", "user x", 1.0)
+        self.assertEqual(guessing.begin("2001:db8:0:1::1", "user y", 1.0), 0.0)
+        self.assertEqual(guessing.begin("192.0.2.1", "user z", 1.0), 0.0)
 
     def test_right_is_forgotten(self) -> None:
         """Who is right begins anew."""
