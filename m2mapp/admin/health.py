@@ -15,6 +15,8 @@ from m2mapp.model.metrics import Counter, Histogram, Metrics
 from m2mapp.tree.tree import Tree
 
 _LAG_WARNING_S = 0.1
+_GROUPS = "/admin/tree/groups"
+_REGISTRATIONS = "registrations"
 _MOST = 5000
 """So many resources are looked at for one figure at most."""
 
@@ -48,12 +50,12 @@ class Problem:
 
 
 def health(node: AdminNode) -> tuple[list[RoleHealth], list[Problem]]:
-    """Each role that is on, and what is wrong, the worst first."""
+    """Each role that is on, the registrations, and what is wrong, the worst first."""
     described = node.describe().get("roles")
     roles = [str(role) for role in described] if isinstance(described, list | tuple) else []
     problems = sorted(_problems(node), key=lambda problem: problem.grade is not Grade.BAD)
     bad = {problem.at: problem.grade for problem in reversed(problems) if problem.at}
-    return [_role(name, node, bad) for name in roles], problems
+    return [_role(name, node, bad) for name in (*roles, _REGISTRATIONS)], problems
 
 
 def _role(name: str, node: AdminNode, bad: dict[str, Grade]) -> RoleHealth:
@@ -70,10 +72,10 @@ def _problems(node: AdminNode) -> Iterator[Problem]:
     joining, failed = _joins(node.tree)
     if failed:
         advice = "these members are asked one by one meanwhile; see whether the devices are on"
-        yield Problem(Grade.WARNING, f"{failed} members have not joined their group's address", advice, "/admin/groups")
+        yield Problem(Grade.WARNING, f"{failed} members have not joined their group's address", advice, _GROUPS)
     elif joining:
         advice = "their members are asked one by one until they have joined"
-        yield Problem(Grade.WARNING, f"{joining} members of groups are being told to join", advice, "/admin/groups")
+        yield Problem(Grade.WARNING, f"{joining} members of groups are being told to join", advice, _GROUPS)
 
 
 def _joins(tree: Tree) -> tuple[int, int]:
@@ -105,9 +107,10 @@ def _summed(name: str, words: str) -> Callable[[AdminNode], str]:
 
 
 _TEXTS: dict[str, tuple[Callable[[AdminNode], str], str]] = {
+    _REGISTRATIONS: (_counted(("scls",), "device registered", "devices registered"), "/admin/tree/scls"),
     "http": (_summed("m2mapp_http_requests_total", "requests answered"), ""),
     "coap": (_summed("m2mapp_coap_requests_total", "requests came in"), ""),
-    "groups": (_counted(("groups",), "group", "groups"), "/admin/groups"),
+    "groups": (_counted(("groups",), "group", "groups"), _GROUPS),
     "member": (_counted(("mcGroups",), "multicast group joined", "multicast groups joined"), "/admin/tree/mcGroups"),
     "bootstrap": (_counted(("devices",), "device seen", "devices seen"), "/admin/tree/devices"),
     "dhcpv6.uplink": (_counted(("prefixes",), "prefix", "prefixes"), "/admin/tree/prefixes"),

@@ -5,10 +5,10 @@
 // A part has an id and no fields to type in; what is open in it (details) stays so.
 "use strict";
 (() => {
-  const LEAST_MS = 150, SHARE = 8;
+  const BURST = 3, EACH_MS = 1000, LEAST_MS = 50; // three fetches at once, then one a second
   const stream = document.body.dataset.stream;
   const banner = document.getElementById("connection");
-  let morph = null, stale = new Set(), timer = null, fetching = false, ready = 0, since = null;
+  let morph = null, stale = new Set(), timer = null, fetching = false, credit = BURST, counted = 0, since = null;
 
   htmx.registerExtension("live", {
     init: (api) => { morph = api.morph; },
@@ -56,14 +56,17 @@
   }
 
   function soon() {
-    if (stale.size && !timer && !fetching && !document.hidden) {
-      timer = setTimeout(refresh, Math.max(0, ready - Date.now()));
-    }
+    if (!stale.size || timer || fetching || document.hidden) return;
+    const now = Date.now();
+    credit = Math.min(BURST, credit + (now - counted) / EACH_MS);
+    counted = now;
+    timer = setTimeout(refresh, Math.max(0, (1 - credit) * EACH_MS));
   }
 
   async function refresh() {
     timer = null;
-    const wanted = stale, began = Date.now();
+    credit -= 1;
+    const wanted = stale;
     stale = new Set();
     fetching = true;
     try {
@@ -74,12 +77,11 @@
       if (!answer.ok) return gone(page);
       for (const id of wanted) replace(id, page.getElementById(id));
     } catch {
-      for (const id of wanted) stale.add(id);
+      // The gateway is away, or has too much to do: once more when something is heard of it, or in a while.
+      setTimeout(() => { for (const id of wanted) stale.add(id); soon(); }, EACH_MS);
     } finally {
       fetching = false;
-      // A page that is dear to make is fetched the less often.
-      ready = Date.now() + Math.max(LEAST_MS, SHARE * (Date.now() - began));
-      if (stale.size) setTimeout(soon, 1000);
+      setTimeout(soon, LEAST_MS);
     }
   }
 

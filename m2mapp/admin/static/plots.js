@@ -12,7 +12,7 @@
     return {
       width: Math.max(200, element.clientWidth), height: HEIGHT, cursor: { drag: { x: true, y: false } },
       series: [{}, ...lines.map((one, index) => ({
-        label: one.name, stroke: STROKES[index % STROKES.length], dash: DASHES[index % DASHES.length], width: 2, spanGaps: true,
+        label: one.name, stroke: STROKES[index % STROKES.length], dash: DASHES[index % DASHES.length], width: 2,
         value: (_, value) => value == null ? "–" : Number(value.toPrecision(4)).toString(),
       }))],
       axes: [axis, { ...axis, size: 60 }],
