@@ -60,7 +60,7 @@ class Accounts:
             user = self.user(rest)
             return user.principal if user is not None else None
         known_by = rest.rpartition(" ")[2]
-        issued = next((token.principal for digest, token in self._issued.items() if digest.startswith(known_by)), None)
+        issued = next((token.principal for digest, token in self._issued.items() if fingerprint(digest) == known_by), None)
         return issued or self._tokens.by_fingerprint(known_by)
 
     def user(self, name: str) -> User | None:

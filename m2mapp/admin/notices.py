@@ -1,7 +1,7 @@
 """What was asked on the pages and what came of it: told as done only when the effect was seen.
 
-Pure. A notice is `asked` until its effect was seen (`done`) or did not come (`failed`). In memory: it is a person's view of this hour,
-and what was done stands in the tree and in the audit list.
+A notice is `asked` until its effect was seen (`done`) or did not come (`failed`). In memory: it is a person's view of this hour, and what
+was done stands in the tree and in the audit list.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 _KEPT, _SESSIONS = 20, 256
 _SHOWN, _SHOWN_FOR_S = 5, 60.0
@@ -39,6 +42,22 @@ class Notices:
     def __init__(self, seconds: Callable[[], float], on_change: Callable[[str], None]) -> None:
         self._seconds, self._on_change = seconds, on_change
         self._of: OrderedDict[str, deque[Notice]] = OrderedDict()
+        self._awaited: set[Deferred[str]] = set()
+
+    def awaits(self, effect: Deferred[str]) -> None:
+        """An effect is awaited, at the longest until `stop`."""
+        self._awaited.add(effect)
+
+        def came(result: str | Failure) -> str | Failure:
+            self._awaited.discard(effect)
+            return result
+
+        effect.addBoth(came)
+
+    def stop(self) -> None:
+        """Await nothing any more."""
+        for effect in tuple(self._awaited):
+            effect.cancel()
 
     def add(self, session: str, text: str, state: State = State.ASKED, detail: str = "") -> Notice:
         """A new notice for a session."""

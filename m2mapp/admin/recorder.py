@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -64,9 +64,9 @@ class Recorder:
         if request.method not in WRITES or request.principal is NOBODY:
             return answered
         if isinstance(answered, Deferred):
-            return answered.addCallback(self._went_well, request)
+            return answered.addBoth(self._settled, request)
         if answered is not None:
-            self._went_well(answered, request)
+            self._remember(request)
         return answered
 
     def enter(self) -> None:
@@ -99,7 +99,13 @@ class Recorder:
             self._call = None
         self._seen.clear()
 
-    def _went_well(self, response: Response, request: Request) -> Response:
+    def _settled(self, result: Response | Failure, request: Request) -> Response | Failure:
+        # Who does not wait for the answer has made the change all the same, as far as anybody knows.
+        if isinstance(result, Response) or result.check(CancelledError) is not None:
+            self._remember(request)
+        return result
+
+    def _remember(self, request: Request) -> None:
         key = _Key(request.principal.name, request.method.value, path_text(request.path), request.principal.source)
         seen = self._seen.get(key)
         if seen is not None:
@@ -109,7 +115,6 @@ class Recorder:
             self._soon()
         else:
             self._left_out.add()
-        return response
 
     def _soon(self) -> None:
         if self._call is None or self._call.getTime() > self._reactor.seconds() + SOON_S:

@@ -32,12 +32,12 @@ class AdminService(Service):
     def __init__(self, node: AdminNode, tokens: Tokens) -> None:
         self._reactor, self._committer = node.reactor, node.committer
         self._live = Live(node.tree, node.reactor)
-        notices = Notices(node.reactor.seconds, lambda session: self._live.touch(f"notices/{session}"))
+        self._notices = Notices(node.reactor.seconds, lambda session: self._live.touch(f"notices/{session}"))
         self._samples = Samples(node.metrics, node.clock.now_ms)
         self._sessions = Sessions(node.tree, node.clock.now_ms(), node.reactor.seconds())
         accounts = Accounts(node, tokens, self._sessions)
         self._signing = Signing(node, tokens, accounts, self._sessions)
-        doors = Doors(accounts, self._signing, self._sessions, notices, self._live)
+        doors = Doors(accounts, self._signing, self._sessions, self._notices, self._live)
         self.site = Site(node, all_pages(doors, self._samples, node.reactor.seconds()), doors)
         self.recorder = Recorder(node.handler, node.committer, node.reactor, node.metrics)
         self._call: IDelayedCall | None = None
@@ -56,6 +56,8 @@ class AdminService(Service):
         super().stopService()
         if self._call is not None and self._call.active():
             self._call.cancel()
+        self._signing.stop()
+        self._notices.stop()
         self._live.stop()
         self.recorder.stop()
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -45,6 +46,7 @@ class Signing:
         self._node, self._tokens, self._accounts, self._sessions = node, tokens, accounts, sessions
         self._guessing = Guessing()
         self._code_file = FilePath(node.state_dir) / CODE_FILE
+        self._waiting: set[Deferred[None]] = set()
 
     @property
     def first(self) -> bool:
@@ -63,6 +65,11 @@ class Signing:
         code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
         write_aside(self._code_file, "-".join(code[start : start + _GROUP] for start in range(0, _LENGTH, _GROUP)).encode() + b"\n")
         _log.info("nobody has a password yet: the code for the first sign-in at /admin/ is in {file}", file=self.code_file)
+
+    def stop(self) -> None:
+        """Nobody waits for an answer any more."""
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
 
     async def by_password(self, name: str, password: str, asked: Asked) -> str:
         """Sign a user in. Raises `Unauthenticated`, or `TooManyRequests` after many failures."""
@@ -119,7 +126,7 @@ class Signing:
         found = None
         try:
             if wait_s:
-                await deferLater(reactor, wait_s)
+                await self._wait(wait_s)
             found = await attempt()
         finally:
             self._guessing.end(asked.source, account, reactor.seconds(), right=found is not None)
@@ -128,6 +135,14 @@ class Signing:
             await self._accounts.commit((), deed)
             raise Unauthenticated(wrong)
         return found
+
+    async def _wait(self, seconds: float) -> None:
+        waiting: Deferred[None] = deferLater(self._node.reactor, seconds)
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
 
     async def _open(self, account: str, who: str, asked: Asked) -> str:
         secret, changes = self._sessions.open(account, asked.source, asked.browser, self._node.reactor.seconds())

@@ -21,14 +21,15 @@ from m2mapp.admin.live import SIGNED_OUT, Live
 from m2mapp.admin.notices import Notices
 from m2mapp.admin.pages import Answer, Data, Page, Redirect, Shown
 from m2mapp.admin.rendering import Renderer
-from m2mapp.admin.replies import HTML, redirect, reply, set_cookie
+from m2mapp.admin.replies import HTML, NO_STORE, redirect, reply, set_cookie
 from m2mapp.admin.sessions import LONGEST_S, Session, Sessions, same
 from m2mapp.admin.signing import Signing
 from m2mapp.admin.visit import AdminNode, Asked, Visit
+from m2mapp.http.answers import one_line
 from m2mapp.http.connection import WireRequest
 from m2mapp.http.headers import Fields, parse_path, split_target
 from m2mapp.http.outlet import EVENT_STREAM, Outlets
-from m2mapp.http.problems import STATUS
+from m2mapp.http.problems import STATUS, problem
 from m2mapp.http.site import SITE, SiteAnswer, SiteAnswered
 from m2mapp.model.errors import (
     DeadlinePassed,
@@ -165,18 +166,19 @@ class Site:
         act = page.acts.get(visit.field("do"))
         if act is None:
             raise Malformed("do", visit.field("do"), f"one of {', '.join(page.acts) or 'nothing: this page takes no form'}")
-        answer = Deferred.fromCoroutine(act(visit))
+        doing = Deferred.fromCoroutine(act(visit))
+        # Who goes away ends the waiting and not what is done, nor its entry in the audit list.
+        answer: Deferred[Answer] = Deferred()
+        doing.addCallbacks(answer.callback, answer.errback)
         answer.addErrback(self._again, page, visit)
         return answer.addCallback(self._render, visit).addErrback(self._failed, visit)
 
     @staticmethod
     def _again(failure: Failure, page: Page, visit: Visit) -> Deferred[Answer]:
         """The page once more, with what could not be done at its top and the form as it was filled in."""
-        fault = failure.check(Fault) and failure.value
-        if not isinstance(fault, Fault):
-            failure.raiseException()
-            raise AssertionError("not reached")
-        visit.fault = fault
+        failure.trap(Fault)
+        if isinstance(failure.value, Fault):
+            visit.fault = failure.value
         return Deferred.fromCoroutine(page.show(visit))
 
     def _render(self, answer: Answer, visit: Visit, *, head_only: bool = False) -> SiteAnswer:
@@ -204,4 +206,5 @@ class Site:
     def _fault_page(self, visit: Visit, fault: Fault, *, head_only: bool) -> SiteAnswer:
         values = {"fault": fault, "trace": visit.asked.trace}
         body = self._renderer.render(Shown("error.html", values, fault.title), visit)
-        return reply(STATUS[fault.kind], HTML, body, head_only=head_only)
+        own = (b"%s: %s\r\n" % (name, one_line(value)) for name, value in problem(fault, "", visit.asked.trace).fields)
+        return reply(STATUS[fault.kind], HTML, body, head_only=head_only, fields=(NO_STORE, *own))

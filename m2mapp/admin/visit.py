@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -200,7 +200,9 @@ class Visit:
 
         `holds` gives the words on the effect, or None where it is not there yet. Fails with `NotSeen` when the time is over.
         """
-        return Seeing(self.node, path, holds, within_s).seen
+        seen = Seeing(self.node, path, holds, within_s).seen
+        self.notices.awaits(seen)
+        return seen
 
     def touch(self, topic: str) -> None:
         """Tell all pages that show this topic that it has changed: for what is no resource."""
@@ -214,7 +216,9 @@ class Visit:
         return self.notices.add(self.session.id, text, state, detail) if self.session is not None else None
 
     def _not_seen(self, failure: Failure, session: str, notice: Notice) -> None:
-        if failure.check(Fault, NotSeen) is None:
+        if failure.check(CancelledError) is not None:
+            failure = Failure(NotSeen("the node stopped meanwhile"))
+        elif failure.check(Fault, NotSeen) is None:
             _log.failure("{trace} an effect could not be seen", failure, trace=self.asked.trace)
             failure = Failure(InternalError())
         self.notices.settle(session, notice, State.FAILED, str(failure.value))

@@ -107,7 +107,7 @@ class Edge:
     def _serve(self, wire: WireRequest, fields: headers.Fields) -> None:
         method = _METHODS.get(wire.method)
         _check_host(wire, fields)
-        if self._parts.site is not None and is_for_site(wire.uri):
+        if self._parts.site is not None and is_for_site(wire.uri) and wire.method != b"OPTIONS":
             self._serve_site(wire, fields, self._parts.site)
             return
         if method is None:

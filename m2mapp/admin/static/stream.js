@@ -3,7 +3,7 @@
 "use strict";
 const SILENT_MS = 12000, AGAIN_MS = 2000;
 const tabs = new Set();
-let source = null, heard = 0, state = "connecting", url = "", hello = null;
+let source = null, heard = 0, opened = 0, state = "connecting", url = "", hello = null;
 
 function tell(message) {
   for (const tab of tabs) tab.postMessage(message);
@@ -19,7 +19,7 @@ function become(next) {
 function open() {
   if (source) source.close();
   source = new EventSource(url);
-  heard = Date.now();
+  heard = opened = Date.now();
   const on = (type, act) => source.addEventListener(type, (event) => {
     heard = Date.now();
     become("live");
@@ -32,7 +32,13 @@ function open() {
   });
   on("changed", (event) => tell({ type: "changed", topics: JSON.parse(event.data) }));
   on("beat", () => {});
-  source.addEventListener("signed-out", () => { source.close(); source = null; become("signed-out"); });
+  source.addEventListener("signed-out", () => {
+    source.close();
+    source = null;
+    // Whoever has signed in anew meanwhile has another cookie: that is asked before it is told.
+    if (Date.now() - opened > AGAIN_MS) open();
+    else become("signed-out");
+  });
   source.onerror = () => {
     become("lost");
     if (source && source.readyState === EventSource.CLOSED) {

@@ -148,6 +148,12 @@ class NoticeTests(LiveCase):
         self.assertNotIn("secret", details[1])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
+    def test_stop(self) -> None:
+        """A stop awaits no effect any more, and says so."""
+        self.visit.asked_for("turn it on", self.visit.when(("lamp",), lambda _: None, 5))
+        self.house.stop()
+        self.assertEqual(self.shown(), [(State.FAILED, "the node stopped meanwhile")])
+
     def test_given_up(self) -> None:
         """Who looks no more at an effect leaves nothing behind."""
         effect = self.visit.when(("lamp",), lambda _: None, 5)

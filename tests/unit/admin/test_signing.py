@@ -81,6 +81,22 @@ class FirstStartTests(SigningCase):
         self.assertEqual(self.house.code, code)
 
 
+class TargetTests(SigningCase):
+    def test_where_it_goes_on(self) -> None:
+        """After signing in one is at the page that was asked for, and never elsewhere."""
+        for to, expected in (
+            ("/admin/tree/a%20b?after=x", "/admin/tree/a%20b?after=x"),
+            ("//evil.example", "/admin/"),
+            ("https://evil.example", "/admin/"),
+            ("/admin/\\evil.example", "/admin/"),
+            ("/admin//evil.example", "/admin/"),
+            ("/admin/\r\nSet-Cookie: a=b", "/admin/"),
+            ("", "/admin/"),
+        ):
+            answer = self.house.visitor().post("/admin/sign-in", do="token", token=ADMIN, to=to)
+            self.assertEqual((answer.code, answer.headers["location"]), (303, expected))
+
+
 class PasswordTests(SigningCase):
     def test_sign_in_and_out(self) -> None:
         """A user signs in with the password; after signing out the cookie opens nothing."""
@@ -128,6 +144,18 @@ class PasswordTests(SigningCase):
         self.assertEqual(answer.code, 429)
         clock.advance(FORGOTTEN_S)
         self.assertEqual(self.sign_in(self.house.visitor(), "anna", PASSWORD), 303)
+
+    def test_stop_while_one_waits(self) -> None:
+        """A stop ends the waiting of those who guess; one who goes away while waiting has failed all the same."""
+        self.first()
+        self.sign_in(self.house.visitor(), "anna", OTHER)
+        client = self.house.visitor().start_post("/admin/sign-in", do="password", name="anna", password=OTHER)
+        client.leave()
+        self.house.clock.advance(LONGEST_S)
+        self.assertEqual(self.audit().count(("user anna", "tried to sign in", "", "refused")), 2)
+        self.house.visitor().start_post("/admin/sign-in", do="password", name="anna", password=OTHER)
+        self.house.restart()
+        self.assertEqual(len(self.house.clock.getDelayedCalls()), 1)
 
     def test_own_password(self) -> None:
         """Who knows the old password sets a new one; the user's other sessions end, this one does not."""

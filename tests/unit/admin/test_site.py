@@ -87,7 +87,9 @@ class DoorTests(SiteCase):
     def test_other_methods(self) -> None:
         """A page takes GET, HEAD and POST."""
         visitor = self.house.signed_in()
-        self.assertEqual(visitor.request("DELETE", "/admin/tree/x").code, 405)
+        refused = visitor.request("DELETE", "/admin/tree/x")
+        self.assertEqual((refused.code, refused.headers["allow"]), (405, "GET, HEAD, POST, OPTIONS"))
+        self.assertEqual(visitor.request("OPTIONS", "/admin/tree/x").code, 204)
         head = visitor.request("HEAD", "/admin/")
         self.assertEqual((head.code, head.body), (200, b""))
         self.assertEqual(visitor.get("/admin").headers["location"], "/admin/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from m2mapp.admin.audit import AUDIT
 from m2mapp.formats.uris import path_uri
 from m2mapp.model.errors import StorageFull
 from m2mapp.model.identifiers import Path
@@ -134,6 +135,15 @@ class WriteTests(TreeCase):
         answer = self.visitor.post("/admin/tree/t", do="write", content="1", type="text/plain")
         self.assertEqual(answer.code, 507)
         self.assertIn(b"Not done:", answer.body)
+
+    def test_gone_before_the_answer(self) -> None:
+        """Who goes away before the answer has written all the same, and stands in the audit list."""
+        self.house.built.committer.hold()
+        client = self.visitor.start_post("/admin/tree/t", do="write", content="1", type="text/plain")
+        client.leave()
+        self.house.built.committer.release()
+        self.assertEqual(self.content("t"), b"1")
+        self.assertEqual(self.house.built.committer.journals[AUDIT][-1].body["where"], "/t")
 
     def test_create(self) -> None:
         """A child is made under the name that was given, or one that the node gives, and never in place of another."""
