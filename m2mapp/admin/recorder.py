@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp.admin.audit import Deed
-from m2mapp.model.identifiers import path_text
+from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import ICommit, IHandle
 from m2mapp.model.messages import WRITES, Request, Response
 from m2mapp.model.metrics import Metrics
@@ -66,7 +66,7 @@ class Recorder:
         if isinstance(answered, Deferred):
             return answered.addBoth(self._settled, request)
         if answered is not None:
-            self._remember(request)
+            self._remember(request, answered.location or request.path)
         return answered
 
     def enter(self) -> None:
@@ -101,12 +101,14 @@ class Recorder:
 
     def _settled(self, result: Response | Failure, request: Request) -> Response | Failure:
         # Who does not wait for the answer has made the change all the same, as far as anybody knows.
-        if isinstance(result, Response) or result.check(CancelledError) is not None:
-            self._remember(request)
+        if isinstance(result, Response):
+            self._remember(request, result.location or request.path)
+        elif result.check(CancelledError) is not None:
+            self._remember(request, request.path)
         return result
 
-    def _remember(self, request: Request) -> None:
-        key = _Key(request.principal.name, request.method.value, path_text(request.path), request.principal.source)
+    def _remember(self, request: Request, path: Path) -> None:
+        key = _Key(request.principal.name, request.method.value, path_text(path), request.principal.source)
         seen = self._seen.get(key)
         if seen is not None:
             seen.number, seen.trace = seen.number + 1, request.trace

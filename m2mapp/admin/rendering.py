@@ -38,7 +38,7 @@ class Renderer:
         template = self._environment.get_template(shown.template, globals=self._everywhere)
         title = shown.title or self._titles.get(visit.page, "")
         listed = [page for page in self._pages if page.listed and page.open_to(visit.principal)]
-        values: Mapping[str, object] = {"visit": visit, "title": title, "pages": listed, **shown.values}
+        values: Mapping[str, object] = {"visit": visit, "title": title, "pages": listed, "status": shown.status, **shown.values}
         return template.render(values).encode()
 
 

@@ -205,6 +205,7 @@ class Site:
 
     def _fault_page(self, visit: Visit, fault: Fault, *, head_only: bool) -> SiteAnswer:
         values = {"fault": fault, "trace": visit.asked.trace}
-        body = self._renderer.render(Shown("error.html", values, fault.title), visit)
+        status = STATUS[fault.kind]
+        body = self._renderer.render(Shown("error.html", values, fault.title, status), visit)
         own = (b"%s: %s\r\n" % (name, one_line(value)) for name, value in problem(fault, "", visit.asked.trace).fields)
-        return reply(STATUS[fault.kind], HTML, body, head_only=head_only, fields=(NO_STORE, *own))
+        return reply(status, HTML, body, head_only=head_only, fields=(NO_STORE, *own))

@@ -146,7 +146,7 @@ class Visit:
         except Fault as fault:
             await self._enter(replace(deed, outcome=f"{fault.title}: {fault.detail}"))
             raise
-        await self._enter(deed)
+        await self._enter(replace(deed, where=path_text(response.location or request.path)))
         return response
 
     def deed(self, what: str, where: str = "") -> Deed:

@@ -107,13 +107,13 @@ class Edge:
     def _serve(self, wire: WireRequest, fields: headers.Fields) -> None:
         method = _METHODS.get(wire.method)
         _check_host(wire, fields)
-        if self._parts.site is not None and is_for_site(wire.uri) and wire.method != b"OPTIONS":
-            self._serve_site(wire, fields, self._parts.site)
-            return
         if method is None:
             self._serve_other(wire)
             return
         raw_path, raw_query = headers.split_target(wire.uri)
+        if self._parts.site is not None and is_for_site(raw_path):
+            self._serve_site(wire, fields, self._parts.site)
+            return
         path = headers.parse_path(raw_path)
         accept = headers.parse_accept(fields.get(b"Accept"))
         page = self._parts.pages.get(path)

@@ -26,7 +26,6 @@ Site = Callable[[WireRequest, Fields, Outlets], SiteAnswered]
 SITE = b"/admin"
 
 
-def is_for_site(target: bytes) -> bool:
-    """Whether a request target names something of the site."""
-    path = target.partition(b"?")[0]
-    return path == SITE or path.startswith(SITE + b"/")
+def is_for_site(path: bytes) -> bool:
+    """Whether a path, as it was sent, is one of the site."""
+    return path.startswith(SITE) and path[len(SITE) : len(SITE) + 1] in (b"", b"/")

@@ -18,18 +18,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from m2mapp.sim.files import ALL
+from m2mapp.sim.files import ALL, PATH
 from tests.system.browser import Browser, signed_in, skip_reason_of_browser
 from tests.system.namespaces import wait_until
 from tests.system.programs import ROOT, START_S, environment
 
 FOLDER = ROOT / "docs" / "pages"
 LOOKS = (("light", 1280, 800, False), ("phone", 390, 844, True))
-PAGES = {"overview": "/admin/", "tree": "/admin/tree/temperature", "people": "/admin/people", "audit": "/admin/audit"}
+PAGES = {"overview": "/admin/", "tree": f"/admin/tree{PATH}", "people": "/admin/people", "audit": "/admin/audit"}
 """The pages by the name of their pictures."""
 _READS, _EACH_S = 40, 2.0
 """So many reads of all devices, and how long after each other: for the plots to have something to show."""
 _LARGEST_BYTES = 150_000
+PASSWORD = "a few words of no meaning"
 
 
 @contextlib.contextmanager
@@ -63,6 +64,21 @@ def read_all(uri: str, token: str) -> None:
         connection.getresponse().read()
 
 
+def make_people(browser: Browser, uri: str) -> None:
+    """Somebody to see on the page of people."""
+    browser.open(uri + "/admin/people")
+    browser.click("#new-user summary")
+    for field, text in (("name", "anna"), ("password", PASSWORD), ("repeat", PASSWORD), ("scopes", "/groups /scls")):
+        browser.fill(f"#new-user [name={field}]", text)
+    browser.choose("#role", "operator")
+    browser.click("#new-user button")
+    browser.wait_text("#users th", "anna")
+    browser.click("#new-token-form summary")
+    browser.fill("#token-name", "dashboard")
+    browser.click("#new-token-form button")
+    browser.wait("#new-token")
+
+
 def take(browser: Browser, uri: str, look: str) -> None:
     """A picture of each page as this browser shows it."""
     for name, path in PAGES.items():
@@ -88,6 +104,8 @@ def main() -> int:
         for _ in range(_READS):
             read_all(uri, token)
             time.sleep(_EACH_S)
+        with signed_in(uri, token) as browser:
+            make_people(browser, uri)
         for look, width, height, dark in LOOKS:
             with signed_in(uri, token, width, height, dark=dark) as browser:
                 take(browser, uri, look)

@@ -72,10 +72,11 @@
     try {
       const answer = await fetch(location.href, { headers: { "M2M-Live": "1" }, cache: "no-store" });
       if (answer.status === 401) return show("signed-out");
-      if (!answer.ok && answer.status !== 404) throw new Error(answer.status);
+      if (answer.status >= 500 || answer.status === 429) throw new Error(answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (!answer.ok) return gone(page);
-      for (const id of wanted) replace(id, page.getElementById(id));
+      const main = document.getElementById("main"), fresh = page.getElementById("main");
+      if (main.dataset.status !== fresh.dataset.status) location.reload(); // What is shown has come or gone, or may not be seen any more.
+      else for (const id of wanted) replace(id, page.getElementById(id));
     } catch {
       // The gateway is away, or has too much to do: once more when something is heard of it, or in a while.
       setTimeout(() => { for (const id of wanted) stale.add(id); soon(); }, EACH_MS);
@@ -98,11 +99,6 @@
     htmx.process(now);
     if (lost()) disable(now);
     settled();
-  }
-
-  function gone(page) {
-    const main = document.getElementById("main"), fresh = page.getElementById("main");
-    if (main && fresh) main.replaceChildren(...fresh.childNodes);
   }
 
   // The connection.

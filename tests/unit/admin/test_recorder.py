@@ -36,6 +36,13 @@ class RecorderTests(SiteCase):
         clock.advance(2 * AGAIN_S)
         self.assertEqual(len(self.entries()), 3)
 
+    def test_what_was_made(self) -> None:
+        """Of what was made the entry has the path at which it stands."""
+        self.client.request("PUT", "/c/x", b"1")
+        self.client.request("POST", "/c?name=y", b"1")
+        self.house.clock.advance(SOON_S)
+        self.assertEqual(self.entries()[1:], [("admin", "POST", "/c/y")])
+
     def test_what_is_not_entered(self) -> None:
         """Reads, and what was refused, are no changes."""
         self.client.request("GET", "/")

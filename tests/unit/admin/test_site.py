@@ -93,6 +93,8 @@ class DoorTests(SiteCase):
         head = visitor.request("HEAD", "/admin/")
         self.assertEqual((head.code, head.body), (200, b""))
         self.assertEqual(visitor.get("/admin").headers["location"], "/admin/")
+        self.assertEqual(visitor.get("http://gateway.example.org/admin/").code, 200)
+        self.assertEqual(visitor.get("/administrators").code, 401)
 
     def test_malformed_requests(self) -> None:
         """Nonsense is a page with a 4xx, never a 500."""
