@@ -8,7 +8,7 @@ STAMP := $(VENV)/lock.stamp
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test check check-style check-types check-imports check-docs format system bench soak coverage lock clean
+.PHONY: help venv run test check check-style check-types check-imports check-docs format system screenshots bench soak coverage lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,9 @@ format: $(STAMP)  ## put the code in form
 
 system: $(STAMP)  ## the system tests in full (root, for network namespaces)
 	$(PYTEST) -o faulthandler_timeout=1800 tests/system
+
+screenshots: $(STAMP)  ## pictures of the pages, to docs/pages
+	$(PY) -m tests.system.screenshots
 
 bench: $(STAMP)  ## benchmarks, to docs/benchmarks.md
 	$(PY) -m tests.bench

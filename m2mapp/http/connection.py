@@ -97,7 +97,10 @@ class WireRequest(TwistedRequest):
 
 
 class Channel(HTTPChannel):
-    """One connection. `host` is the client's address, `principal` who its last request came from, with the field that said so."""
+    """One connection. `host` is the client's address, `principal` who its last request came from, with the field that said so.
+
+    `generation` is that of the tokens when it was found.
+    """
 
     requestFactory = WireRequest  # type: ignore[assignment]  # noqa: N815 - Twisted's name
     timeOut = None  # noqa: N815 - Twisted's name; `Connections.sweep` watches over all phases at once
@@ -110,6 +113,7 @@ class Channel(HTTPChannel):
         self.source = Source("")
         self.secret: bytes | None = None
         self.principal: Principal | None = None
+        self.generation = 0
         self.refused = self.closed = False
         self.served = 0
         self.handling: WireRequest | None = None

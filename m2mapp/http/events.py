@@ -22,7 +22,8 @@ from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.interfaces import IJournals
 from m2mapp.model.messages import Method, Request
 from m2mapp.model.metrics import Metrics
-from m2mapp.tree.access import check_access
+from m2mapp.model.principal import Principal
+from m2mapp.tree.access import check_access, needed
 from m2mapp.tree.etags import CONTENT_TAG, JSON_TAG, etag
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import CHANGES, CONTENT, Change, Entry, values_journal
@@ -72,7 +73,7 @@ class Streams:
         if ask.after is None and request.path and self.tree.find(request.path) is None:
             raise NoSuchResource(path_text(request.path))
         self.outlets.check_room(wire)
-        Stream(self, wire, ask).start()
+        Stream(self, wire, ask, request.principal).start()
 
     def format_live(self, change: Change) -> bytes:
         """A change that was just committed as an event; made once for all the streams that are told of it."""
@@ -89,8 +90,9 @@ class Streams:
 class Stream:
     """One event stream."""
 
-    def __init__(self, streams: Streams, wire: WireRequest, ask: Ask) -> None:
+    def __init__(self, streams: Streams, wire: WireRequest, ask: Ask, principal: Principal) -> None:
         self._streams, self._trace, self._ask = streams, wire.trace, ask
+        self._principal = principal
         self._prefix = path_text(ask.path).rstrip("/") + "/"
         self._position = streams.tree.committed_number if ask.after is None else ask.after
         self._live = ask.after is None
@@ -120,7 +122,12 @@ class Stream:
     def _on_change(self, change: Change) -> None:
         if self._live and not self._outlet.ended and change.number > self._position:
             self._position = change.number
-            self._send_event(self._streams.format_live(change))
+            if self._may_see(change.path):
+                self._send_event(self._streams.format_live(change))
+
+    def _may_see(self, path: Path) -> bool:
+        """What stands below needs a right of its own in places, such as `/admin`."""
+        return self._principal.may(needed(Method.GET, path), path)
 
     def _send_event(self, data: bytes) -> None:
         self._streams.events.add()
@@ -173,6 +180,8 @@ class Stream:
         body = entry.body
         text = str(body.get("path", ""))
         if not (text == path_text(self._ask.path) or (self._ask.subtree and text.startswith(self._prefix))):
+            return
+        if not self._may_see(_path(text)):
             return
         kind, kind_of = str(body.get("kind", "")), body.get("type")
         content = await self._content_at(_path(text), entry.number) if kind_of == CONTENT else None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -25,6 +26,7 @@ from m2mapp.http.lines import LinePages
 from m2mapp.http.metrics import Page, Plain
 from m2mapp.http.outlet import EVENT_STREAM
 from m2mapp.http.problems import allow_field, problem
+from m2mapp.http.site import Site, SiteAnswer, is_for_site
 from m2mapp.http.streaming import Streamed
 from m2mapp.http.tokens import Tokens
 from m2mapp.model.errors import (
@@ -50,26 +52,31 @@ from m2mapp.model.metrics import Counter, Metrics
 from m2mapp.model.principal import Principal
 
 _log = Logger()
+_Found = TypeVar("_Found")
 
 _METHODS = {method.value.encode(): method for method in Method} | {b"HEAD": Method.GET}
 _ALL_METHODS = tuple(method.value for method in Method)
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%-]*(:[0-9]*)?|\[[0-9A-Za-z:.%_-]+\](:[0-9]*)?")
 _LATE_BY_S = 2.0
 """So long after its deadline a request may still be answered: who has the deadline answers it with what there is."""
-_READ_SHARE = 0.75
+_READ_SHARE, _PAGE_SHARE = 0.75, 0.5
 _INTERNAL = 500
 _MAX_INSTANCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the edge is joined to: who answers requests, who a request comes from, event streams, pages by path, pages without an end."""
+    """What the edge is joined to.
+
+    Who answers requests, who a request comes from, event streams, pages by path, pages without an end, and the site for people, if any.
+    """
 
     handler: IHandle
     tokens: Tokens
     streams: Streams
     pages: Mapping[Path, Page]
     lines: LinePages
+    site: Site | None = None
 
 
 class Edge:
@@ -104,6 +111,9 @@ class Edge:
             self._serve_other(wire)
             return
         raw_path, raw_query = headers.split_target(wire.uri)
+        if self._parts.site is not None and is_for_site(raw_path):
+            self._serve_site(wire, fields, self._parts.site)
+            return
         path = headers.parse_path(raw_path)
         accept = headers.parse_accept(fields.get(b"Accept"))
         page = self._parts.pages.get(path)
@@ -135,15 +145,28 @@ class Edge:
         plain = page()
         self._send(wire, plain.code, answers.render_plain(plain.media_type, plain.body, head_only=wire.method == b"HEAD"))
 
+    def _serve_site(self, wire: WireRequest, fields: headers.Fields, site: Site) -> None:
+        if self._connections.requests >= self._connections.limits.requests * _PAGE_SHARE:
+            raise Overloaded(f"{self._connections.requests} requests await their answers")
+        answered = site(wire, fields, self._parts.streams.outlets)
+        if answered is None:
+            self._count(wire, 200)
+        elif isinstance(answered, SiteAnswer):
+            self._send(wire, *answered)
+        else:
+            self._hold(answered, wire)
+            answered.addCallback(lambda answer: self._send(wire, *answer)).addErrback(self._failed, wire)
+
     def _principal(self, wire: WireRequest, fields: headers.Fields) -> Principal:
         given = fields.get(b"Authorization") or b""
         connection = wire.connection
-        known = connection.principal
-        if known is not None and connection.secret is not None and hmac.compare_digest(given, connection.secret):
+        known, tokens = connection.principal, self._parts.tokens
+        same = known is not None and connection.secret is not None and hmac.compare_digest(given, connection.secret)
+        if known is not None and same and connection.generation == tokens.generation:
             return known
         connection.principal = None
-        principal = self._parts.tokens.principal(given or None, connection.host)
-        connection.principal, connection.secret = principal, given
+        principal = tokens.principal(given or None, connection.host)
+        connection.principal, connection.secret, connection.generation = principal, given, tokens.generation
         return principal
 
     def _request(
@@ -202,21 +225,25 @@ class Edge:
             raise TooManyRequests(f"{limits.requests_per_source} requests from one address await their answers")
 
     def _await(self, answered: Deferred[Response], wire: WireRequest, request: Request, reading: Conditions) -> None:
+        if request.deadline is not None:
+            wire.late_at = request.deadline + _LATE_BY_S
+        self._hold(answered, wire)
+        answered.addCallback(self._answer, wire, request, reading).addErrback(self._failed, wire)
+
+    def _hold(self, answered: Deferred[_Found], wire: WireRequest) -> None:
+        """Count a request as one that awaits its answer, until it has it; who goes, or waits too long, ends it."""
         source = wire.connection.source
         source.requests += 1
         self._connections.requests += 1
-        if request.deadline is not None:
-            wire.late_at = request.deadline + _LATE_BY_S
         wire.on_gone = wire.on_late = answered.cancel
 
-        def settled(result: Response | Failure) -> Response | Failure:
+        def settled(result: _Found | Failure) -> _Found | Failure:
             source.requests -= 1
             self._connections.requests -= 1
             wire.on_gone = wire.on_late = None
             return result
 
         answered.addBoth(settled)
-        answered.addCallback(self._answer, wire, request, reading).addErrback(self._failed, wire)
 
     # To the wire.
 

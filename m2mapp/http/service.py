@@ -22,6 +22,7 @@ from m2mapp.http.events import Streams
 from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import Feed, LinePages
 from m2mapp.http.resource import Edge, Parts
+from m2mapp.http.site import Site
 from m2mapp.http.tokens import Tokens
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock, IHandle, IJournals
@@ -36,7 +37,8 @@ class HttpParts:
     """What the HTTP service stands on.
 
     `handler` answers requests; `tree` and `journals` feed event streams; `unready` says why the node is not ready (empty: it is);
-    `feeds` has what makes lines without end by the path at which they are read; `warnings` says what a ready node lacks all the same.
+    `feeds` has what makes lines without end by the path at which they are read; `warnings` says what a ready node lacks all the same;
+    `site` answers all below `/admin`.
     """
 
     handler: IHandle
@@ -50,6 +52,7 @@ class HttpParts:
     log_requests: bool = False
     feeds: Mapping[Path, Feed] = field(default_factory=dict)
     warnings: Callable[[], list[str]] = list
+    site: Site | None = None
 
 
 class HttpService(Service):
@@ -68,7 +71,8 @@ class HttpService(Service):
         self.connections = Connections(limits, reactor, parts.clock, metrics)
         self._streams = Streams(parts.tree, parts.journals, reactor, limits, metrics)
         lines = LinePages(parts.feeds, self._streams.outlets)
-        edge_parts = Parts(parts.handler, parts.tokens, self._streams, pages.pages(metrics, parts.unready, parts.warnings), lines)
+        edge_pages = pages.pages(metrics, parts.unready, parts.warnings)
+        edge_parts = Parts(parts.handler, parts.tokens, self._streams, edge_pages, lines, parts.site)
         edge = Edge(edge_parts, self.connections, reactor, metrics, log_requests=parts.log_requests)
         self.factory = ChannelFactory(self.connections, edge.serve)
         self._ports: list[IListeningPort] = []

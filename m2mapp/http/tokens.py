@@ -33,6 +33,7 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _MINUTE_S = 60.0
 _MAX_SOURCES = 1024
+_FINGERPRINT_CHARACTERS = 16
 
 
 class TokenFileError(Exception):
@@ -52,7 +53,9 @@ class TokenSetting:
 class Tokens:
     """Finds the principal of a request. `anonymous` gives the principal of a request without a token by its source address.
 
-    A source that tried `failures_per_minute` wrong tokens is refused, whatever it shows, until the minute is over.
+    A source that tried `failures_per_minute` wrong tokens is refused, whatever it shows, until the minute is over. `issued` gives the
+    principal of a token that was made while the node ran, by its digest; `generation` grows when one of these is taken back, so that
+    nobody goes on with what was found before.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Tokens:
         self._limit = failures_per_minute
         self._anonymous = anonymous
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self.issued: Callable[[bytes], Principal | None] = lambda _: None
+        self.generation = 0
 
     def principal(self, authorization: bytes | None, source: str) -> Principal:
         """Who an `Authorization` field names. Raises `Unauthenticated` for a wrong token, `TooManyRequests` after many of them."""
@@ -87,7 +92,15 @@ class Tokens:
         for known, principal in self._known:
             if hmac.compare_digest(known, digest):
                 found = principal
-        return found
+        return found or self.issued(digest)
+
+    def find(self, token: str) -> Principal | None:
+        """The principal of a token, or None. Who asks slows down those that guess."""
+        return self._find(token.encode()) if token.isascii() else None
+
+    def by_fingerprint(self, fingerprint: str) -> Principal | None:
+        """The principal of a configured token whose `fingerprint` this is; None where there is none."""
+        return next((principal for known, principal in self._known if fingerprint == known.hex()[:_FINGERPRINT_CHARACTERS]), None)
 
     def _check_failures(self, source: str) -> None:
         count, ends = self._failures.get(source, (0, 0.0))
@@ -137,6 +150,11 @@ def _read_token(file: FilePath) -> str:
         expected = f"{_MIN_CHARACTERS} to {_MAX_CHARACTERS} characters of A-Z a-z 0-9 . _ ~ + / -"
         raise TokenFileError(f"{shown(str(file))} does not hold a token: {expected} on one line")
     return content.decode("ascii")
+
+
+def fingerprint(digest: str) -> str:
+    """By what a token is known without being said: the beginning of its digest (hexadecimal)."""
+    return digest[:_FINGERPRINT_CHARACTERS]
 
 
 def _digest(token: bytes) -> bytes:

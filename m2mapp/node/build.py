@@ -13,6 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp import __version__
+from m2mapp.admin.records import RECORD_TYPES
+from m2mapp.admin.visit import AdminNode
 from m2mapp.clients.coap import coap_sender
 from m2mapp.clients.http import HttpClient
 from m2mapp.clients.names import Names, OwnUris
@@ -39,10 +41,7 @@ from m2mapp.groups.lending import HELD_AT, LENDING_TYPES, POOL, RESTING_AT
 from m2mapp.groups.pool import derived_pool
 from m2mapp.groups.service import GroupNode, GroupService
 from m2mapp.groups.settings import GroupSettings
-from m2mapp.http.limits import HttpLimits
 from m2mapp.http.lines import Feed
-from m2mapp.http.service import HttpParts, HttpService
-from m2mapp.http.tokens import Tokens, load_tokens
 from m2mapp.lwm2m.client_page import PAGE, PAGE_TYPE
 from m2mapp.lwm2m.service import plan_changes
 from m2mapp.member.mc_group import MC_GROUP_TYPE, MC_GROUPS
@@ -51,14 +50,14 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Request
 from m2mapp.model.metrics import Metrics
-from m2mapp.net.lag import LagMonitor
 from m2mapp.node.addressing import AddressingNode, make_addressing
 from m2mapp.node.device import DeviceParts, make_device
 from m2mapp.node.door import Door
+from m2mapp.node.front import anonymous_principals, blocking, http_front
 from m2mapp.node.life import Between, Node
 from m2mapp.node.lwm2m import Parts, bootstrap_server, gateway_report, lwm2m_types
 from m2mapp.node.operations import own_paths
-from m2mapp.node.rights import anonymous_principals, current_rights
+from m2mapp.node.rights import current_rights
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -105,7 +104,7 @@ class _Builder:
     def __init__(self, settings: Settings, world: World) -> None:
         self._settings, self._world, self._metrics = settings, world, Metrics()
         self._uri = node_uri(settings)
-        types: list[ResourceType] = [SCL_TYPE]
+        types: list[ResourceType] = [SCL_TYPE, *(RECORD_TYPES if settings.http is not None else ())]
         if settings.groups is not None:
             types += (*group_types(lambda name: f"{self._uri}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES)
         if settings.member:
@@ -172,7 +171,7 @@ class _Builder:
         edges: list[Service] = [*([coap] if coap is not None else []), *client]
         answering = dict.fromkeys(handler for handler in self._routes.values() if isinstance(handler, Service))
         device = self._device(own, requester, coap, discovery) if coap is not None else ()
-        node.parts = (*self._parts, *edges, *answering, *dhcpv6, *device, *self._sim(), *self._http(addresses))
+        node.parts = (*self._parts, *edges, *answering, *dhcpv6, *device, *self._sim(), *self._http(addresses, describe))
         node.late = self._registering(requester, discovery)
         node.prepare = self._prepare
         return node
@@ -267,7 +266,7 @@ class _Builder:
             touch=self._committer.touch,
             node_uri=self._uri,
             own=own_paths(own),
-            current=current_rights(self._settings),
+            current=current_rights(self._settings, self._tree),
         )
         triggers = TriggerService(self._world.reactor, node, settings, self._metrics)
         self._shown = triggers.shown
@@ -325,27 +324,27 @@ class _Builder:
         registrant = Registrant(endpoint, sim.lifetime_s, partial(_links, discovery), sim.registration_query())
         return (Registering(self._world.reactor, requester, sim.registrar, registrant, self._rng),)
 
-    def _http(self, addresses: HostAddresses) -> list[Service]:
-        """The HTTP edge, and what only its pages show."""
-        settings = self._settings.http
-        if settings is None:
+    def _http(self, addresses: HostAddresses, describe: Callable[[], Mapping[str, object]]) -> list[Service]:
+        """The HTTP edge, the pages for people, and what only they show."""
+        settings, world = self._settings, self._world
+        if settings.http is None:
             return []
-        limits = HttpLimits()
-        known = load_tokens(self._settings.node.state_dir, settings.tokens)
-        anonymous = anonymous_principals(addresses, self._datagrams.interface_index)
-        parts = HttpParts(
+        node = AdminNode(
+            name=settings.node.name,
+            state_dir=settings.node.state_dir,
             handler=self._door,
             tree=self._tree,
+            committer=self._committer,
             journals=self._committer,
-            tokens=Tokens(known, self._world.reactor, limits.failed_sign_ins, anonymous),
+            reactor=world.reactor,
+            clock=world.clock,
             metrics=self._metrics,
-            clock=self._world.clock,
+            describe=describe,
             unready=self._unready,
             warnings=self._warn,
-            limits=limits,
-            feeds=self._feeds,
+            run_blocking=blocking(world.reactor),
         )
-        return [LagMonitor(self._world.reactor, self._metrics), HttpService(self._world.reactor, settings.listen, parts)]
+        return http_front(settings.http, node, anonymous_principals(addresses, self._datagrams.interface_index), self._feeds)
 
     def _prepare(self) -> Deferred[None]:
         """Read which requests were done before the last stop, and make the collections that are there from the start."""

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+from m2mapp.admin.records import account_principal
 from m2mapp.coap.settings import AccessSettings
 from m2mapp.config import Settings
 from m2mapp.http.tokens import ADMINISTRATOR
-from m2mapp.model.principal import NOBODY, NODE, ROLE_RIGHTS, Principal, Right
-from m2mapp.net.addresses import OnLink
+from m2mapp.model.principal import NODE, ROLE_RIGHTS, Principal, Right
+from m2mapp.tree.tree import Tree
 from m2mapp.triggers.author import Current
 
 _BY_SOURCE = ("coap:", "cert:")
 
 
-def anonymous_principals(addresses: OnLink, interface_index: Callable[[str], int]) -> Callable[[str], Principal]:
-    """Who asks by HTTP without a token, by the source address: a neighbour may discover what there is (spec section 10), others nothing."""
-    neighbour = Principal("neighbour", frozenset({Right.DISCOVER}))
-
-    def anonymous(source: str) -> Principal:
-        host, _, zone = source.partition("%")
-        try:
-            index = int(zone or 0) if zone.isdecimal() or not zone else interface_index(zone)
-        except OSError:
-            return NOBODY
-        return neighbour if addresses.contains((host, 0, 0, index) if ":" in host else (host, 0)) else NOBODY
-
-    return anonymous
-
-
-def current_rights(settings: Settings) -> Current:
+def current_rights(settings: Settings, tree: Tree) -> Current:
     """What gives the rights that a principal has now.
 
-    A token's are those that the configuration says today, none where it is gone. Who came by CoAP keeps what it had, as far as the
-    configuration still gives that right to anybody.
+    A token's are those that the configuration says today, a user's and those of a token made on the pages what the tree says; none where
+    it is gone. Who came by CoAP keeps what it had, as far as the configuration still gives that right to anybody.
     """
     tokens = settings.http.tokens if settings.http is not None else ()
     known = [Principal(one.name, ROLE_RIGHTS[one.role], one.scopes) for one in tokens]
@@ -46,7 +31,7 @@ def current_rights(settings: Settings) -> Current:
     def current(principal: Principal) -> Principal:
         if principal.name.startswith(_BY_SOURCE):
             return replace(principal, rights=principal.rights & left)
-        found = by_name.get(principal.name)
+        found = account_principal(tree, principal.name) or by_name.get(principal.name)
         if found is None:
             return replace(principal, rights=frozenset())
         return replace(found, source=principal.source)

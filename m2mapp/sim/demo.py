@@ -184,6 +184,7 @@ class Demo:
             f"""
 gateway   {where}   ({DEVICES} devices, network: {self._network.kind}, everything is kept in {self._layout.directory})
 token     {self._token()}   (from {self._layout.token_file})
+pages     {where}/admin/   (sign in with the token{self._code()})
 
 Read all {DEVICES} devices with one multicast datagram (thermometers only: /groups/{NAMES["temperature"]}):
   curl -s {bearer} {where}/groups/{ALL}/membersContent
@@ -214,6 +215,11 @@ Ctrl-C here stops everything.
 
     def _token(self) -> str:
         return self._layout.token_file.read_text().strip()
+
+    def _code(self) -> str:
+        """How to make the first user, while there is none."""
+        file = self._layout.code_file
+        return f", or make the first user with the code {file.read_text().strip()}" if file.exists() else ""
 
     def _try(self, method: str, path: str) -> tuple[int, bytes]:
         """The answer; status 0 where there was none."""

@@ -49,6 +49,11 @@ class Layout:
         """The administrator's token, which the gateway writes at its first start."""
         return self.state("gateway") / "admin.token"
 
+    @property
+    def code_file(self) -> Path:
+        """The code that makes the first user of the pages, until it was used."""
+        return self.state("gateway") / "admin.code"
+
     def state(self, node: str) -> Path:
         """The state directory of a node."""
         return self.directory / "state" / node

@@ -59,7 +59,7 @@ class Asking:
     def start(self, kept: Lease | None) -> None:
         """Open the port, and ask as soon as the interface is there. Raises `OSError` where the port is taken or the address missing."""
         self._port = self._datagrams.open_port(f"{self._from}%{self._name}" if self._from else "::", CLIENT_PORT, self)
-        self._kept = self._told = kept
+        self._kept = kept
         self._look_at_interface()
 
     def decline(self) -> None:

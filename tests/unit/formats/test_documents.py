@@ -6,7 +6,7 @@ import json
 from types import MappingProxyType
 
 import cbor2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -182,7 +182,6 @@ class JsonTests(SynchronousTestCase):
         """A megabyte of small values is taken whole."""
         self.assertEqual(load_json(b"[" + b"0," * 500_000 + b"0]"), [0] * 500_001)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=60) | st.text('[]{}":,0123456789.eE+-\\udD8tru nfals', max_size=40).map(str.encode))
     def test_any_bytes(self, payload: bytes) -> None:
         """Any bytes are a value that can be written in JSON and CBOR and read again, or Malformed."""
@@ -193,7 +192,6 @@ class JsonTests(SynchronousTestCase):
         self.assertEqual(load_json(dump_json(value)), value)
         self.assertEqual(load_cbor(dump_cbor(value)), value)
 
-    @settings(deadline=None)
     @given(VALUES)
     def test_round_trip(self, value: object) -> None:
         """What JSON can say is the same after writing and reading it; other readers read the same."""
@@ -284,7 +282,6 @@ class CborTests(SynchronousTestCase):
         for payload in (b"\x81" + deepest, b"\x81" * 1_000_000, b"\x9f" * 100_000, b"\xa1\x61a" * 100 + b"\x01", b"\xc6" * 100_000):
             self.refused(payload)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=40))
     def test_any_bytes(self, payload: bytes) -> None:
         """Any bytes are a value that can be written and read again, or Malformed."""
@@ -295,7 +292,6 @@ class CborTests(SynchronousTestCase):
         self.assertEqual(load_cbor(dump_cbor(value)), value)
         dump_json(value)
 
-    @settings(deadline=None)
     @given(CBOR_VALUES)
     def test_round_trip(self, value: object) -> None:
         """What a document holds is the same after writing and reading it, kinds included."""
@@ -374,21 +370,18 @@ class ContentTests(SynchronousTestCase):
         for value in no_text:
             self.assertEqual(self.assertRaises(Malformed, content_bytes, value, TEXT, "input").field, "input")
 
-    @settings(deadline=None)
     @given(CBOR_VALUES)
     def test_cbor_content_round_trip(self, value: object) -> None:
         """CBOR content stands in a document and comes back as the same bytes."""
         content = dump_cbor(value)
         self.assertEqual(content_bytes(content_value(content, CBOR), CBOR), (content, CBOR))
 
-    @settings(deadline=None)
     @given(VALUES)
     def test_json_content_round_trip(self, value: object) -> None:
         """JSON content stands in a document and comes back as the same bytes, also where it looks like base64."""
         for content in (dump_json(value), dump_json({"base64": value})):
             self.assertEqual(content_bytes(content_value(content, JSON), JSON), (content, JSON))
 
-    @settings(deadline=None)
     @given(st.binary(max_size=20), st.sampled_from([OCTETS, "image/png", TEXT, LINK_FORMAT]))
     def test_other_content_round_trip(self, content: bytes, media_type: str) -> None:
         """Text and other bytes stand in a document and come back as the same bytes."""
@@ -431,13 +424,11 @@ class TimeTests(SynchronousTestCase):
         for value in (*bad, *more, None, 5, ["2027-01-15T08:00:00Z"], "٢٠٢٧-01-15T08:00:00Z"):
             self.assertEqual(self.assertRaises(Malformed, parse_rfc3339, value, "expires").field, "expires", value)
 
-    @settings(deadline=None)
     @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
     def test_round_trip(self, at_ms: int) -> None:
         """Every millisecond of the years 1 to 9999 is written and read alike."""
         self.assertEqual(parse_rfc3339(rfc3339(at_ms), "at"), at_ms)
 
-    @settings(deadline=None)
     @given(st.text(max_size=30) | st.from_regex(r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([zZ]|[+-]\d\d:\d\d)\Z"))
     def test_any_text(self, text: str) -> None:
         """Any text is a time or a fault."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -85,7 +85,6 @@ class ParsingTests(SynchronousTestCase):
         self.assertRaises(TooLarge, parse_links, "</a>" + ";x" * (MAX_ATTRIBUTES + 1))
         self.assertRaises(Malformed, parse_links, "<" + "a" * 1025 + ">")
 
-    @settings(deadline=None)
     @given(st.text(max_size=40) | st.text('<>;,="\\ arti/*', max_size=30))
     def test_any_text(self, text: str) -> None:
         """Any text is links that are the same after writing and reading them, or a fault."""
@@ -95,7 +94,6 @@ class ParsingTests(SynchronousTestCase):
             return
         self.assertEqual(parse_links(format_links(links)), links)
 
-    @settings(deadline=None)
     @given(LINKS)
     def test_round_trip(self, links: list[Link]) -> None:
         """Links are the same after writing and reading them, whatever their values."""

@@ -6,7 +6,7 @@ import copy
 import json
 from types import MappingProxyType
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -67,7 +67,6 @@ class MergePatchTests(SynchronousTestCase):
         """A stored document, which cannot be changed, is patched like any other."""
         self.assertEqual(merge_patch(MappingProxyType({"a": MappingProxyType({"b": 1, "c": 2})}), {"a": {"b": None}}), {"a": {"c": 2}})
 
-    @settings(deadline=None)
     @given(VALUES, VALUES)
     def test_laws(self, target: object, patch: object) -> None:
         """Neither side is changed, a patch laid twice does what it does once, and on nothing it gives itself without nulls."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -121,7 +121,6 @@ class ShapeTests(SynchronousTestCase):
         self.assertTrue(1 < len(faults) < 100)
         self.assertTrue(all(len(fault.detail) < 300 and fault.detail.isprintable() for fault in faults))
 
-    @settings(deadline=None)
     @given(VALUES)
     def test_any_value(self, value: object) -> None:
         """Any document is taken or refused with Malformed; what is taken is taken again as it was given back."""

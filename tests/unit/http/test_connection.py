@@ -247,7 +247,7 @@ PIECES = st.sampled_from(
 
 
 class AnyBytesTests(SynchronousTestCase):
-    @settings(max_examples=examples(150), deadline=None)
+    @settings(max_examples=examples(150))
     @given(st.lists(PIECES | st.binary(max_size=40), max_size=25))
     def test_any_bytes(self, pieces: list[bytes]) -> None:
         """Whatever is sent, nothing is raised or logged; all that is said is HTTP; the connection ends when nothing follows."""

@@ -247,7 +247,7 @@ class Follower:
 
 
 class AnyOrderTests(SynchronousTestCase):
-    @settings(max_examples=examples(25), deadline=None)
+    @settings(max_examples=examples(25))
     @given(st.lists(st.sampled_from(["write", "let go", "read", "drop"]), max_size=40))
     def test_every_change_once(self, steps: list[str]) -> None:
         """However writes, journal reads, slow reading and reconnections interleave: each change once, in order, without a reset."""

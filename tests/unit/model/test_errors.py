@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -45,7 +45,6 @@ class ShownTests(SynchronousTestCase):
         """A whole number that Python does not write is shown in words."""
         self.assertEqual(shown(10**5000), "a very large int")
 
-    @settings(deadline=None)
     @given(VALUES)
     def test_any_value(self, value: object) -> None:
         """Any value is shown in at most 80 printable characters."""

@@ -234,7 +234,7 @@ _STEPS = st.lists(
 class ModelTests(SynchronousTestCase):
     """Against a plain dict: time, bound, requesters."""
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(steps=_STEPS)
     def test_as_the_model(self, steps: list[tuple[int, str, bytes, str, int]]) -> None:
         """Each step is acted on, answered again, a loop, another request or refused as the model says; the bounds hold at each."""

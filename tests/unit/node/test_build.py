@@ -23,7 +23,7 @@ from m2mapp.model.principal import NOBODY, Right
 from m2mapp.net.addresses import OnLink
 from m2mapp.node.build import node_uri
 from m2mapp.node.door import Door
-from m2mapp.node.rights import anonymous_principals
+from m2mapp.node.front import anonymous_principals
 from m2mapp.registry.drivers.registering import Registering
 from m2mapp.sim.service import SimService
 from m2mapp.sim.settings import SimSettings

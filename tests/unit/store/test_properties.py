@@ -25,7 +25,7 @@ from tests.unit.store.build import FailingSync, Store, copy_state, loaded
 PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(tuple)
 CHANGES = st.lists(st.one_of(PATHS.map(Remove), st.builds(Write, PATHS, content=st.binary(max_size=3))), min_size=1, max_size=4)
 Model = dict[Path, bytes | None]
-QUICK = settings(max_examples=examples(20), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=examples(20), stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
 def apply(model: Model, changes: list[Write | Remove]) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,7 +21,6 @@ class EtagTests(SynchronousTestCase):
             self.assertEqual(of_whole((etag(kind, 5), etag(kind, 8)), 5, 9), (b"", b""))
         self.assertEqual(of_whole((etag(CONTENT_TAG, 5), ANY_ETAG), 5, 9), (etag(CONTENT_TAG, 5), ANY_ETAG))
 
-    @settings(deadline=None)
     @given(VERSIONS, VERSIONS)
     def test_tags_tell_versions_and_representations_apart(self, one: int, other: int) -> None:
         """Tags have at most 8 bytes, differ for each representation, and name their own version and no other."""
@@ -32,7 +31,6 @@ class EtagTests(SynchronousTestCase):
             self.assertTrue(names_version(tag, one))
             self.assertEqual(names_version(tag, other), one == other)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=10), VERSIONS)
     def test_any_bytes(self, tag: bytes, version: int) -> None:
         """Bytes that a peer made up name a version only if they are a tag of it."""

@@ -212,4 +212,4 @@ class TreeMachine(RuleBasedStateMachine):
 class TreeTests(SynchronousTestCase):
     def test_any_sequence(self) -> None:
         """Whatever is staged, applied, dropped, restarted and watched, in whatever order, tree and dicts agree after each step."""
-        run_state_machine_as_test(TreeMachine, settings=settings(max_examples=examples(), stateful_step_count=40, deadline=None))
+        run_state_machine_as_test(TreeMachine, settings=settings(max_examples=examples(), stateful_step_count=40))

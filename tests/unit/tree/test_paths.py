@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -69,13 +69,11 @@ class PathTests(SynchronousTestCase):
 
 
 class PathProperties(SynchronousTestCase):
-    @settings(deadline=None)
     @given(PATHS)
     def test_text_and_back(self, path: tuple[str, ...]) -> None:
         """The text of a path that is allowed parses to the same path."""
         self.assertEqual(parse_path(path_text(path)), path)
 
-    @settings(deadline=None)
     @given(st.text(max_size=40))
     def test_any_text(self, text: str) -> None:
         """Any text either is a path that passes the check and gives the text again, or raises a fault."""
@@ -85,7 +83,6 @@ class PathProperties(SynchronousTestCase):
             return
         self.assertEqual(path_text(check_path(path)), text)
 
-    @settings(deadline=None)
     @given(PATHS, st.lists(PATHS, max_size=8))
     def test_bounds_of_what_is_below(self, path: tuple[str, ...], others: list[tuple[str, ...]]) -> None:
         """Exactly the paths between the two bounds stand at or below the path."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 import cbor2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -507,7 +507,6 @@ class FailureTests(RulesCase):
         self.assertIsNone(self.built.tree.expected(("u",)))
         self.assertEqual(self.put("/u", b"3").status, Status.CREATED)
 
-    @settings(deadline=None)
     @given(
         st.sampled_from(list(Method)),
         st.sampled_from(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,7 +20,6 @@ class IdentityTests(SynchronousTestCase):
             "http://g1.example.org/temperature/Operations/TurnOnAC",
         )
 
-    @settings(deadline=None)
     @given(st.lists(SEGMENT, min_size=3, max_size=6).map(tuple))
     def test_any_path_fits_into_a_header(self, path: tuple[str, ...]) -> None:
         """Whatever an operation is called, it comes out of the header and of the option's bytes as it went in."""

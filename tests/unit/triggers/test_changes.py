@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import cbor2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -55,7 +55,6 @@ class ChangeTests(SynchronousTestCase):
         assert written is not None
         self.assertEqual((written.cause, written.principal), (("?",), "a?b"))
 
-    @settings(deadline=None)
     @given(
         st.builds(
             SubjectChange,

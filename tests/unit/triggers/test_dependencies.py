@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,7 +46,6 @@ SOME = st.lists(st.tuples(st.sampled_from(Logic), st.sampled_from([True, False, 
 
 
 class ModelTests(SynchronousTestCase):
-    @settings(deadline=None)
     @given(SOME)
     def test_as_the_model(self, found: Given) -> None:
         """The outcome is the model's, whatever the order; looking ends when the outcome is certain, and no sooner."""

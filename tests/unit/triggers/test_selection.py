@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,7 +25,6 @@ def operation(rule: str, priority: int = 0) -> Operation:
 
 
 class SelectionTests(SynchronousTestCase):
-    @settings(deadline=None)
     @given(st.lists(st.sampled_from(RULES), max_size=6), content, st.none() | content)
     def test_as_each_by_itself(self, rules: list[str], after: Content, before: Content | None) -> None:
         """All rules share what is read of a content; each comes to what it comes to alone, and is explained so."""
@@ -37,7 +36,6 @@ class SelectionTests(SynchronousTestCase):
             self.assertIs(holds, alone.holds)
             self.assertEqual(explain(one, change), alone)
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(-2, 2), max_size=8))
     def test_by_priority(self, priorities: list[int]) -> None:
         """By descending priority; equal ones stay in the order given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -115,7 +115,6 @@ class StateLogTests(SynchronousTestCase):
             log.entry(number, {key: lambda: {"value": "x" * 6_000}})
         self.assertEqual(list(log.stale()), ["a", "b"])
 
-    @settings(deadline=None)
     @given(st.integers(0, 2**32), st.integers(1, 150))
     def test_any_history(self, seed: int, units: int) -> None:
         """Whatever is written, removed or lost, a start finds what is durable."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import cbor2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -73,7 +73,6 @@ class DocumentTests(SynchronousTestCase):
             ],
         )
 
-    @settings(deadline=None)
     @given(st.lists(STEPS, max_size=40), st.text(max_size=50), CONTENTS)
     def test_anything_is_bounded_and_can_be_kept_and_shown(self, steps: list[Step], why: str, before: Content | None) -> None:
         """Whatever rules saw and targets answered, the document is of a bounded size, and CBOR and JSON can say it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
@@ -60,7 +60,6 @@ class RecordTests(SynchronousTestCase):
             wrong[at] ^= 0xFF
             self.assertIsNone(client_hello(bytes(wrong)), at)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes(self, data: bytes) -> None:
         """Any bytes are a record or not, a ClientHello or not."""
@@ -69,7 +68,6 @@ class RecordTests(SynchronousTestCase):
             client_hello(data)
         client_hello(hello()[:HEADER_BYTES] + data)
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 600), max_size=20), st.integers(50, 1400))
     def test_datagrams(self, sizes: list[int], most: int) -> None:
         """Records are put into as few datagrams as their order allows, and none is cut."""

@@ -1,0 +1,27 @@
+"""The pages that there are, in the order of the navigation. A new page is one more line here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from m2mapp.admin.pages import Page
+from m2mapp.admin.samples import Samples
+from m2mapp.admin.site import Doors
+from m2mapp.admin.views.account import account
+from m2mapp.admin.views.overview import overview
+from m2mapp.admin.views.people import People
+from m2mapp.admin.views.sign_in import SignIn
+from m2mapp.admin.views.tree import tree_pages
+
+
+def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page]:
+    """The pages of one node. `started_s`: since when it runs, by its clock."""
+    first, plots = overview(samples, started_s)
+    return (
+        first,
+        plots,
+        *tree_pages(),
+        *People(doors.accounts, doors.sessions, doors.signing).pages(),
+        account(doors.accounts),
+        *SignIn(doors.signing).pages(),
+    )

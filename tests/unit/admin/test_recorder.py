@@ -1,0 +1,68 @@
+"""Who changes what by HTTP is entered in the audit list, soon, and what is done again and again as one entry."""
+
+from __future__ import annotations
+
+from m2mapp.admin.audit import AUDIT
+from m2mapp.admin.recorder import AGAIN_S, SOON_S
+from m2mapp.model.errors import StorageFull
+from tests.unit.admin.test_site import SiteCase
+from tests.unit.http.harness import SCOPED, Client
+
+
+class RecorderTests(SiteCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client = Client(self.house.factory)
+
+    def entries(self) -> list[tuple[object, ...]]:
+        """Who did what to what."""
+        return [(one.body["who"], one.body["what"], one.body["where"]) for one in self.house.built.committer.journals.get(AUDIT, [])]
+
+    def test_soon_and_once(self) -> None:
+        """A write is entered within a second; the same again and again is one more entry, ten minutes later, with its number."""
+        clock = self.house.clock
+        for _ in range(3):
+            self.client.request("PUT", "/a", b"1")
+        self.assertEqual(self.entries(), [])
+        clock.advance(SOON_S)
+        self.assertEqual(self.entries(), [("admin", "PUT (3 times)", "/a")])
+        for _ in range(5):
+            self.client.request("PUT", "/a", b"1")
+        self.client.request("DELETE", "/a")
+        clock.advance(SOON_S)
+        self.assertEqual(self.entries()[1:], [("admin", "DELETE", "/a")])
+        clock.advance(AGAIN_S)
+        self.assertEqual(self.entries()[2:], [("admin", "PUT (5 times)", "/a")])
+        clock.advance(2 * AGAIN_S)
+        self.assertEqual(len(self.entries()), 3)
+
+    def test_what_was_made(self) -> None:
+        """Of what was made the entry has the path at which it stands."""
+        self.client.request("PUT", "/c/x", b"1")
+        self.client.request("POST", "/c?name=y", b"1")
+        self.house.clock.advance(SOON_S)
+        self.assertEqual(self.entries()[1:], [("admin", "POST", "/c/y")])
+
+    def test_what_is_not_entered(self) -> None:
+        """Reads, and what was refused, are no changes."""
+        self.client.request("GET", "/")
+        self.assertEqual(self.client.request("PUT", "/b", b"1", SCOPED).code, 403)
+        self.assertEqual(self.client.request("PUT", "/b", b"1", None).code, 401)
+        self.house.clock.advance(SOON_S)
+        self.assertEqual(self.entries(), [])
+
+    def test_stop(self) -> None:
+        """A stop enters what was not entered yet."""
+        self.client.request("PUT", "/a", b"1")
+        self.house.restart()
+        self.assertEqual(self.entries(), [("admin", "PUT", "/a")])
+
+    def test_no_room(self) -> None:
+        """While very many different writes are counted further ones are counted in a metric only, and a full store hurts nobody."""
+        for number in range(1003):
+            self.client.request("PUT", f"/many/{number}", b"1")
+        left_out = self.house.metrics.counter("m2mapp_audit_left_out_total", "")
+        self.assertEqual(left_out.value, 3)
+        self.house.built.committer.fault = StorageFull()
+        self.house.clock.advance(SOON_S)
+        self.assertEqual(self.entries(), [])
