@@ -153,8 +153,8 @@ class Accounts:
 
 
 def token_account(name: str, digest: str) -> str:
-    """The account of who signs in with the token of this digest (hexadecimal)."""
-    return f"token {name} {fingerprint(digest)}"
+    """The account of who signs in with the token of this digest (hexadecimal); `name` is the token's, or its principal's."""
+    return f"token {name.removeprefix('token ')} {fingerprint(digest)}"
 
 
 def _check_room(there_are: int, what: str) -> None:

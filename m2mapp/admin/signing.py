@@ -81,7 +81,7 @@ class Signing:
             return f"user {name}" if right else None
 
         account = await self._tried(f"user {name}", asked, attempt, "there is no such user, or the password is another one")
-        return await self._open(account, name, asked)
+        return await self._open(account, account, asked)
 
     async def by_token(self, token: str, asked: Asked) -> str:
         """Sign in who bears a token. Raises `Unauthenticated`, or `TooManyRequests` after many failures."""
@@ -107,10 +107,10 @@ class Signing:
 
         account = await self._tried("first user", asked, attempt, f"this is not the code that stands in {CODE_FILE}")
         kept = await self._accounts.in_thread(partial(passwords.kept, password))
-        deed = Deed(name, "made the first user", name, source=asked.source, trace=asked.trace)
+        deed = Deed(f"user {name}", "made the first user", name, source=asked.source, trace=asked.trace)
         await self._accounts.commit((user_write(User(name, Role.ADMIN, ((),), kept)),), deed)
         self._code_file.unlink(missing_ok=True)
-        return await self._open(account, name, asked)
+        return await self._open(account, account, asked)
 
     async def end(self, session: str, deed: Deed) -> None:
         """End a session. Raises `NoSuchResource`."""

@@ -56,7 +56,7 @@ class FirstStartTests(SigningCase):
         self.assertIn(b"First sign-in", self.house.visitor().get("/admin/sign-in").body)
         anna = self.first()
         self.assertIn(b"anna", anna.get("/admin/").body)
-        self.assertIn(("anna", "made the first user", "anna", "done"), self.audit())
+        self.assertIn(("user anna", "made the first user", "anna", "done"), self.audit())
         form = {"code": code, "name": "bert", "password": PASSWORD, "repeat": PASSWORD}
         self.assertEqual(self.house.visitor().post("/admin/sign-in", do="first", **form).code, 401)
         self.assertNotIn(b"First sign-in", self.house.visitor().get("/admin/sign-in").body)
@@ -202,8 +202,8 @@ class PeopleTests(SigningCase):
         self.assertEqual(bert.get("/admin/people").code, 403)
         anna.post("/admin/people", do="remove-user", user="bert")
         self.assertEqual(bert.get("/admin/").code, 303)
-        self.assertIn(("anna", "removed the user", "bert", "done"), self.audit())
-        self.assertIn(("bert", "PUT", "/a/x", "done"), self.audit())
+        self.assertIn(("user anna", "removed the user", "bert", "done"), self.audit())
+        self.assertIn(("user bert", "PUT", "/a/x", "done"), self.audit())
 
     def test_an_administrator_of_a_part(self) -> None:
         """Who is administrator of a part makes nobody who may do more."""
