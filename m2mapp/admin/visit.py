@@ -6,7 +6,7 @@ Every read and write checks the visitor's rights, as the edges do: the pages can
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -39,7 +39,8 @@ class AdminNode:
     """What the pages stand on: the node's parts, as `wiring` and `node` made them.
 
     `handler` answers requests as it does those of the edges; `describe` is the document at `/node`; `unready` says why the node is not
-    ready, `warnings` what it lacks all the same; `run_blocking` runs in a thread what would keep the reactor waiting.
+    ready, `warnings` what it lacks all the same; `run_blocking` runs in a thread what would keep the reactor waiting; `peers` are the URIs
+    of other nodes, by name.
     """
 
     name: str
@@ -55,6 +56,7 @@ class AdminNode:
     unready: Callable[[], list[str]]
     warnings: Callable[[], list[str]]
     run_blocking: RunBlocking
+    peers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.lending import POOL
 from m2mapp.groups.nested import Nesting
 from m2mapp.groups.pool import Network
+from m2mapp.groups.preview import preview_response, wants_preview
 from m2mapp.groups.query import Followers
 from m2mapp.groups.reach import Reaches
 from m2mapp.groups.request_tag import REQUEST_TAG, request_tag_response
@@ -209,13 +210,13 @@ class GroupService(Service):
             return execute(self._node.committer, self._node.rules.decide(request))
         if len(request.path) == 1:
             name = edit.new_name(around, request)
-            return self._edit(name, lambda take: edit.created(around, name, request, take))
+            return self._edit(name, request, lambda take: edit.created(around, name, request, take))
         if method is Method.DELETE:
-            return self._edit(request.path[1], lambda take: edit.removed(around, request, take))
+            return self._edit(request.path[1], request, lambda take: edit.removed(around, request, take))
         if method is Method.POST:
             raise MethodNotAllowed("POST", path_text(request.path), ("DELETE", "GET", "PATCH", "PUT"))
         decide = edit.put if method is Method.PUT else edit.patched
-        return self._edit(request.path[1], lambda take: decide(around, request, take))
+        return self._edit(request.path[1], request, lambda take: decide(around, request, take))
 
     def _explain(self, request: Request) -> Deferred[Response]:
         self._tree.get(request.path)
@@ -231,19 +232,27 @@ class GroupService(Service):
             return document_response({"members": list(members_of(group))}, request.accept, self._tree.version(group))
         if request.method is Method.PATCH:
             raise MethodNotAllowed("PATCH", path_text(request.path), ("DELETE", "GET", "POST", "PUT"))
-        return self._edit(request.path[1], lambda take: edit.members_changed(self._around, request, take))
+        return self._edit(request.path[1], request, lambda take: edit.members_changed(self._around, request, take))
 
     def _members_state(self, group: Resource, request: Request) -> Response:
         return state_response(group, sets_of(self._tree, group.path[1]), self._requests.latest, request, self._reactor.seconds())
 
-    def _edit(self, name: str, decide: Callable[[Taking], Decision]) -> Deferred[Response]:
-        """Decide and commit, when the edits of this group that came before are done."""
+    def _edit(self, name: str, request: Request, decide: Callable[[Taking], Decision]) -> Deferred[Response]:
+        """Decide and commit, when the edits of this group that came before are done; or only say what it would be (`?explain`)."""
 
         def act(taking: Taking) -> Deferred[Response]:
             decided = self._others.informed.decide(name, taking, decide)
             return decided.addCallback(self._commit)
 
-        return self._in_turn(name, act)
+        def preview(taking: Taking) -> Deferred[Response]:
+            decided = self._others.informed.decide(name, taking, decide, trial=True)
+            return decided.addCallback(self._preview, name, request).addBoth(_taken_back, taking)
+
+        return self._in_turn(name, preview if wants_preview(request) else act)
+
+    def _preview(self, decision: Decision, name: str, request: Request) -> Response:
+        self._check_end(decision)
+        return preview_response(self._tree, name, decision.unit, request)
 
     def _commit(self, decision: Decision) -> Response | Deferred[Response]:
         self._check_end(decision)
@@ -365,6 +374,12 @@ class GroupService(Service):
             news = [uri for uri in uris if joins.get(uri) == Join.JOINED.value]
             if news and address is not None:
                 self._book.note((group, one.path[-1], address), news, Join.PROVEN)
+
+
+def _taken_back(result: _Done, taking: Taking) -> _Done:
+    """What was planned is not done: its addresses are free."""
+    taking.dropped()
+    return result
 
 
 def _drop(failure: Failure, taking: Taking) -> Failure:

@@ -343,6 +343,7 @@ class _Builder:
             unready=self._unready,
             warnings=self._warn,
             run_blocking=blocking(world.reactor),
+            peers={peer.name: peer.uri for peer in self._settings.peers},
         )
         return http_front(settings.http, node, anonymous_principals(addresses, self._datagrams.interface_index), self._feeds)
 

@@ -65,10 +65,13 @@ class Informed:
         return Taking(self._ledger, dict(self._held.lent(name)))
 
     @inlineCallbacks
-    def decide(self, name: str, taking: Taking, decide: Callable[[Taking], T]) -> Generator[Deferred[None], object, T]:
+    def decide(
+        self, name: str, taking: Taking, decide: Callable[[Taking], T], *, trial: bool = False
+    ) -> Generator[Deferred[None], object, T]:
         """What `decide` gives when it knows what it needs, or that cannot be found out in time. Fails as it does.
 
-        It is called in the same turn of the reactor in which the Deferred of its result fires.
+        It is called in the same turn of the reactor in which the Deferred of its result fires. `trial`: it will not be done: other nodes
+        are asked what they know, and for no address.
         """
         decided = decide(taking)
         groups = list(taking.needs.groups)
@@ -80,6 +83,8 @@ class Informed:
         if hosts and self._running and self._asker.can_ask():
             yield self._asker.ask(list(hosts))
             decided = self._once_more(name, taking, decide)
+        if trial:
+            return decided
         version = taking.needs.global_version
         if version and self._running and self._held.can_borrow and not taking.lent:
             yield self._held.borrow(name, version, WAIT_S)
