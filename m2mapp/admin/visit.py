@@ -152,6 +152,10 @@ class Visit:
         await self._enter(replace(deed, where=path_text(response.location or request.path)))
         return response
 
+    async def try_out(self, request: Request) -> Response:
+        """Ask what a write would do, of a resource that tells that and does nothing: it is in no audit list. Raises `Fault`s."""
+        return await self._answer(request._replace(principal=self.principal, trace=self.asked.trace))
+
     def deed(self, what: str, where: str = "") -> Deed:
         """What the visitor does, as it is entered in the audit list."""
         return Deed(self.principal.name, what, where, source=self.asked.source, trace=self.asked.trace)

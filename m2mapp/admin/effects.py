@@ -1,0 +1,60 @@
+"""When an edit of a group has had its effect: the devices that came have joined, those that went have confirmed that they left.
+
+Not responsible for the edit itself (`views.groups`, `views.group_form`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from m2mapp.admin.groupings import GROUP, GROUPS, LEAVES, joins_of, owed_in, sets_in
+from m2mapp.admin.visit import Visit
+from m2mapp.tree.tree import Tree
+from m2mapp.tree.unit import Resource
+
+WITHIN_S = 60.0
+"""So long the effect is awaited; devices that are away join and leave when they are back."""
+
+Holds = Callable[[Resource | None], str | None]
+
+
+def tell_joins(visit: Visit, name: str, text: str) -> None:
+    """Tell that a group is made or changed: as done when each of its devices that is told to join has confirmed, or could not."""
+    if joins_of(sets_in(visit.node.tree, name)).pending:
+        visit.asked_for(text, visit.when((*GROUPS, name), joined(visit.node.tree, name), WITHIN_S))
+    else:
+        visit.done(text, joins_of(sets_in(visit.node.tree, name)).words)
+
+
+def tell_leaves(visit: Visit, name: str, text: str) -> None:
+    """Tell that members were taken out, or a group ended: as done when their devices have confirmed that they left."""
+    if owed_in(visit.node.tree, name):
+        visit.asked_for(text, visit.when(LEAVES, left(visit.node.tree, name), WITHIN_S))
+    else:
+        visit.done(text)
+
+
+def joined(tree: Tree, name: str) -> Holds:
+    """Holds when no join of the group is awaited any more."""
+
+    def holds(group: Resource | None) -> str | None:
+        if group is None or group.type != GROUP:
+            return "the group was ended meanwhile"
+        joins = joins_of(sets_in(tree, name))
+        return None if joins.pending else joins.words
+
+    return holds
+
+
+def left(tree: Tree, name: str) -> Holds:
+    """Holds when those members of the group that have to leave now have left."""
+    owed = owed_in(tree, name)
+    count = sum(len(members) for members in owed.values())
+
+    def holds(_: Resource | None) -> str | None:
+        now = owed_in(tree, name)
+        if any(members & now.get(path, frozenset()) for path, members in owed.items()):
+            return None
+        return f"{count} {'member has' if count == 1 else 'members have'} left, as their devices confirmed"
+
+    return holds
