@@ -24,9 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from tests.system.namespaces import start_program, wait_until
+from tests.system.namespaces import wait_until
 from tests.system.node_modules import node_environment, skip_reason_of_npm
-from tests.system.programs import START_S, free_port
+from tests.system.programs import START_S, Here, Place, free_port
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """The name that WebDriver gives a reference to an element (W3C WebDriver, 12.1)."""
@@ -62,10 +62,13 @@ class WebDriverError(Exception):
 
 
 class Browser:
-    """One browser with a new profile. `dark`: its user likes dark pages. Use it in a `with`."""
+    """One browser with a new profile. `dark`: its user likes dark pages; `place`: where it runs. Use it in a `with`."""
 
-    def __init__(self, width: int = 1280, height: int = 800, *, dark: bool = False, script: bool = True) -> None:
+    def __init__(
+        self, width: int = 1280, height: int = 800, *, dark: bool = False, script: bool = True, place: Place | None = None
+    ) -> None:
         self._size, self._dark, self._script = (width, height), dark, script
+        self._place: Place = place if place is not None else Here()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Browser:
@@ -84,7 +87,7 @@ class Browser:
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self._port = free_port()
         command = ["timeout", "--kill-after=5", str(_CHILD_S), "chromedriver", f"--port={self._port}"]
-        process = start_program(command, None, folder, folder / "chromedriver.log")
+        process = self._place.popen(command, None, folder, folder / "chromedriver.log")
         self._stack.callback(_end, process)
         wait_until(self._is_up, START_S, "chromedriver")
         width, height = self._size
@@ -272,6 +275,8 @@ class Browser:
     def _ask(self, method: str, path: str, body: object = None) -> object:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=START_S)
         with contextlib.closing(connection):
+            with self._place.entered():
+                connection.connect()
             connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
             value = json.loads(connection.getresponse().read())["value"]
         if isinstance(value, dict) and "error" in value:
@@ -306,9 +311,11 @@ def hosts(uris: Sequence[str]) -> set[str]:
 
 
 @contextlib.contextmanager
-def signed_in(uri: str, token: str, width: int = 1280, height: int = 800, *, dark: bool = False) -> Iterator[Browser]:
+def signed_in(
+    uri: str, token: str, width: int = 1280, height: int = 800, *, dark: bool = False, script: bool = True, place: Place | None = None
+) -> Iterator[Browser]:
     """A browser that has signed in with a token at the pages of a gateway, on the overview; `uri` has no path."""
-    with Browser(width, height, dark=dark) as browser:
+    with Browser(width, height, dark=dark, script=script, place=place) as browser:
         browser.open(uri + "/admin/")
         sign_in(browser, token)
         yield browser
