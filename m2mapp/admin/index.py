@@ -12,6 +12,7 @@ from m2mapp.admin.views.account import account
 from m2mapp.admin.views.asked import asked
 from m2mapp.admin.views.group_form import group_forms
 from m2mapp.admin.views.groups import groups
+from m2mapp.admin.views.network import network
 from m2mapp.admin.views.overview import overview
 from m2mapp.admin.views.people import People
 from m2mapp.admin.views.sign_in import SignIn
@@ -29,6 +30,7 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
         groups(askings),
         asked(askings),
         *group_forms(),
+        network(),
         *People(doors.accounts, doors.sessions, doors.signing).pages(),
         account(doors.accounts),
         *SignIn(doors.signing).pages(),

@@ -173,12 +173,19 @@ def build_request(method: Method, path: str, document: object = None, **more: ob
     return Request(method, parse_path(path), **given)  # type: ignore[arg-type]
 
 
+GROUP_TYPES = (SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES)
+
+
 def build_groups(
-    devices: int = 0, settings: GroupSettings | None = None, pool: tuple[Network, ...] = POOL, peers: Mapping[str, str] | None = None
+    devices: int = 0,
+    settings: GroupSettings | None = None,
+    pool: tuple[Network, ...] = POOL,
+    peers: Mapping[str, str] | None = None,
+    built: Built | None = None,
 ) -> Groups:
-    """A group service that runs, with so many devices registered, and these peers."""
+    """A group service that runs, with so many devices registered, and these peers; on a tree of its own, or on `built`."""
     own: set[str] = {NODE_NAME}
-    built = build_tree((SCL_TYPE, *group_types(lambda name: f"http://{NODE_NAME}/groups/{name}"), LEAVE_TYPE, *LENDING_TYPES))
+    built = built or build_tree(GROUP_TYPES)
     clock, requester, sender = Clock(), DeviceRequester(), RecordingGroupSender()
 
     def is_own(uri: Uri) -> bool:

@@ -1,0 +1,97 @@
+"""Network: a picture of the gateway, other nodes, devices by prefix, one group at a time laid over it; and the same as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from m2mapp.admin.groupings import GROUP, GROUPS, MEMBERS, members_in, sets_in
+from m2mapp.admin.network import Network, Spot, Standing, add_group, counted, network_of
+from m2mapp.admin.pages import Answer, Page, Shown, View
+from m2mapp.admin.picture import Draughtsman
+from m2mapp.admin.visit import Visit
+from m2mapp.model.errors import Fault
+from m2mapp.tree.registrations import SCLS
+
+_LISTED = 100
+_MOST_DEVICES, _MOST_GROUPS = 10_000, 1_000
+_MOST_SILENT = 5_000
+"""So many members of a group are looked at for silence."""
+
+
+def network() -> Page:
+    """The page."""
+    return Page("network", "Network", _shower(Draughtsman()))
+
+
+def _shower(draughtsman: Draughtsman) -> View:
+    async def show(visit: Visit) -> Answer:
+        # Who sees less must not take from others the places of what they see.
+        whole = visit.may_read(SCLS) and visit.may_read(GROUPS)
+        layer = visit.query("group")
+        found = await _network(visit, layer)
+        if layer not in found.layers:
+            layer = ""
+        prefix, text = visit.query("prefix"), visit.query("find").strip().lower()
+        prefixes = found.prefixes()
+        wanted = sorted((spot for spot in found.spots.values() if _is_wanted(spot, prefix, text, layer)), key=lambda spot: spot.name)
+        after = visit.query("after")
+        left = [spot for spot in wanted if spot.name > after]
+        values: Mapping[str, object] = {
+            "picture": (draughtsman if whole else Draughtsman()).draw(found, visit.node.name, layer),
+            "network": found,
+            "layer": layer,
+            "layers": list(found.layers.values())[:_LISTED],
+            "more_layers": max(0, len(found.layers) - _LISTED),
+            "prefixes": [(each, len(spots), counted(spots)) for each, spots in sorted(prefixes.items())],
+            "standings": tuple(Standing),
+            "prefix": prefix,
+            "find": text,
+            "devices": left[:_LISTED],
+            "wanted": len(wanted),
+            "not_all": len(found.spots) >= _MOST_DEVICES or len(found.layers) >= _MOST_GROUPS,
+            "next": left[_LISTED - 1].name if len(left) > _LISTED else "",
+            "link": lambda **more: "?" + urlencode({"group": layer, "prefix": prefix, "find": text, **more}),
+        }
+        return Shown("network.html", values)
+
+    return show
+
+
+async def _network(visit: Visit, layer: str) -> Network:
+    """What the visitor may see of it. Who is silent is asked of the group that is looked at, or of all while they are few."""
+    devices = visit.children(SCLS, limit=_MOST_DEVICES) if visit.may_read(SCLS) else []
+    found = network_of(devices, visit.node.peers)
+    groups = visit.children(GROUPS, limit=_MOST_GROUPS) if visit.may_read(GROUPS) else []
+    groups = [group for group in groups if group.type == GROUP]
+    sizes = {group.path[-1]: len(members_in(group)) for group in groups}
+    few = sum(sizes.values()) <= _MOST_SILENT
+    for name, size in sizes.items():
+        silent = await _silent(visit, name) if name == layer or (few and not layer) else ()
+        add_group(found, name, size, sets_in(visit.node.tree, name), silent)
+    return found
+
+
+async def _silent(visit: Visit, name: str) -> list[str]:
+    """The members that did not answer when they were asked last."""
+    found: list[str] = []
+    after = ""
+    for _ in range(_MOST_SILENT // 1000):
+        query = (("state", ""), ("limit", "1000"), *((("after", after),) if after else ()))
+        try:
+            document = await visit.document((*GROUPS, name, MEMBERS), query)
+        except Fault:  # It was ended meanwhile: then it is not looked at.
+            break
+        states = document.get("state")
+        known = states.items() if isinstance(states, Mapping) else ()
+        found += [uri for uri, state in known if isinstance(state, Mapping) and state.get("silentSince")]
+        after = str(document.get("next", ""))
+        if not after:
+            break
+    return found
+
+
+def _is_wanted(spot: Spot, prefix: str, text: str, layer: str) -> bool:
+    if (prefix and spot.prefix != prefix) or (layer and layer not in spot.groups):
+        return False
+    return not text or any(text in name.lower() for name in (spot.name, *spot.device.hosts, *spot.device.addresses))
