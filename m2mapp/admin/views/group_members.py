@@ -36,7 +36,7 @@ class MemberRow:
         """How it stands, in a word."""
         if self.silent:
             return "silent"
-        return {"pending": "joining", "": "one by one"}.get(self.join, self.join)
+        return {"pending": "joining", "proven": "joined, has answered", "": "one by one"}.get(self.join, self.join)
 
     @property
     def grade(self) -> str:

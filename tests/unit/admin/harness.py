@@ -141,6 +141,10 @@ class Visitor:
         fields = {"Content_Type": "application/x-www-form-urlencoded", **({"Origin": origin} if origin else {})}
         return self._send("POST", target, body, fields)
 
+    def start_get(self, target: str) -> Client:
+        """GET of a page whose answer may still have to come."""
+        return self._send("GET", target, b"", {})
+
     def request(self, method: str, target: str, **fields: str) -> Answer:
         """Any request without a body."""
         return self.answer_to(self._send(method, target, b"", fields), head=method == "HEAD")
