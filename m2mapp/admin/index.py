@@ -10,7 +10,7 @@ from m2mapp.admin.samples import Samples
 from m2mapp.admin.site import Doors
 from m2mapp.admin.views.account import account
 from m2mapp.admin.views.asked import asked
-from m2mapp.admin.views.group_form import group_forms
+from m2mapp.admin.views.group_form import GroupForms
 from m2mapp.admin.views.groups import groups
 from m2mapp.admin.views.network import network
 from m2mapp.admin.views.overview import overview
@@ -29,7 +29,7 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
         *tree_pages(),
         groups(askings),
         asked(askings),
-        *group_forms(),
+        *GroupForms().pages(),
         network(),
         *People(doors.accounts, doors.sessions, doors.signing).pages(),
         account(doors.accounts),

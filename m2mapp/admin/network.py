@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from m2mapp.admin.groupings import Document, is_alone, joins_of, pairs, texts
+from m2mapp.admin.known import KnownDevices
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault
-from m2mapp.tree.registrations import SCL, Device, device_of
+from m2mapp.tree.registrations import SCL, Device
 from m2mapp.tree.unit import Resource
 
 _BITS = {4: 24, 6: 64}
@@ -99,14 +100,14 @@ class Network:
         return self.spots.get(self.hosts.get(host_of(uri), ""))
 
 
-def network_of(registrations: Iterable[Resource], peers: Mapping[str, str]) -> Network:
+def network_of(registrations: Iterable[Resource], known: KnownDevices, peers: Mapping[str, str]) -> Network:
     """The devices and the other nodes; groups come with `add_group`."""
     found = Network(servers={uri.rstrip("/"): Server(uri.rstrip("/"), name) for name, uri in peers.items()})
     for resource in registrations:
         if resource.type != SCL:
             continue
-        device = device_of(resource)
-        found.spots[device.name] = Spot(device, prefix_of(device), resource.created_ms)
+        device = known.of(resource)
+        found.spots[device.name] = Spot(device, prefix_of(device.addresses), resource.created_ms)
         for host in (device.name, *device.hosts, *device.addresses):
             found.hosts[host.lower()] = device.name
     return found
@@ -165,13 +166,12 @@ def host_of(uri: str) -> str:
         return ""
 
 
-def prefix_of(device: Device) -> str:
+@lru_cache(maxsize=20_000)
+def prefix_of(addresses: tuple[str, ...]) -> str:
     """The prefix of a device's first address that is no link-local one: /64, or /24 of IPv4."""
     found = NOWHERE
-    for text in device.addresses:
-        address = ip_address(text)
-        if isinstance(address, IPv6Address) and address.scope_id is not None:
-            address = IPv6Address(text.partition("%")[0])
+    for text in addresses:
+        address = ip_address(text.partition("%")[0])
         found = str(ip_network(f"{address}/{_BITS[address.version]}", strict=False))
         if not address.is_link_local:
             return found

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
+from m2mapp.admin.known import KnownDevices
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.model.errors import Fault
-from m2mapp.tree.registrations import SCL, Device, device_of
+from m2mapp.tree.registrations import COAP_GROUP_KIND, MC_GROUPS_KIND, SCL, Device
 from m2mapp.tree.unit import Resource
 
 MOST_PICKED = 10_000
 """So many members a group has at most."""
+SHOWN = 50
+_ANY = "coap://any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Found:
     next: str
 
 
-def find(registrations: Iterable[Resource], text: str, path: str, after: str = "", most: int = 50) -> Found:
+def find(registrations: Iterable[Resource], known: KnownDevices, text: str, path: str, after: str = "") -> Found:
     """What a text finds among devices' names and hosts and their links' paths and `rt`; without a text all.
 
     `path`: taken for each device that is found, in place of its links; for devices that do not say what they have.
@@ -42,29 +46,30 @@ def find(registrations: Iterable[Resource], text: str, path: str, after: str = "
     shown: list[Candidate] = []
     uris: list[str] = []
     count, reached = 0, not after
-    for one in _candidates(registrations, wanted, path.strip()):
+    for one in _candidates(registrations, known, wanted, path.strip()):
         count += 1
         if len(uris) < MOST_PICKED:
             uris.append(one.uri)
-        if reached and len(shown) <= most:
+        if reached and len(shown) <= SHOWN:
             shown.append(one)
         reached = reached or one.uri == after
-    more = len(shown) > most
-    return Found(tuple(shown[:most]), count, tuple(uris), shown[most - 1].uri if more else "")
+    more = len(shown) > SHOWN
+    return Found(tuple(shown[:SHOWN]), count, tuple(uris), shown[SHOWN - 1].uri if more else "")
 
 
-def _candidates(registrations: Iterable[Resource], wanted: str, path: str) -> Iterator[Candidate]:
+def _candidates(registrations: Iterable[Resource], known: KnownDevices, wanted: str, path: str) -> Iterator[Candidate]:
     for resource in registrations:
         if resource.type != SCL:
             continue
-        device = device_of(resource)
+        device = known.of(resource)
         is_found = any(wanted in name.lower() for name in (device.name, *device.hosts, *device.addresses))
         links = [(path, "")] if path else _links(resource)
+        base = _base(device)
         for href, rt in links:
             if is_found or wanted in href.lower() or wanted in rt.lower():
-                uri = _uri(device, href)
-                if uri:
-                    yield Candidate(device.name, uri, rt)
+                reference = _reference(href)
+                if reference:
+                    yield Candidate(device.name, base + reference, rt)
 
 
 def _links(resource: Resource) -> list[tuple[str, str]]:
@@ -73,15 +78,21 @@ def _links(resource: Resource) -> list[tuple[str, str]]:
     found = []
     for link in links if isinstance(links, list | tuple) else ():
         href, rt = str(link.get("href", "")), str(link.get("rt", ""))
-        if href.startswith("/") and not {"m2m.mcgroups", "core.gp"} & set(rt.split()):
+        if href.startswith("/") and MC_GROUPS_KIND not in rt and COAP_GROUP_KIND not in rt:
             found.append((href, rt))
     return found
 
 
-def _uri(device: Device, href: str) -> str:
-    """The URI of a device's resource, by its first host, else its address; empty for a reference that no member can have."""
+def _base(device: Device) -> str:
+    """The URI of a device's root without the slash: by its first host, else its address."""
     host = next(iter((*device.hosts, *device.addresses)), device.name)
+    return f"{device.scheme}://{Uri(device.scheme, host.lower(), device.port, ()).authority}"
+
+
+@lru_cache(maxsize=4096)
+def _reference(href: str) -> str:
+    """A path, with a query if it has one, in the form that members' URIs have; empty for one that no member can have."""
     try:
-        return parse_uri(Uri(device.scheme, host.lower(), device.port, ()).text().rstrip("/") + href).text()
+        return parse_uri(_ANY + href).text()[len(_ANY) :]
     except Fault:
         return ""

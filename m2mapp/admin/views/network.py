@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from m2mapp.admin.groupings import GROUP, GROUPS, MEMBERS, members_in, sets_in
+from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.network import Network, Spot, Standing, add_group, counted, network_of
 from m2mapp.admin.pages import Answer, Page, Shown, View
 from m2mapp.admin.picture import Draughtsman
@@ -21,15 +22,15 @@ _MOST_SILENT = 5_000
 
 def network() -> Page:
     """The page."""
-    return Page("network", "Network", _shower(Draughtsman()))
+    return Page("network", "Network", _shower(Draughtsman(), KnownDevices()))
 
 
-def _shower(draughtsman: Draughtsman) -> View:
+def _shower(draughtsman: Draughtsman, known: KnownDevices) -> View:
     async def show(visit: Visit) -> Answer:
         # Who sees less must not take from others the places of what they see.
         whole = visit.may_read(SCLS) and visit.may_read(GROUPS)
         layer = visit.query("group")
-        found = await _network(visit, layer)
+        found = await _network(visit, known, layer)
         if layer not in found.layers:
             layer = ""
         prefix, text = visit.query("prefix"), visit.query("find").strip().lower()
@@ -58,10 +59,10 @@ def _shower(draughtsman: Draughtsman) -> View:
     return show
 
 
-async def _network(visit: Visit, layer: str) -> Network:
+async def _network(visit: Visit, known: KnownDevices, layer: str) -> Network:
     """What the visitor may see of it. Who is silent is asked of the group that is looked at, or of all while they are few."""
     devices = visit.children(SCLS, limit=_MOST_DEVICES) if visit.may_read(SCLS) else []
-    found = network_of(devices, visit.node.peers)
+    found = network_of(devices, known, visit.node.peers)
     groups = visit.children(GROUPS, limit=_MOST_GROUPS) if visit.may_read(GROUPS) else []
     groups = [group for group in groups if group.type == GROUP]
     sizes = {group.path[-1]: len(members_in(group)) for group in groups}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.network import Network, Standing, add_group, network_of
 from m2mapp.admin.picture import CAPACITY, Box, Draughtsman, Picture
 from m2mapp.registry.scl import check
@@ -24,7 +27,7 @@ def registered(number: int, address: str = "", at_ms: int = 0) -> Resource:
 
 def of(*numbers: int) -> Network:
     """A network of these devices, registered in this order."""
-    return network_of([registered(number, at_ms=place) for place, number in enumerate(numbers)], {})
+    return network_of([registered(number, at_ms=place) for place, number in enumerate(numbers)], KnownDevices(), {})
 
 
 def only_box(picture: Picture) -> Box:
@@ -38,7 +41,7 @@ def where(box: Box) -> dict[str, tuple[int, int]]:
     return {dot.title.partition(":")[0]: (dot.x, dot.y) for dot in box.dots}
 
 
-class PictureTests(GroupsCase):
+class PictureTests(SynchronousTestCase):
     def test_steady(self) -> None:
         """Devices, prefixes and other nodes stay where they are, whatever comes and goes beside them."""
         draughtsman = Draughtsman()
@@ -46,22 +49,22 @@ class PictureTests(GroupsCase):
         after = where(only_box(draughtsman.draw(of(9, 1, 7), "gw")))
         self.assertEqual((after["d9"], after["d7"]), (before["d9"], before["d7"]))
         self.assertEqual(after["d1"], before["d5"])
-        many = network_of([registered(number, f"fd00:{number:x}::1", number) for number in range(9)], {})
+        many = network_of([registered(number, f"fd00:{number:x}::1", number) for number in range(9)], KnownDevices(), {})
         corners = {box.key: (box.x, box.y) for box in draughtsman.draw(many, "gw").boxes}
         self.assertEqual(len(set(corners.values())), 9)
-        fewer = network_of([registered(number, f"fd00:{number:x}::1", number) for number in (0, 8, 4)], {})
+        fewer = network_of([registered(number, f"fd00:{number:x}::1", number) for number in (0, 8, 4)], KnownDevices(), {})
         self.assertEqual({box.key: (box.x, box.y) for box in draughtsman.draw(fewer, "gw").boxes}.items() - corners.items(), set())
 
     def test_the_same_after_a_restart(self) -> None:
         """A new start draws the same, whatever order the registrations are read in."""
         draws = [Draughtsman().draw(of(*numbers), "gw") for numbers in ((1, 2, 3), (1, 2, 3))]
         self.assertEqual(draws[0], draws[1])
-        shuffled = network_of([registered(number, at_ms=number) for number in (3, 1, 2)], {})
-        in_order = network_of([registered(number, at_ms=number) for number in (1, 2, 3)], {})
+        shuffled = network_of([registered(number, at_ms=number) for number in (3, 1, 2)], KnownDevices(), {})
+        in_order = network_of([registered(number, at_ms=number) for number in (1, 2, 3)], KnownDevices(), {})
         self.assertEqual(Draughtsman().draw(shuffled, "gw"), Draughtsman().draw(in_order, "gw"))
 
     def test_a_thousand(self) -> None:
-        """A box of many devices shows squares, each the worst of those in it; the box is no larger. When they are few again, each is drawn."""
+        """A box of many devices shows squares, each the worst of those in it, and is no larger; of few again it shows each."""
         draughtsman = Draughtsman()
         many = of(*range(1, 1001))
         uris = [uri_at(number) for number in range(1, 1001)]
