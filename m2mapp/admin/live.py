@@ -47,8 +47,14 @@ class Live:
         self._watch: Watch | None = None
         self._paths: dict[Path, None] = {}
         self._topics: dict[str, None] = {}
+        self._touches = 0
         self._call: IDelayedCall | None = None
         self._beat: IDelayedCall | None = None
+
+    @property
+    def stamp(self) -> int:
+        """A number that grows with whatever is told: a page that bears a smaller one than the stream may be old."""
+        return self._tree.committed_number + self._touches
 
     def open(self, wire: WireRequest, who: Callable[[], Principal | None], outlets: Outlets) -> None:
         """Answer a request with a stream; it ends when `who` finds nobody any more. Raises the `Fault` that says why not."""
@@ -58,10 +64,11 @@ class Live:
         if self._watch is None:
             self._watch = self._tree.watch((), self._on_change, subtree=True)
             self._beat = self._reactor.callLater(BEAT_S, self._on_beat)
-        stream.start(b"retry: 2000\nevent: hello\ndata: %s\n\n" % dump_json({"run": self._run, "number": self._tree.committed_number}))
+        stream.start(b"retry: 2000\nevent: hello\ndata: %s\n\n" % dump_json({"run": self._run, "stamp": self.stamp}))
 
     def touch(self, topic: str) -> None:
         """Something that is no resource has changed."""
+        self._touches += 1
         if self._streams:
             self._topics[topic] = None
             self._soon()
@@ -85,7 +92,7 @@ class Live:
         paths, self._paths = tuple(self._paths), {}
         topics, self._topics = list(self._topics), {}
         for stream in tuple(self._streams):
-            stream.tell(paths, topics)
+            stream.tell(paths, topics, self.stamp)
 
     def _on_beat(self) -> None:
         self._beat = self._reactor.callLater(BEAT_S, self._on_beat)
@@ -117,13 +124,13 @@ class _Stream:
         self._outlet.start(EVENT_STREAM, b":\n\n")
         self._outlet.send(hello)
 
-    def tell(self, paths: tuple[Path, ...], topics: list[str]) -> None:
+    def tell(self, paths: tuple[Path, ...], topics: list[str], stamp: int) -> None:
         principal = self._who()
         if principal is None:
             self._sign_out()
             return
         seen = [_ANYTHING] if len(paths) > _MOST else [topic(path) for path in paths if principal.may(needed(Method.GET, path), path)]
-        if (seen or topics) and not self._outlet.send(b"event: changed\ndata: %s\n\n" % dump_json(seen + topics)):
+        if (seen or topics) and not self._outlet.send(b"id: %d\nevent: changed\ndata: %s\n\n" % (stamp, dump_json(seen + topics))):
             self.end()
 
     def beat(self) -> None:

@@ -88,6 +88,11 @@ class Visit:
     page: str = ""
     rest: Path = ()
     form: Pairs = ()
+    stamp: int = 0
+
+    def __post_init__(self) -> None:
+        """What changes from here on may be missing on the page: so it bears the stamp of now."""
+        self.stamp = self.live.stamp
 
     # What was asked.
 

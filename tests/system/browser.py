@@ -311,11 +311,9 @@ def hosts(uris: Sequence[str]) -> set[str]:
 
 
 @contextlib.contextmanager
-def signed_in(
-    uri: str, token: str, width: int = 1280, height: int = 800, *, dark: bool = False, script: bool = True, place: Place | None = None
-) -> Iterator[Browser]:
+def signed_in(uri: str, token: str, width: int = 1280, height: int = 800, *, dark: bool = False) -> Iterator[Browser]:
     """A browser that has signed in with a token at the pages of a gateway, on the overview; `uri` has no path."""
-    with Browser(width, height, dark=dark, script=script, place=place) as browser:
+    with Browser(width, height, dark=dark) as browser:
         browser.open(uri + "/admin/")
         sign_in(browser, token)
         yield browser

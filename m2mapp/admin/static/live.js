@@ -8,13 +8,13 @@
   const BURST = 3, EACH_MS = 1000, LEAST_MS = 50; // three fetches at once, then one a second
   const stream = document.body.dataset.stream;
   const banner = document.getElementById("connection");
-  let morph = null, stale = new Set(), timer = null, fetching = false, credit = BURST, counted = 0, since = null;
+  let morph = null, stale = new Set(), timer = null, fetching = false, credit = BURST, counted = 0, told = 0, since = null;
 
   htmx.registerExtension("live", {
     init: (api) => { morph = api.morph; },
     htmx_before_morph_attr: (element, detail) => !(detail.attrName === "open" && element.tagName === "DETAILS"),
     htmx_after_request: (element, { ctx }) => goes(ctx),
-    htmx_after_swap: () => { settle(document); disable(document); settled(); },
+    htmx_after_swap: () => { settle(document); disable(document); settled(); missed(); },
   });
 
   // The answer to a form replaces the content of this page; one that is another page, or needs further files, is gone to.
@@ -139,10 +139,17 @@
     soon();
   }
 
+  // What changed after the page was made, and before it was here to be told.
+  function missed() {
+    if (told > Number(document.getElementById("main").dataset.stamp)) everything();
+  }
+
   function heard(message) {
+    if (message.stamp !== undefined) told = message.stamp;
     if (message.type === "state") show(message.state);
     else if (message.type === "again") everything();
     else if (message.type === "changed") changed(message.topics);
+    else if (message.type === "stamp") missed();
   }
 
   function connect() {
@@ -164,7 +171,7 @@
         if (source && source.readyState === EventSource.CLOSED) setTimeout(() => { if (!document.hidden) open(); }, 2000);
       };
       source.addEventListener("hello", () => heard({ type: "again" }));
-      source.addEventListener("changed", (event) => heard({ type: "changed", topics: JSON.parse(event.data) }));
+      source.addEventListener("changed", (event) => heard({ type: "changed", stamp: Number(event.lastEventId), topics: JSON.parse(event.data) }));
       source.addEventListener("signed-out", () => { source.close(); heard({ type: "state", state: "signed-out" }); });
     };
     document.addEventListener("visibilitychange", () => {

@@ -3,7 +3,7 @@
 "use strict";
 const SILENT_MS = 12000, AGAIN_MS = 2000;
 const tabs = new Set();
-let source = null, heard = 0, opened = 0, state = "connecting", url = "", hello = null;
+let stamp = 0, source = null, heard = 0, opened = 0, state = "connecting", url = "", hello = null;
 
 function tell(message) {
   for (const tab of tabs) tab.postMessage(message);
@@ -28,9 +28,13 @@ function open() {
   on("hello", (event) => {
     const now = JSON.parse(event.data), before = hello;
     hello = now;
-    if (before) tell({ type: "again", restarted: before.run !== now.run });
+    stamp = now.stamp;
+    tell(before ? { type: "again", stamp, restarted: before.run !== now.run } : { type: "stamp", stamp });
   });
-  on("changed", (event) => tell({ type: "changed", topics: JSON.parse(event.data) }));
+  on("changed", (event) => {
+    stamp = Number(event.lastEventId);
+    tell({ type: "changed", stamp, topics: JSON.parse(event.data) });
+  });
   on("beat", () => {});
   source.addEventListener("signed-out", () => {
     source.close();
@@ -66,6 +70,7 @@ self.addEventListener("connect", (event) => {
       tabs.add(tab);
       if (!source || state === "signed-out") { state = "connecting"; open(); }
       tab.postMessage({ type: "state", state });
+      tab.postMessage({ type: "stamp", stamp });
     }
   };
   tab.start();

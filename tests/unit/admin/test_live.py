@@ -52,6 +52,26 @@ class StreamTests(LiveCase):
         self.doCleanups()
         super().tearDown()
 
+    def test_missed(self) -> None:
+        """A page made before a change bears a smaller stamp than the stream then tells, opened before or after; one made since does not."""
+        visitor = self.house.signed_in()
+        stamp = re.compile(rb'data-stamp="(\d+)"|"stamp":(\d+)|^id: (\d+)', re.MULTILINE)
+
+        def told(data: bytes) -> int:
+            return max(int(number) for found in stamp.findall(data) for number in found if number)
+
+        for change in (lambda: self.put("/a"), lambda: self.house.admin.site.doors.live.touch("topic")):
+            client = self.open(visitor)
+            page = told(visitor.get("/admin/account").body)
+            change()
+            self.house.clock.advance(EVERY_S)
+            self.assertGreater(told(client.received()), page)
+            late = visitor.stream()
+            self.addCleanup(late.leave)
+            now = told(late.received())
+            self.assertGreater(now, page)
+            self.assertEqual(told(visitor.get("/admin/account").body), now)
+
     def test_changes(self) -> None:
         """What changed within a tenth of a second is told at once, each path once."""
         client = self.open(self.house.signed_in())
