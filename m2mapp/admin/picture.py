@@ -16,7 +16,7 @@ from m2mapp.admin.places import Places
 COLUMNS = 3
 WIDTH = 960
 _LEFT, _GAP, _BOX_WIDTH = 28, 16, 294
-_TOP, _GATEWAY_HEIGHT, _RAIL = 16, 44, 18
+_TOP, _GATEWAY_HEIGHT = 16, 44
 _SERVER_HEIGHT, _PREFIX_HEIGHT, _HEADER = 62, 148, 44
 STEP, _DOT_COLUMNS, _DOT_ROWS = 12, 23, 8
 CAPACITY = _DOT_COLUMNS * _DOT_ROWS
@@ -56,7 +56,7 @@ class Box:
     def wire(self) -> str:
         """The line from the gateway: down the rail at the left, along above the row, down to the box (SVG path data)."""
         middle, above = self.x + self.width // 2, self.y - _GAP // 2
-        return f"M {WIDTH // 2} {_TOP + _GATEWAY_HEIGHT} V {_TOP + _GATEWAY_HEIGHT + _RAIL} H {_LEFT // 2} V {above} H {middle} V {self.y}"
+        return f"M {_LEFT} {_TOP + _GATEWAY_HEIGHT // 2} H {_LEFT // 2} V {above} H {middle} V {self.y}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Draughtsman:
 
     def draw(self, network: Network, node: str, layer: str = "") -> Picture:
         """The picture; `layer` is the group that is looked at."""
-        top = _TOP + _GATEWAY_HEIGHT + _RAIL + _GAP
+        top = _TOP + _GATEWAY_HEIGHT + 2 * _GAP
         servers = self._servers.settle(network.servers)
         boxes = [_server_box(network.servers[uri], place, top, layer) for uri, place in servers.items()]
         top += _rows(servers.values()) * (_SERVER_HEIGHT + _GAP)
@@ -92,7 +92,7 @@ class Draughtsman:
         height = top + _rows(drawn.values()) * (_PREFIX_HEIGHT + _GAP)
         devices = len(network.spots)
         text = f"{devices} {'device' if devices == 1 else 'devices'}, {len(network.layers)} groups"
-        gateway = Box("", (WIDTH - _BOX_WIDTH) // 2, _TOP, _BOX_WIDTH, _GATEWAY_HEIGHT, node, text, lit=bool(layer))
+        gateway = Box("", _LEFT, _TOP, _BOX_WIDTH, _GATEWAY_HEIGHT, node, text, lit=bool(layer))
         return Picture(WIDTH, height, gateway, tuple(boxes), len(places) - len(drawn))
 
     def _prefix_box(self, prefix: str, spots: Sequence[Spot], place: int, top: int, layer: str) -> Box:

@@ -25,7 +25,15 @@ from tests.system.programs import ROOT, START_S, environment
 
 FOLDER = ROOT / "docs" / "pages"
 LOOKS = (("light", 1280, 800, False), ("phone", 390, 844, True))
-PAGES = {"overview": "/admin/", "tree": f"/admin/tree{PATH}", "people": "/admin/people", "audit": "/admin/audit"}
+PAGES = {
+    "overview": "/admin/",
+    "tree": f"/admin/tree{PATH}",
+    "people": "/admin/people",
+    "audit": "/admin/audit",
+    "groups": "/admin/groups",
+    "group": f"/admin/groups/{ALL}",
+    "network": "/admin/network?group=switches",
+}
 """The pages by the name of their pictures."""
 _READS, _EACH_S = 40, 2.0
 """So many reads of all devices, and how long after each other: for the plots to have something to show."""
@@ -85,12 +93,28 @@ def take(browser: Browser, uri: str, look: str) -> None:
         browser.open(uri + path)
         browser.wait_live()
         time.sleep(1.5)  # Plots are drawn after the page is there.
-        file = FOLDER / f"{name}-{look}.png"
-        browser.picture(file)
-        size = file.stat().st_size
-        print(f"{file.relative_to(ROOT)}: {size} bytes")
-        if size > _LARGEST_BYTES:
-            raise RuntimeError(f"{file} is larger than {_LARGEST_BYTES} bytes")
+        keep(browser, name, look)
+    browser.open(f"{uri}/admin/groups/{ALL}")
+    browser.click("#read-all button")
+    browser.wait_text("#progress", "Took")
+    keep(browser, "asked", look)
+    browser.open(uri + "/admin/new-group")
+    browser.fill("#find", "temperature")
+    browser.click("#picker button[value=pick-all]")
+    browser.wait_text("#members", PATH)
+    browser.click(".buttons button[value=plan]")
+    browser.wait("#plan")
+    keep(browser, "plan", look)
+
+
+def keep(browser: Browser, name: str, look: str) -> None:
+    """A picture of what is seen, in the folder."""
+    file = FOLDER / f"{name}-{look}.png"
+    browser.picture(file)
+    size = file.stat().st_size
+    print(f"{file.relative_to(ROOT)}: {size} bytes")
+    if size > _LARGEST_BYTES:
+        raise RuntimeError(f"{file} is larger than {_LARGEST_BYTES} bytes")
 
 
 def main() -> int:

@@ -26,6 +26,7 @@
       location.assign(ctx.response.raw.url);
       return false;
     }
+    if (ctx.response.raw.redirected) scrollTo(0, 0); // Another page begins at its top, also where the form keeps its place.
     return true;
   }
 

@@ -25,7 +25,7 @@ from m2mapp.tree.unit import Resource
 _EXPLAIN = (("explain", ""),)
 _KINDS = (
     ("static", "static: these members"),
-    ("dynamic", "dynamic: whoever a query over registrations finds"),
+    ("dynamic", "dynamic: whoever a query finds"),
     ("temporary", "temporary: these members, until a time"),
 )
 _TRUE = "yes"
