@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from secrets import token_hex
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -149,7 +150,7 @@ def _broken(failure: Failure, one: Asking, visit: Visit) -> None:
 
 def asked_topic(group: str) -> str:
     """What pages follow that show what came of the requests to a group."""
-    return f"asked-of/{group}"
+    return f"asked-of/{quote(group, safe='')}"
 
 
 class Reading:

@@ -19,8 +19,8 @@ Holds = Callable[[Resource | None], str | None]
 
 
 def tell_joins(visit: Visit, name: str, text: str) -> None:
-    """Tell that a group is made or changed: as done when each of its devices that is told to join has confirmed, or could not."""
-    if joins_of(sets_in(visit.node.tree, name)).pending:
+    """Tell that a group is made or changed: as done when each of its devices that is told to join has confirmed."""
+    if joined(visit.node.tree, name)(visit.node.tree.find((*GROUPS, name))) is None:
         visit.asked_for(text, visit.when((*GROUPS, name), joined(visit.node.tree, name), WITHIN_S))
     else:
         visit.done(text, joins_of(sets_in(visit.node.tree, name)).words)
@@ -35,13 +35,13 @@ def tell_leaves(visit: Visit, name: str, text: str) -> None:
 
 
 def joined(tree: Tree, name: str) -> Holds:
-    """Holds when no join of the group is awaited any more."""
+    """Holds when every device of the group that is told to join has joined."""
 
     def holds(group: Resource | None) -> str | None:
         if group is None or group.type != GROUP:
             return "the group was ended meanwhile"
         joins = joins_of(sets_in(tree, name))
-        return None if joins.pending else joins.words
+        return None if joins.pending or joins.failed else joins.words
 
     return holds
 

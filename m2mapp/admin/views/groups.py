@@ -5,6 +5,7 @@ Making and changing a group is `group_form`; an answer as it comes in `asked`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -34,12 +35,14 @@ from m2mapp.model.errors import Malformed, NoSuchResource
 from m2mapp.model.identifiers import Path
 from m2mapp.model.messages import Method, Request
 from m2mapp.model.principal import Right
+from m2mapp.tree.access import check_access
 from m2mapp.tree.paths import parse_path
 from m2mapp.tree.unit import Entry, Resource
 
 _AT = "/admin/groups"
 _LISTED, _CHUNK, _LOOKED_AT = 100, 500, 20_000
-_RECORDS, _NAMED = 20, 500
+_RECORDS, _RECORDS_OF_LARGE, _LARGE, _NAMED = 20, 5, 1000, 500
+_NUMBER = re.compile("[0-9]{1,18}")
 _METHODS = {"GET": "read", "PUT": "write", "POST": "post"}
 
 
@@ -78,8 +81,8 @@ async def _show(visit: Visit) -> Answer:
     name, resource = visit.rest[0], _group(visit)
     if len(visit.rest) == 1:
         return await _one(visit, name, resource)
-    if len(visit.rest) == 3 and visit.rest[1] == "past" and visit.rest[2].isdecimal():  # noqa: PLR2004 - past and its number
-        return await _past(visit, name, int(visit.rest[2][:18]))
+    if len(visit.rest) == 3 and visit.rest[1] == "past" and _NUMBER.fullmatch(visit.rest[2]):  # noqa: PLR2004 - past and its number
+        return await _past(visit, name, int(visit.rest[2]))
     raise NoSuchResource(_AT + "/" + "/".join(visit.rest))
 
 
@@ -137,20 +140,20 @@ def _group(visit: Visit) -> Resource:
 
 
 async def _one(visit: Visit, name: str, resource: Resource) -> Answer:
-    sets = sets_in(visit.node.tree, name)
+    sets, size = sets_in(visit.node.tree, name), len(members_in(resource))
     only = visit.query("only") if visit.query("only") in ONLY else ""
     members = await members_page(visit, name, places_of(sets), only)
     values: Mapping[str, object] = {
         "name": name,
         "group": resource,
-        "size": len(members_in(resource)),
+        "size": size,
         "joins": joins_of(sets),
         "ways": ways_of(sets),
         "members": members,
         "only": only,
         "choices": ONLY,
         "find": visit.query("find").strip(),
-        "records": [_record(entry) for entry in await _entries(visit, name, _RECORDS)],
+        "records": [_record(entry) for entry in await _entries(visit, name, _RECORDS if size <= _LARGE else _RECORDS_OF_LARGE)],
         "owed": sum(len(owed) for owed in owed_in(visit.node.tree, name).values()),
         "circles": resource.attributes.get("circles"),
         "may_change": visit.may_write(resource.path),
@@ -163,7 +166,12 @@ async def _one(visit: Visit, name: str, resource: Resource) -> Answer:
 
 async def _entries(visit: Visit, name: str, limit: int) -> list[Entry]:
     """The last entries of the group's record, the newest first."""
-    return (await visit.journal(f"groups/{name}", (*GROUPS, name, CONTENT), limit))[::-1]
+    return (await visit.journal(_journal(name), (*GROUPS, name, CONTENT), limit))[::-1]
+
+
+def _journal(name: str) -> str:
+    """The journal in which the group server keeps what came of the requests to a group."""
+    return f"groups/{name}"
 
 
 def _record(entry: Entry) -> Record:
@@ -173,9 +181,11 @@ def _record(entry: Entry) -> Record:
 
 
 async def _past(visit: Visit, name: str, number: int) -> Answer:
-    found = next((entry for entry in await _entries(visit, name, 1000) if entry.number == number), None)
-    if found is None:
+    check_access(visit.principal, Method.GET, (*GROUPS, name, CONTENT))
+    entries: list[Entry] = await visit.node.journals.read_journal(_journal(name), after=number - 1, limit=1)
+    if not entries or entries[0].number != number:
         raise NoSuchResource(f"{_AT}/{name}/past/{number}")
+    [found] = entries
     statuses, contents = pairs(found.body.get("statuses")), found.body.get("values")
     known = contents if isinstance(contents, Mapping) else {}
     answers = [(uri, status, _text(known.get(uri))) for uri, status in statuses.items()]

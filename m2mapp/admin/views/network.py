@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from m2mapp.admin.asking import asked_topic
 from m2mapp.admin.groupings import GROUP, GROUPS, MEMBERS, members_in, sets_in
 from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.network import Network, Spot, Standing, add_group, counted, network_of
@@ -42,6 +43,7 @@ def _shower(draughtsman: Draughtsman, known: KnownDevices) -> View:
             "picture": (draughtsman if whole else Draughtsman()).draw(found, visit.node.name, layer),
             "network": found,
             "layer": layer,
+            "asked_topic": asked_topic(layer),
             "layers": list(found.layers.values())[:_LISTED],
             "more_layers": max(0, len(found.layers) - _LISTED),
             "prefixes": [(each, len(spots), counted(spots)) for each, spots in sorted(prefixes.items())],

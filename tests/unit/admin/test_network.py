@@ -7,7 +7,7 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.admin.known import KnownDevices
-from m2mapp.admin.network import Network, Standing, add_group, network_of
+from m2mapp.admin.network import NOWHERE, Network, Standing, add_group, network_of, prefix_of
 from m2mapp.admin.picture import CAPACITY, Box, Draughtsman, Picture
 from m2mapp.registry.scl import check
 from m2mapp.tree.registrations import SCL
@@ -143,3 +143,31 @@ class PageTests(GroupsCase):
         place = re.search(r'x="\d+" y="\d+"><title>d2:', before)
         assert place is not None
         self.assertIn(place[0], self.page(AT))
+
+
+class ServerTests(SynchronousTestCase):
+    def test_other_nodes(self) -> None:
+        """Nodes of the file and those that have members of a group are drawn, with how many are reached through them."""
+        network = network_of([registered(1)], KnownDevices(), {"n1": "http://n1.example.com/", "n2": "http://n2.example.com"})
+        sets = [
+            {"addressType": "group", "group": "http://n1.example.com/groups/a", "memberList": ["coap://x/1", "coap://x/2"], "joins": {}},
+            {"addressType": "group", "memberList": ["coap://g9.example.org/groups/b"], "joins": {}},
+        ]
+        add_group(network, "g", 3, sets)
+        found = {server.uri: (server.name, server.members, server.groups) for server in network.servers.values()}
+        self.assertEqual(found["http://n1.example.com"], ("n1", 2, {"g"}))
+        self.assertEqual(found["http://n2.example.com"], ("n2", 0, set()))
+        self.assertEqual(found["coap://g9.example.org"], ("", 1, {"g"}))
+        picture = Draughtsman().draw(network, "gw", "g")
+        self.assertEqual([box.lit for box in picture.boxes if box.is_server], [True, False, True])
+        self.assertEqual(len({(box.x, box.y) for box in picture.boxes}), 4)
+
+    def test_prefixes(self) -> None:
+        """A device is where its first address is that is no link-local one: by /64, of IPv4 by /24."""
+        for addresses, expected in (
+            (("fe80::1%eth1", "fd00:1:2:3:4::5"), "fd00:1:2:3::/64"),
+            (("fe80::1%eth1",), "fe80::/64"),
+            (("10.1.2.3",), "10.1.2.0/24"),
+            ((), NOWHERE),
+        ):
+            self.assertEqual(prefix_of(addresses), expected)

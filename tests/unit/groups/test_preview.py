@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_network
+from typing import Any
 
 from m2mapp.model.errors import Conflict, Malformed, NoSuchResource
 from m2mapp.model.messages import Method
@@ -13,11 +14,10 @@ EXPLAIN = (("explain", ""),)
 
 
 class PreviewTests(GroupCase):
-    def preview(self, groups: Groups, method: Method, path: str, document: object = None, **more: object) -> dict[str, object]:
+    def preview(self, groups: Groups, method: Method, path: str, document: object = None, **more: object) -> dict[str, Any]:
         """What an edit would make of the group."""
         done = groups.send(method, path, document, **{"query": EXPLAIN, **more})
-        found = json.loads(self.successResultOf(done).payload)
-        assert isinstance(found, dict)
+        found: dict[str, Any] = json.loads(self.successResultOf(done).payload)
         return found
 
     def test_a_new_group(self) -> None:
@@ -27,7 +27,7 @@ class PreviewTests(GroupCase):
         members = [uri_at(1), uri_at(2), "http://x.example.org/t"]
         shown = self.preview(groups, Method.POST, "/groups", {"name": "g", "members": members})
         self.assertEqual((shown["name"], shown["type"], shown["members"]), ("g", "static", members))
-        first, second = shown["fanoutSets"]  # type: ignore[misc]
+        first, second = shown["fanoutSets"]
         self.assertEqual((first["fanoutAddress"], first["memberList"]), (FIRST_ADDRESS, members[:2]))
         self.assertEqual(first["why"][uri_at(1)], "same path, local domain")
         self.assertEqual(second["why"], {members[2]: "http cannot be multicast"})
@@ -42,11 +42,11 @@ class PreviewTests(GroupCase):
         groups.join_all()
         before = groups.sets()
         shown = self.preview(groups, Method.POST, "/groups/g/members", {"members": [uri_at(3), "http://x.example.org/t"]})
-        first, second = shown["fanoutSets"]  # type: ignore[misc]
+        first, second = shown["fanoutSets"]
         self.assertEqual(first["joins"], {uri_at(1): "joined", uri_at(2): "joined", uri_at(3): "pending"})
         self.assertEqual(second["name"], "2")
         shown = self.preview(groups, Method.DELETE, "/groups/g/members", query=(*EXPLAIN, ("uri", uri_at(2))))
-        self.assertEqual([one["addressType"] for one in shown["fanoutSets"]], ["unicast-ipv6"])  # type: ignore[attr-defined]
+        self.assertEqual([one["addressType"] for one in shown["fanoutSets"]], ["unicast-ipv6"])
         self.assertEqual(groups.sets(), before)
 
     def test_refused(self) -> None:
