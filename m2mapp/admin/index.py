@@ -12,7 +12,7 @@ from m2mapp.admin.views.account import account
 from m2mapp.admin.views.asked import asked
 from m2mapp.admin.views.group_form import GroupForms
 from m2mapp.admin.views.groups import groups
-from m2mapp.admin.views.network import network
+from m2mapp.admin.views.network import NetworkPage
 from m2mapp.admin.views.overview import overview
 from m2mapp.admin.views.people import People
 from m2mapp.admin.views.sign_in import SignIn
@@ -30,7 +30,7 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
         groups(askings),
         asked(askings),
         *GroupForms().pages(),
-        network(),
+        NetworkPage().page(),
         *People(doors.accounts, doors.sessions, doors.signing).pages(),
         account(doors.accounts),
         *SignIn(doors.signing).pages(),

@@ -9,7 +9,7 @@ from m2mapp.admin.asking import asked_topic
 from m2mapp.admin.groupings import GROUP, GROUPS, MEMBERS, members_in, sets_in
 from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.network import Network, Spot, Standing, add_group, counted, network_of
-from m2mapp.admin.pages import Answer, Page, Shown, View
+from m2mapp.admin.pages import Answer, Page, Shown
 from m2mapp.admin.picture import Draughtsman
 from m2mapp.admin.visit import Visit
 from m2mapp.model.errors import Fault
@@ -17,36 +17,41 @@ from m2mapp.tree.registrations import SCLS
 
 _LISTED = 100
 _MOST_DEVICES, _MOST_GROUPS = 10_000, 1_000
+_LATELY_S = 5.0
 _MOST_SILENT = 5_000
 """So many members of a group are looked at for silence."""
 
 
-def network() -> Page:
-    """The page."""
-    return Page("network", "Network", _shower(Draughtsman(), KnownDevices()))
+class NetworkPage:
+    """The page. It remembers where things are drawn, what was registered, and for a few seconds who is silent."""
 
+    def __init__(self) -> None:
+        self._draughtsman, self._known = Draughtsman(), KnownDevices()
+        self._silent: dict[str, tuple[float, list[str]]] = {}
 
-def _shower(draughtsman: Draughtsman, known: KnownDevices) -> View:
-    async def show(visit: Visit) -> Answer:
+    def page(self) -> Page:
+        """The page."""
+        return Page("network", "Network", self._show)
+
+    async def _show(self, visit: Visit) -> Answer:
         # Who sees less must not take from others the places of what they see.
         whole = visit.may_read(SCLS) and visit.may_read(GROUPS)
         layer = visit.query("group")
-        found = await _network(visit, known, layer)
+        found = await self._network(visit, layer)
         if layer not in found.layers:
             layer = ""
         prefix, text = visit.query("prefix"), visit.query("find").strip().lower()
-        prefixes = found.prefixes()
         wanted = sorted((spot for spot in found.spots.values() if _is_wanted(spot, prefix, text, layer)), key=lambda spot: spot.name)
         after = visit.query("after")
         left = [spot for spot in wanted if spot.name > after]
         values: Mapping[str, object] = {
-            "picture": (draughtsman if whole else Draughtsman()).draw(found, visit.node.name, layer),
+            "picture": (self._draughtsman if whole else Draughtsman()).draw(found, visit.node.name, layer),
             "network": found,
             "layer": layer,
             "asked_topic": asked_topic(layer),
             "layers": list(found.layers.values())[:_LISTED],
             "more_layers": max(0, len(found.layers) - _LISTED),
-            "prefixes": [(each, len(spots), counted(spots)) for each, spots in sorted(prefixes.items())],
+            "prefixes": [(each, len(spots), counted(spots)) for each, spots in sorted(found.prefixes().items())],
             "standings": tuple(Standing),
             "prefix": prefix,
             "find": text,
@@ -58,21 +63,32 @@ def _shower(draughtsman: Draughtsman, known: KnownDevices) -> View:
         }
         return Shown("network.html", values)
 
-    return show
+    async def _network(self, visit: Visit, layer: str) -> Network:
+        """What the visitor may see of it. Who is silent is asked of the group that is looked at, or of all while they are few."""
+        devices = visit.children(SCLS, limit=_MOST_DEVICES) if visit.may_read(SCLS) else []
+        found = network_of(devices, self._known, visit.node.peers)
+        groups = visit.children(GROUPS, limit=_MOST_GROUPS) if visit.may_read(GROUPS) else []
+        sizes = {group.path[-1]: len(members_in(group)) for group in groups if group.type == GROUP}
+        few = sum(sizes.values()) <= _MOST_SILENT
+        for name, size in sizes.items():
+            silent: list[str] = []
+            if name == layer:
+                silent = await _silent(visit, name)
+            elif few and not layer:
+                silent = await self._lately_silent(visit, name)
+            add_group(found, name, size, sets_in(visit.node.tree, name), silent)
+        return found
 
-
-async def _network(visit: Visit, known: KnownDevices, layer: str) -> Network:
-    """What the visitor may see of it. Who is silent is asked of the group that is looked at, or of all while they are few."""
-    devices = visit.children(SCLS, limit=_MOST_DEVICES) if visit.may_read(SCLS) else []
-    found = network_of(devices, known, visit.node.peers)
-    groups = visit.children(GROUPS, limit=_MOST_GROUPS) if visit.may_read(GROUPS) else []
-    groups = [group for group in groups if group.type == GROUP]
-    sizes = {group.path[-1]: len(members_in(group)) for group in groups}
-    few = sum(sizes.values()) <= _MOST_SILENT
-    for name, size in sizes.items():
-        silent = await _silent(visit, name) if name == layer or (few and not layer) else ()
-        add_group(found, name, size, sets_in(visit.node.tree, name), silent)
-    return found
+    async def _lately_silent(self, visit: Visit, name: str) -> list[str]:
+        """Who is silent, or was a few seconds ago: so many groups are not gone through for each look at the page."""
+        now_s = visit.node.reactor.seconds()
+        at_s, silent = self._silent.get(name, (-_LATELY_S, []))
+        if now_s - at_s >= _LATELY_S:
+            if len(self._silent) >= _MOST_GROUPS:
+                self._silent.clear()
+            silent = await _silent(visit, name)
+            self._silent[name] = now_s, silent
+        return silent
 
 
 async def _silent(visit: Visit, name: str) -> list[str]:

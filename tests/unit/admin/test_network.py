@@ -13,7 +13,7 @@ from m2mapp.registry.scl import check
 from m2mapp.tree.registrations import SCL
 from m2mapp.tree.unit import Resource
 from tests.unit.admin.house_of_groups import GroupsCase, words
-from tests.unit.groups.parts import uri_at
+from tests.unit.groups.parts import answer, uri_at
 from tests.unit.http.harness import SCOPED
 
 AT = "/admin/network"
@@ -121,6 +121,12 @@ class PageTests(GroupsCase):
         self.groups.clock.advance(31)
         for target in (AT, AT + "?group=g"):
             self.assertIn("d1 silent fd00::d1", self.part(target, "devices-found"))
+        self.visitor.post("/admin/groups/g", do="ask", method="GET")
+        for number in (1, 2):
+            self.groups.sender.gatherings[-1].answer(answer(source=f"fd00::d{number}"))
+        self.assertIn("d1 in order fd00::d1", self.part(AT + "?group=g", "devices-found"))
+        self.house.clock.advance(5)
+        self.assertIn("d1 in order fd00::d1", self.part(AT, "devices-found"))
 
     def test_found(self) -> None:
         """Devices are found by name and by address, of one prefix, and in parts where they are many."""
