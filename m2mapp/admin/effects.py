@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from m2mapp.admin.groupings import GROUP, GROUPS, LEAVES, joins_of, owed_in, sets_in
+from m2mapp.admin.groupings import GROUP, GROUPS, LEAVES, joins_of, members_in, owed_in, sets_in
 from m2mapp.admin.visit import Visit
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Resource
@@ -26,10 +26,16 @@ def tell_joins(visit: Visit, name: str, text: str) -> None:
         visit.done(text, joins_of(sets_in(visit.node.tree, name)).words)
 
 
-def tell_leaves(visit: Visit, name: str, text: str) -> None:
-    """Tell that members were taken out, or a group ended: as done when their devices have confirmed that they left."""
-    if owed_in(visit.node.tree, name):
-        visit.asked_for(text, visit.when(LEAVES, left(visit.node.tree, name), WITHIN_S))
+def tell_leaves(visit: Visit, before: Resource, text: str) -> None:
+    """Tell that members were taken out of a group, or it was ended: as done when their devices have confirmed that they left.
+
+    `before` is the group as it was: of those who have gone since, and of no others, the leaves are awaited.
+    """
+    tree, name = visit.node.tree, before.path[-1]
+    now = tree.find(before.path)
+    gone = frozenset(members_in(before)).difference(members_in(now) if now is not None else ())
+    if _owing(tree, name, gone):
+        visit.asked_for(text, visit.when(LEAVES, left(tree, name, gone), WITHIN_S))
     else:
         visit.done(text)
 
@@ -46,15 +52,18 @@ def joined(tree: Tree, name: str) -> Holds:
     return holds
 
 
-def left(tree: Tree, name: str) -> Holds:
-    """Holds when those members of the group that have to leave now have left."""
-    owed = owed_in(tree, name)
-    count = sum(len(members) for members in owed.values())
+def left(tree: Tree, name: str, gone: frozenset[str]) -> Holds:
+    """Holds when all of these members of the group have left, as far as they have to."""
+    count = len(_owing(tree, name, gone))
 
     def holds(_: Resource | None) -> str | None:
-        now = owed_in(tree, name)
-        if any(members & now.get(path, frozenset()) for path, members in owed.items()):
+        if _owing(tree, name, gone):
             return None
         return f"{count} {'member has' if count == 1 else 'members have'} left, as their devices confirmed"
 
     return holds
+
+
+def _owing(tree: Tree, name: str, gone: frozenset[str]) -> frozenset[str]:
+    """Those of these members whose devices have still to leave."""
+    return gone & owed_in(tree, name)

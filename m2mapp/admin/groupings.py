@@ -173,8 +173,7 @@ def places_of(sets: Iterable[Document]) -> dict[str, Place]:
     return found
 
 
-def owed_in(tree: Tree, name: str) -> dict[Path, frozenset[str]]:
-    """The members of a group whose devices have still to leave, by the resource that says so."""
-    return {
-        one.path: frozenset(pairs(one.attributes.get("members"))) for one in tree.children(LEAVES) if one.attributes.get("group") == name
-    }
+def owed_in(tree: Tree, name: str) -> frozenset[str]:
+    """The members that are not in a group any more and whose devices have still to leave it."""
+    records = (one.attributes for one in tree.children(LEAVES))
+    return frozenset(uri for record in records if record.get("group") == name for uri in pairs(record.get("members")))

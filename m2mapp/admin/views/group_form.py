@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from m2mapp.admin.effects import joined, tell_joins, tell_leaves
-from m2mapp.admin.groupings import GROUP, GROUPS, members_in, owed_in, texts, ways_of
+from m2mapp.admin.effects import tell_joins, tell_leaves
+from m2mapp.admin.groupings import GROUP, GROUPS, members_in, texts, ways_of
 from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.pages import Answer, Page, Redirect, Shown, View
 from m2mapp.admin.picking import MOST_PICKED, Found, find
@@ -116,18 +116,11 @@ async def _change(visit: Visit) -> Answer:
         raise Conflict("somebody else has changed the group since this page was opened: look at it again, and change it then")
     name = group.path[-1]
     await visit.send(_request(visit, group, _members(visit)))
-    if owed_in(visit.node.tree, name):
-        _tell_both(visit, name)
-    else:
-        tell_joins(visit, name, f"the group {name} is changed")
+    tell_joins(visit, name, f"the group {name} is changed")
+    now = visit.node.tree.find(group.path)
+    if now is None or set(members_in(group)) - set(members_in(now)):
+        tell_leaves(visit, group, f"members are taken out of {name}")
     return Redirect(f"/admin/groups/{quote(name, safe='')}")
-
-
-def _tell_both(visit: Visit, name: str) -> None:
-    """Members went and others may have come: two notices, each with its own effect."""
-    tell_leaves(visit, name, f"members are taken out of {name}")
-    if joined(visit.node.tree, name)(visit.node.tree.find((*GROUPS, name))) is None:
-        tell_joins(visit, name, f"the group {name} is changed")
 
 
 # What the form says.

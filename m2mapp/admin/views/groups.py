@@ -78,7 +78,8 @@ def groups(askings: Askings) -> Page:
 async def _show(visit: Visit) -> Answer:
     if not visit.rest:
         return _list(visit)
-    name, resource = visit.rest[0], _group(visit)
+    resource = _group(visit, visit.rest[:1])
+    name = resource.path[-1]
     if len(visit.rest) == 1:
         return await _one(visit, name, resource)
     if len(visit.rest) == 3 and visit.rest[1] == "past" and _NUMBER.fullmatch(visit.rest[2]):  # noqa: PLR2004 - past and its number
@@ -131,8 +132,9 @@ def _row(visit: Visit, resource: Resource) -> Row:
 # One group.
 
 
-def _group(visit: Visit) -> Resource:
-    path = (*GROUPS, visit.rest[0])
+def _group(visit: Visit, name: Path) -> Resource:
+    """The group of that name, which is what follows the page's in the path. Raises `NoSuchResource`."""
+    path = (*GROUPS, *name)
     found = visit.find(path)
     if found is None or found.type != GROUP:
         raise NoSuchResource("/".join(("", *path)))
@@ -154,7 +156,7 @@ async def _one(visit: Visit, name: str, resource: Resource) -> Answer:
         "choices": ONLY,
         "find": visit.query("find").strip(),
         "records": [_record(entry) for entry in await _entries(visit, name, _RECORDS if size <= _LARGE else _RECORDS_OF_LARGE)],
-        "owed": sum(len(owed) for owed in owed_in(visit.node.tree, name).values()),
+        "owed": len(owed_in(visit.node.tree, name)),
         "circles": resource.attributes.get("circles"),
         "may_change": visit.may_write(resource.path),
         "may_ask": visit.may_read((*resource.path, CONTENT)),
@@ -210,7 +212,8 @@ def _text(content: object) -> str:
 
 
 async def _ask(visit: Visit, askings: Askings) -> Answer:
-    resource, name = _group(visit), visit.rest[0]
+    resource = _group(visit, visit.rest)
+    name = resource.path[-1]
     method = visit.field("method", "GET")
     if method not in _METHODS:
         raise Malformed("method", method, f"one of {', '.join(_METHODS)}")
@@ -229,16 +232,15 @@ def _suffix(text: str) -> Path:
 
 
 async def _take_out(visit: Visit) -> Answer:
-    name, uri = _group(visit).path[-1], visit.field("uri")
-    path = (*GROUPS, name, MEMBERS)
-    await visit.send(Request(Method.DELETE, path, query=(("uri", uri),)))
-    tell_leaves(visit, name, f"{uri} is taken out of {name}")
+    resource, uri = _group(visit, visit.rest), visit.field("uri")
+    await visit.send(Request(Method.DELETE, (*resource.path, MEMBERS), query=(("uri", uri),)))
+    name = resource.path[-1]
+    tell_leaves(visit, resource, f"{uri} is taken out of {name}")
     return Redirect(f"{_AT}/{quote(name, safe='')}")
 
 
 async def _delete(visit: Visit) -> Answer:
-    resource = _group(visit)
-    name = resource.path[-1]
+    resource = _group(visit, visit.rest)
     await visit.send(Request(Method.DELETE, resource.path))
-    tell_leaves(visit, name, f"the group {name} is ended")
+    tell_leaves(visit, resource, f"the group {resource.path[-1]} is ended")
     return Redirect(_AT)

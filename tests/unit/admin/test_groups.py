@@ -201,6 +201,15 @@ class OneTests(GroupsCase):
         deed = self.house.built.committer.journals["audit"][-1].body
         self.assertEqual((deed["what"], deed["where"], deed["outcome"]), ("PUT", "/groups/g/membersContent/set", "done"))
 
+    def test_no_group(self) -> None:
+        """Nothing is done to a group that is not there, nor to all."""
+        for target in ("/admin/groups", "/admin/groups/none", "/admin/groups/g/members"):
+            for form in ({"do": "delete"}, {"do": "take-out", "uri": uri_at(1)}, {"do": "ask"}):
+                self.assertEqual(self.visitor.post(target, **form).code, 404, (target, form))
+        for target in ("/admin/groups/g/members", "/admin/groups/g/past/x", "/admin/groups/none"):
+            self.assertEqual(self.visitor.get(target).code, 404, target)
+        self.assertEqual(len(self.groups.sets()), 1)
+
     def test_refused(self) -> None:
         """What cannot be asked is told on the group's page; what is not kept any more is not there."""
         self.assertEqual(self.visitor.post(AT, do="ask", method="BREW").code, 400)
@@ -218,6 +227,18 @@ class OneTests(GroupsCase):
         self.assertIn("1 member that went has still to leave", self.part(AT, "standing"))
         self.groups.join_all()
         self.assertIn("1 member has left, as their devices confirmed", self.part(AT, "notices"))
+
+    def test_one_that_never_leaves(self) -> None:
+        """Who goes is told as gone whoever else has still to leave since before; where the device says nothing, it is not told as done."""
+        self.visitor.post(AT, do="take-out", uri=uri_at(3))
+        self.house.clock.advance(60)
+        self.assertIn("Not done: coap://d3.example.org/t is taken out of g", self.part(AT, "notices"))
+        self.visitor.post(AT, do="take-out", uri=uri_at(2))
+        waiting = [place for place in self.groups.requester.waiting if "d2" in self.groups.requester.sent[place].uri]
+        for place in waiting:
+            self.groups.requester.answer(place, Answer("2.02"))
+        self.groups.clock.advance(1)
+        self.assertIn("Done: coap://d2.example.org/t is taken out of g (1 member has left", self.part(AT, "notices"))
 
     def test_ended(self) -> None:
         """A group is ended; its devices' leaves are awaited."""
