@@ -78,7 +78,7 @@ class MakeTests(GroupsCase):
         members = "\n".join([*ALL[:2], "http://x.example.org/t"])
         page = text_of(self.visitor.post("/admin/new-group", **self.form(do="plan", members=members)))
         shown = words(page, "plan")
-        self.assertIn(f"multicast (set 1) {FIRST_ADDRESS} /t 2 2: same path, local domain", shown)
+        self.assertIn(f"multicast (set 1) 2 2: same path, local domain {ALL[0]} {ALL[1]} {FIRST_ADDRESS} /t", shown)
         self.assertIn("1: http cannot be multicast", shown)
         self.assertEqual(self.house.built.tree.committed_number, number)
         refused = self.visitor.post("/admin/new-group", **self.form(do="plan", members="nonsense"))
