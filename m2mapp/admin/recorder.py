@@ -61,7 +61,7 @@ class Recorder:
     def handle(self, request: Request) -> Response | Deferred[Response] | None:
         """The handler's answer."""
         answered: Response | Deferred[Response] | None = self._handle(request)
-        if request.method not in WRITES or request.principal is NOBODY:
+        if request.method not in WRITES or request.principal is NOBODY or _only_asks(request):
             return answered
         if isinstance(answered, Deferred):
             return answered.addBoth(self._settled, request)
@@ -123,6 +123,15 @@ class Recorder:
             if self._call is not None:
                 self._call.cancel()
             self._call = self._reactor.callLater(SOON_S, self.enter)
+
+
+def _only_asks(request: Request) -> bool:
+    """Whether a request asks what a write would do, and does nothing: an edit of a group with `?explain`, an operation's `evaluate`."""
+    path = request.path
+    return (path[:1] == ("groups",) and request.query_value("explain") is not None) or (path[-3:-2], path[-1:]) == (
+        ("Operations",),
+        ("evaluate",),
+    )
 
 
 def _not_entered(failure: Failure) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from zope.interface import implementer
+
 from m2mapp.admin.audit import AUDIT
-from m2mapp.admin.recorder import AGAIN_S, SOON_S
+from m2mapp.admin.recorder import AGAIN_S, SOON_S, Recorder
 from m2mapp.model.errors import StorageFull
+from m2mapp.model.interfaces import IHandle
+from m2mapp.model.messages import Method, Request, Response, Status
 from tests.unit.admin.test_site import SiteCase
+from tests.unit.fakes import ask
 from tests.unit.http.harness import SCOPED, Client
+
+
+@implementer(IHandle)
+class _Done:
+    """Does whatever is asked."""
+
+    def handle(self, request: Request) -> Response:
+        return Response(Status.CHANGED)
 
 
 class RecorderTests(SiteCase):
@@ -50,6 +63,17 @@ class RecorderTests(SiteCase):
         self.assertEqual(self.client.request("PUT", "/b", b"1", None).code, 401)
         self.house.clock.advance(SOON_S)
         self.assertEqual(self.entries(), [])
+
+    def test_what_only_asks(self) -> None:
+        """What asks what a write would do is no change; a name or a query that looks like it hides no write."""
+        recorder = Recorder(_Done(), self.house.built.committer, self.house.clock, self.house.metrics)
+        explain = (("explain", ""),)
+        recorder.handle(ask(Method.POST, "/groups/g", query=explain))
+        recorder.handle(ask(Method.POST, "/a/Operations/x/evaluate"))
+        recorder.handle(ask(Method.PUT, "/a/evaluate"))
+        recorder.handle(ask(Method.PUT, "/b", query=explain))
+        recorder.stop()
+        self.assertEqual([where for _, _, where in self.entries()], ["/a/evaluate", "/b"])
 
     def test_stop(self) -> None:
         """A stop enters what was not entered yet."""
