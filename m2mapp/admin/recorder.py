@@ -128,10 +128,8 @@ class Recorder:
 def _only_asks(request: Request) -> bool:
     """Whether a request asks what a write would do, and does nothing: an edit of a group with `?explain`, an operation's `evaluate`."""
     path = request.path
-    return (path[:1] == ("groups",) and request.query_value("explain") is not None) or (path[-3:-2], path[-1:]) == (
-        ("Operations",),
-        ("evaluate",),
-    )
+    explains = path[:1] == ("groups",) and request.query_value("explain") is not None
+    return explains or (path[-3:-2] == ("Operations",) and path[-1] == "evaluate")
 
 
 def _not_entered(failure: Failure) -> None:
