@@ -11,7 +11,7 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,13 +19,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system.libcoap import coap_client
 from tests.system.namespaces import skip_reason, wait_until
 from tests.system.nodes import SMOKE, Gateway, Site
-from tests.system.operating import NODES, TARGETS, House, last, lines, operate, runs, settled
+from tests.system.operating import NODES, TARGETS, House, Targets, last, lines, operate, runs, settled
+from tests.system.programs import free_port
+from tests.system.test_endless_answers import peak_kb
 
 _SKIP = skip_reason("coap-client-notls", "coap-server-notls", "curl", "ss")
 _AWAY_S = 1.0 if SMOKE else 60.0
 _STORM = 1_000 if SMOKE else 10_000
-_STORM_S = 60.0
+_BEHIND = 100
+_HUNG = 20
 _HEALTHY_MS = 100.0
+_MOST_GROWTH_KB = 100 * 1024
+"""One answer of 16 MiB at most, while its parts are joined, with the small ones."""
+_WRONG_CRON = (
+    *("", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 0 *", "* * * 13 *", "* * * * 8"),
+    *("*/0 * * * *", "-1 * * * *", "5-1 * * * *", "1,, * * * *", "a * * * *", "* * * foo *", "0 0 31 2 *", "@reboot", "1/2/3 * * * *"),
+    *("1" * 100 + " * * * *", "* " * 1000, "\u0661 * * * *", "1;2 * * * *"),
+)
 _SUBJECT = "/temperature"
 _AC = f"{_SUBJECT}/Operations/TurnOnAC"
 _CLOSE_WINDOW = {
@@ -214,7 +224,7 @@ class OperationTests(SynchronousTestCase):
         self.assertEqual(result["content"], "ON")
 
     def check_circle(self, house: House) -> None:
-        """A sets B sets A, by HTTP one way and by CoAP or HTTP back: each runs once, the next is stopped and says why; the nodes answer on."""
+        """A sets B sets A, by HTTP one way and by CoAP or HTTP back: each runs once, the next is stopped and says why."""
         for number, back in enumerate(("http", "coap")):
             one, other = f"/a{number}", f"/b{number}"
             house["gscl1"].put(one, "0")
@@ -233,7 +243,7 @@ class OperationTests(SynchronousTestCase):
                 self.assertLess(statistics.median(times_ms), _HEALTHY_MS)
 
     def check_away(self, house: House) -> None:
-        """A target that is away gets its operations when it is back: the latest alone; what must not be repeated waits too, as nothing left."""
+        """A target that is away gets its operations when it is back, the latest alone; what must not be repeated too, as nothing left."""
         house["gscl3"].put("/log", "")
         house["gscl3"].put("/kept", "")
         given = {"rule": "value in 60..69", "inputURI": _SUBJECT}
@@ -253,11 +263,181 @@ class OperationTests(SynchronousTestCase):
         self.assertEqual([house.content("gscl3", path) for path in ("/kept", "/log")], ["62", "62"])
 
 
-class StormTests(SynchronousTestCase):
-    skip = skip_reason()
-
+class LoadTests(SynchronousTestCase):
     def test_storm(self) -> None:
-        """10,000 changes in a minute of one subject: each is evaluated, each that matches acts once; another subject acts meanwhile."""
+        """10,000 changes a minute of one subject: each is evaluated, each that matches acts once; another one's turn comes meanwhile."""
+        with _alone() as (gateway, targets):
+            given = {"rule": "value > 0", "method": "create", "input": "1"}
+            for name, target in (("storm", "/count"), ("behind", "/slow"), ("quick", "/quick")):
+                gateway.put(f"/{name}", "0")
+                operate(gateway, f"/{name}", {**given, "name": "Act", "objectResource": f"{targets.http}{target}"})
+            self.check_storm(gateway, targets)
+            self.check_overtaken(gateway, targets)
+
+    def check_storm(self, gateway: Gateway, targets: Targets) -> None:
+        """Every second change matches, every fiftieth is followed by one of another subject."""
+        began_s = time.monotonic()
+        with gateway.caller() as caller, _healthy(gateway) as times_ms:
+            for number in range(_STORM):
+                self.assertEqual(caller.request("PUT", "/storm", str(number % 2), "text/plain").status, 204)
+                if number % 50 == 0:
+                    self.assertEqual(caller.request("PUT", "/quick", "1", "text/plain").status, 204)
+        took_s = time.monotonic() - began_s
+        settled(gateway, 120)
+        self.assertEqual([len(targets.taken(path)) for path in ("/count", "/quick")], [_STORM // 2, _STORM // 50])
+        self.assertEqual(len({one.trace for one in targets.taken("/count")}), _STORM // 2)
+        self.assertLess(statistics.median(times_ms), _HEALTHY_MS)
+        print(f"{_STORM} changes in {took_s:.1f} s; /healthz {statistics.median(times_ms):.1f} ms, at most {max(times_ms):.0f} ms")
+
+    def check_overtaken(self, gateway: Gateway, targets: Targets) -> None:
+        """A subject whose operations are slow is behind; one that changes later acts before it has caught up. Deleted, it acts no more."""
+        with gateway.caller() as caller:
+            for _ in range(_BEHIND):
+                self.assertEqual(caller.request("PUT", "/behind", "1", "text/plain").status, 204)
+        gateway.put("/quick", "1")
+        wait_until(lambda: len(targets.taken("/quick")) > _STORM // 50, what="the quick subject's operation")
+        self.assertLess(len(targets.taken("/slow")), _BEHIND)
+        self.assertEqual(gateway.request("DELETE", "/behind").status, 204)
+        settled(gateway)
+        self.assertLess(len(targets.taken("/slow")), _BEHIND)
+
+
+class BadInputTests(SynchronousTestCase):
+    def test_bad_input(self) -> None:
+        """Targets that misbehave, inputs that are gone, operations, timers and rules that are wrong: each is told, and nobody waits."""
+        with _alone() as (gateway, targets):
+            gateway.put(_SUBJECT, "0")
+            self.check_refused(gateway)
+            self.check_timers(gateway)
+            self.check_rules(gateway)
+            self.check_hanging(gateway, targets)
+            self.check_answers(gateway, targets)
+            if not SMOKE:
+                self.check_hung(gateway)
+
+    def check_hanging(self, gateway: Gateway, targets: Targets) -> None:
+        """More subjects than there are workers wait for targets that never answer; the next one's operation acts nevertheless."""
+        given = {"rule": "value > 0", "input": "1"}
+        for number in range(_HUNG):
+            gateway.put(f"/hung{number}", "0")
+            method = ("create", "update")[number % 2]
+            operate(gateway, f"/hung{number}", {**given, "name": "Act", "method": method, "objectResource": f"{targets.http}/hang"})
+        gateway.put("/beside", "0")
+        operate(gateway, "/beside", {**given, "name": "Act", "method": "update", "objectResource": f"{targets.http}/beside"})
+        for number in range(_HUNG):
+            gateway.put(f"/hung{number}", "1")
+        gateway.put("/beside", "1")
+        wait_until(lambda: targets.taken("/beside"), what="the operation beside those that hang")
+        self.assertEqual([last(gateway, f"/hung{number}/Operations/Act") for number in range(_HUNG)], [{}] * _HUNG)
+
+    def check_hung(self, gateway: Gateway) -> None:
+        """What hung is over after its time: what must not be repeated has failed, the other waits for its target."""
+        for number, outcome in enumerate(("failed", "away")):
+            path = f"/hung{number}/Operations/Act"
+            wait_until(lambda path=path: last(gateway, path), 60, path)  # type: ignore[misc]
+            told = last(gateway, path)
+            self.assertEqual(told["outcome"], outcome)
+            self.assertRegex(str(told["why"]), "no answer within 30 s")
+
+    def check_answers(self, gateway: Gateway, targets: Targets) -> None:
+        """100 MB are not taken in, a redirection is not followed, what is gone is said to be; each is the operation's result."""
+        given = {"rule": "value > 0", "method": "update", "input": "1"}
+        fine = f"{targets.http}/fine"
+        wrong = {
+            "flood": ({"objectResource": f"{targets.http}/flood"}, "failed", "more than 16777216 bytes"),
+            "redirect": ({"objectResource": f"{targets.http}/redirect"}, "failed", "the target answered 302"),
+            "input": ({"objectResource": fine, "input": None, "inputURI": "/gone"}, "failed", "there is no input: 4.04"),
+            "output": ({"objectResource": fine, "outputURI": "/gone"}, "ran", "its output could not be read: 4.04"),
+            "nobody": ({"objectResource": "http://nobody.invalid/x"}, "away", "nobody knows the host nobody.invalid"),
+            "itself": ({"objectResource": _SUBJECT, "input": "0"}, "ran", ""),
+        }
+        before_kb = peak_kb(gateway)
+        for name, (more, _, _) in wrong.items():
+            whole = {key: value for key, value in {**given, **more, "name": name}.items() if value is not None}
+            operate(gateway, _SUBJECT, whole)
+        gateway.put(_SUBJECT, "1")
+        for name, (_, outcome, why) in wrong.items():
+            path = f"{_SUBJECT}/Operations/{name}"
+            wait_until(lambda path=path: runs(gateway, path), 60, path)  # type: ignore[misc]
+            told = runs(gateway, path)[0]
+            self.assertEqual(told["outcome"], outcome, told)
+            self.assertIn(why, str(told["why"]))
+        self.assertEqual(targets.taken("/never"), [])
+        self.assertLess(peak_kb(gateway) - before_kb, _MOST_GROWTH_KB)
+        for name in wrong:
+            self.assertEqual(gateway.request("DELETE", f"{_SUBJECT}/Operations/{name}").status, 204)
+
+    def check_refused(self, gateway: Gateway) -> None:
+        """An operation that is wrong is refused with the field that is wrong, and is not there."""
+        fine = {"name": "x", "rule": "value > 0", "objectResource": "/x", "method": "update", "input": "1"}
+        for field, more in (
+            ("rule", {"rule": "value >"}),
+            ("rule", {"rule": "text > 3"}),
+            ("rule", {"rule": "value > 'a'"}),
+            ("rule", {"rule": "("}),
+            ("rule", {"rule": "value > 1 or " * 100 + "value > 1"}),
+            ("rule", {"rule": "not (value > 1 or " * 20 + "value > 1" + ")" * 20}),
+            ("objectResource", {"objectResource": "ftp://x/y"}),
+            ("objectResource", {"objectResource": "x"}),
+            ("method", {"method": "PUT"}),
+            ("input", {"inputURI": "/y"}),
+            ("input", {"method": "delete"}),
+            ("priority", {"priority": "high"}),
+            ("for", {"for": "a while"}),
+            ("expiry", {"expiry": "-1h"}),
+            ("colour", {"colour": "red"}),
+            ("dependencies", {"dependencies": [{"uri": "/x", "rule": "value > 0"}]}),
+        ):
+            reply = gateway.request("POST", f"{_SUBJECT}/Operations", json.dumps({**fine, **more}), "application/json")
+            self.assertEqual(reply.status, 400, (more, reply))
+            self.assertIn(field, reply.body.decode())
+        self.assertEqual(gateway.get(f"{_SUBJECT}/Operations").json()["children"], [])
+
+    def check_timers(self, gateway: Gateway) -> None:
+        """Cron lines of every wrong kind, and what else a timer must not be."""
+        wrong = [{"cron": line} for line in _WRONG_CRON]
+        wrong += [{"cron": "0 22 * * *", "timezone": zone} for zone in ("Mars/Olympus", "../../etc/passwd", "", "Europe/Berlin\x00")]
+        wrong += [{"every": every} for every in ("", "0s", "-5m", "often", "1e99s")]
+        wrong += [{"at": at} for at in ("", "tomorrow", "2027-13-01T00:00:00Z", "2027-01-01")]
+        wrong += [{}, {"cron": "0 22 * * *", "every": "15m"}, {"every": "15m", "missed": "perhaps"}, {"every": "15m", "colour": "red"}]
+        for one in wrong:
+            reply = gateway.request("PUT", "/timers/wrong", json.dumps(one), "application/json")
+            self.assertEqual(reply.status, 400, (one, reply))
+        self.assertEqual(gateway.get("/timers").json()["children"], [])
+
+    def check_rules(self, gateway: Gateway) -> None:
+        """Patterns on which others take exponential time, and fields that are not there, cost nothing and hold nothing up."""
+        given = {"objectResource": "/x", "method": "update", "input": "1"}
+        rules = {
+            "stars": "value matches '" + "*a" * 200 + "b'",
+            "marks": "value matches '" + "*?" * 200 + "b'",
+            "either": " or ".join(["value matches '*a*a*a*b'"] * 30),
+            "nots": "not " * 8 + "value matches '*b'",
+            "field": "json.temp > 30",
+            "number": "value > 30",
+        }
+        paths = {name: operate(gateway, _SUBJECT, {**given, "name": name, "rule": rule}) for name, rule in rules.items()}
+        with _healthy(gateway) as times_ms:
+            for _ in range(20):
+                gateway.put(_SUBJECT, "a" * 4096)
+            settled(gateway)
+        for name, why in (("stars", "does not hold"), ("field", "is not JSON"), ("number", "not a number")):
+            self.assertIn(why, str(last(gateway, paths[name])["why"]))
+        self.assertEqual({str(last(gateway, path)["outcome"]) for path in paths.values()}, {"did nothing"})
+        self.assertLess(statistics.median(times_ms), _HEALTHY_MS)
+        for path in paths.values():
+            self.assertEqual(gateway.request("DELETE", path).status, 204)
+
+
+@contextmanager
+def _alone() -> Iterator[tuple[Gateway, Targets]]:
+    """One node and targets on this machine's loopback."""
+    with Site(namespaces=False) as site:
+        targets = Targets(site.here, site.folder, "127.0.0.1", free_port(), free_port())
+        gateway = site.gateway_here("gw", {"triggers": {}})
+        gateway.start()
+        targets.ready()
+        yield gateway, targets
 
 
 def _ran(gateway: Gateway, path: str) -> list[dict[str, object]]:
