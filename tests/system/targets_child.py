@@ -1,6 +1,7 @@
 """Targets of operations that are no nodes: `python -m tests.system.targets_child ADDRESS HTTP_PORT COAP_PORT`.
 
-It says `serving` when it does. It prints a line for each request before it answers: scheme, method, path, trace (`-` where none came) and what was sent along. By HTTP
+It says `serving` when it does. It prints a line for each request before it answers: scheme, method, path, trace (`-` where none came) and
+what was sent along. By HTTP
     /hang        never answers
     /flood       answers with 100 MB
     /redirect    sends to /never

@@ -312,6 +312,7 @@ class BadInputTests(SynchronousTestCase):
             self.check_rules(gateway)
             self.check_hanging(gateway, targets)
             self.check_answers(gateway, targets)
+            self.check_itself(gateway)
             if not SMOKE:
                 self.check_hung(gateway)
 
@@ -341,15 +342,14 @@ class BadInputTests(SynchronousTestCase):
 
     def check_answers(self, gateway: Gateway, targets: Targets) -> None:
         """100 MB are not taken in, a redirection is not followed, what is gone is said to be; each is the operation's result."""
-        given = {"rule": "value > 0", "method": "update", "input": "1"}
+        given: dict[str, object] = {"rule": "value > 0", "method": "update", "input": "1"}
         fine = f"{targets.http}/fine"
-        wrong = {
+        wrong: dict[str, tuple[dict[str, object], str, str]] = {
             "flood": ({"objectResource": f"{targets.http}/flood"}, "failed", "more than 16777216 bytes"),
             "redirect": ({"objectResource": f"{targets.http}/redirect"}, "failed", "the target answered 302"),
             "input": ({"objectResource": fine, "input": None, "inputURI": "/gone"}, "failed", "there is no input: 4.04"),
             "output": ({"objectResource": fine, "outputURI": "/gone"}, "ran", "its output could not be read: 4.04"),
             "nobody": ({"objectResource": "http://nobody.invalid/x"}, "away", "nobody knows the host nobody.invalid"),
-            "itself": ({"objectResource": _SUBJECT, "input": "0"}, "ran", ""),
         }
         before_kb = peak_kb(gateway)
         for name, (more, _, _) in wrong.items():
@@ -366,6 +366,16 @@ class BadInputTests(SynchronousTestCase):
         self.assertLess(peak_kb(gateway) - before_kb, _MOST_GROWTH_KB)
         for name in wrong:
             self.assertEqual(gateway.request("DELETE", f"{_SUBJECT}/Operations/{name}").status, 204)
+
+    def check_itself(self, gateway: Gateway) -> None:
+        """An operation on its own subject is saved with a warning, and ends at its second turn."""
+        gateway.put("/self", "0")
+        given = {"name": "Act", "rule": "value > 0", "method": "update", "objectResource": "/self", "input": "2"}
+        made = gateway.request("POST", "/self/Operations", json.dumps(given), "application/json")
+        self.assertIn("a circle", str(made.json()["warnings"]))
+        gateway.put("/self", "1")
+        wait_until(lambda: last(gateway, "/self/Operations/Act").get("outcome") == "circle", what="the circle to be told")
+        self.assertEqual([run["outcome"] for run in runs(gateway, "/self/Operations/Act")], ["circle", "ran"])
 
     def check_refused(self, gateway: Gateway) -> None:
         """An operation that is wrong is refused with the field that is wrong, and is not there."""
@@ -395,7 +405,7 @@ class BadInputTests(SynchronousTestCase):
 
     def check_timers(self, gateway: Gateway) -> None:
         """Cron lines of every wrong kind, and what else a timer must not be."""
-        wrong = [{"cron": line} for line in _WRONG_CRON]
+        wrong: list[dict[str, str]] = [{"cron": line} for line in _WRONG_CRON]
         wrong += [{"cron": "0 22 * * *", "timezone": zone} for zone in ("Mars/Olympus", "../../etc/passwd", "", "Europe/Berlin\x00")]
         wrong += [{"every": every} for every in ("", "0s", "-5m", "often", "1e99s")]
         wrong += [{"at": at} for at in ("", "tomorrow", "2027-13-01T00:00:00Z", "2027-01-01")]
