@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import statistics
 import threading
 import time
@@ -20,7 +21,7 @@ from tests.system.libcoap import coap_client
 from tests.system.namespaces import skip_reason, wait_until
 from tests.system.nodes import SMOKE, Gateway, Site
 from tests.system.operating import NODES, TARGETS, House, Targets, last, lines, operate, runs, settled
-from tests.system.programs import free_port
+from tests.system.programs import ROOT, free_port
 from tests.system.test_endless_answers import peak_kb
 
 _SKIP = skip_reason("coap-client-notls", "coap-server-notls", "curl", "ss")
@@ -87,6 +88,7 @@ class OperationTests(SynchronousTestCase):
             self.check_libcoap_server(house)
             self.check_circle(house)
             self.check_away(house)
+            self.check_readme(house["nscl"])
 
     def write(self, house: House, value: str) -> None:
         """A new temperature, by curl and by libcoap's client by turns, and all that it sets off."""
@@ -261,6 +263,17 @@ class OperationTests(SynchronousTestCase):
             wait_until(lambda path=path: _ran(house["gscl1"], path), 2 * _AWAY_S + 30, f"{path} to run")  # type: ignore[misc]
         self.assertEqual([len(_ran(house["gscl1"], path)) for path in paths], [1, 1])
         self.assertEqual([house.content("gscl3", path) for path in ("/kept", "/log")], ["62", "62"])
+
+    def check_readme(self, gateway: Gateway) -> None:
+        """The README's example does, as it is printed, what it says."""
+        section = (ROOT / "README.md").read_text().partition("## When something changes\n")[2].partition("\n## ")[0]
+        blocks = re.findall(r"```\n(.*?)```", section, re.DOTALL)
+        given = [f"TOKEN={gateway.token}", f"GATEWAY=http://127.0.0.1:{gateway.port}"]
+        done = gateway.place.run(["env", *given, "sh", "-eux", "-c", "".join(blocks)])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for told in ('"would":"do nothing"', "MemberAtHome", "shuton", '"outcome":"ran"', "rises through 30 does not hold"):
+            self.assertIn(told, done.stdout)
+        self.assertRegex(str(gateway.get("/timers/night").json()["next"]), "T2[01]:00:00")
 
 
 class LoadTests(SynchronousTestCase):
