@@ -127,7 +127,8 @@ class Feed:
         while self._staged and self._staged[0].number <= last_number:
             self._queue(self._staged.popleft())
         self._keeper.kick()
-        self._hand_on()
+        if self._call is None and self._running:
+            self._call = self._reactor.callLater(0, self._answered)
 
     def dropped(self) -> None:
         """See `IFollow`."""
@@ -254,6 +255,10 @@ class Feed:
             del self._at_work[path]
         self._hand_on()
 
+    def _answered(self) -> None:
+        """The answers to the writers are in the buffers of their connections: in the next turn of the reactor they have left."""
+        self._call = self._reactor.callLater(0, self._next_turn)
+
     def _next_turn(self) -> None:
         self._call = None
         self._hand_on()
@@ -264,9 +269,10 @@ class Feed:
         self._busy += 1
         self._at_work[path] = self._reactor.seconds()
         handling = subject.handling = maybeDeferred(self.handler, change, self._settled(change.number))
-        handling.addBoth(self._ended, subject, change, handling)
+        # One that is over at once has sent nothing, and does nothing again: that it is over may wait for the disk a little.
+        handling.addBoth(self._ended, subject, change, handling, not handling.called)
 
-    def _ended(self, result: Failure | None, subject: _Subject, change: SubjectChange, handling: Deferred[None]) -> None:
+    def _ended(self, result: Failure | None, subject: _Subject, change: SubjectChange, handling: Deferred[None], has_sent: bool) -> None:
         if subject.handling is not handling:
             return  # It was cancelled at the stop.
         subject.handling = None
@@ -276,7 +282,7 @@ class Feed:
             told = "change {number} of {path} could not be dealt with"
             self._log.failure(told, result, number=change.number, path=path_text(change.path), trace=change.trace)
         subject.waiting.popleft()
-        self._keeper.remove(_key(change))
+        self._keeper.remove(_key(change), soon=has_sent)
         self._forget(change.number)
         self._weigh(change.path, -change.weight)
         if subject.waiting:

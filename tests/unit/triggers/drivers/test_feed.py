@@ -64,6 +64,24 @@ class FeedTests(SynchronousTestCase):
         box.stop()
 
     @seeded(1)
+    def test_answers_leave_first(self, simulation: Simulation) -> None:
+        """What a writer is answered has left in a turn of the reactor of its own before its change is evaluated."""
+        box = build(simulation)
+        assert box.time is not None
+        turns: list[str] = []
+        evaluate, time = box.durable.feed.handler, box.time
+
+        def handler(change: SubjectChange, settled: frozenset[str]) -> Deferred[None]:
+            turns.append("evaluated")
+            return evaluate(change, settled)
+
+        box.durable.feed.handler = handler
+        box.write("/a", b"1").addCallback(lambda _: time.callLater(0, turns.append, "the next turn"))
+        box.run()
+        self.assertEqual(turns, ["the next turn", "evaluated"])
+        box.stop()
+
+    @seeded(1)
     def test_one_subject_in_order_others_beside(self, simulation: Simulation) -> None:
         """Changes of one subject wait for each other; another subject's does not wait for them."""
         box = build(simulation, act_s=1.0)
