@@ -41,6 +41,7 @@ class House:
 
     def __init__(self, site: Site) -> None:
         self.nodes = {name: site.gateway(name, [f"{address}/64"], node_tables(name, site.folder)) for name, address in NODES.items()}
+        self.hosts = {name: site.lab_host(name) for name in NODES}
         self.targets = Targets(site.host("targets", [f"{TARGETS}/64"]), site.folder, TARGETS, 80, 5683)
         site.ready()
         self.targets.ready()

@@ -74,6 +74,7 @@ class OperationTests(SynchronousTestCase):
     """One house for all that is shown: four programs take longer to start than what they are asked takes."""
 
     skip = _SKIP
+    _by_coap = False
 
     def test_house(self) -> None:
         """The document's example, ties across nodes, two operations on one target and one group, a circle, a target that is away."""
@@ -92,10 +93,10 @@ class OperationTests(SynchronousTestCase):
 
     def write(self, house: House, value: str) -> None:
         """A new temperature, by curl and by libcoap's client by turns, and all that it sets off."""
-        self.by_coap = not getattr(self, "by_coap", False)
-        if self.by_coap:
-            code = coap_client(house["nscl"].place, "put", f"coap://[{NODES['gscl1']}]{_SUBJECT}", "-t", "0", payload=value).code  # type: ignore[arg-type]
-            self.assertEqual(code, "2.04")
+        self._by_coap = not self._by_coap
+        if self._by_coap:
+            uri = f"coap://[{NODES['gscl1']}]{_SUBJECT}"
+            self.assertEqual(coap_client(house.hosts["nscl"], "put", uri, "-t", "0", payload=value).code, "2.04")
         else:
             options = ["-X", "PUT", "-H", "Content-Type: text/plain", "-d", value, "-o", "/dev/null", "-w", "%{http_code}"]
             self.assertEqual(house["gscl1"].curl(_SUBJECT, *options).stdout, "204")
@@ -212,8 +213,8 @@ class OperationTests(SynchronousTestCase):
     def check_libcoap_server(self, house: House) -> None:
         """A target that is libcoap's server is created, changed and read as the operations say."""
         address = f"{TARGETS[:-1]}2"
-        libcoap = house["nscl"].place
-        house["nscl"].place.run(["ip", "addr", "add", f"{address}/64", "dev", "eth0", "nodad"])
+        libcoap = house.hosts["nscl"]
+        libcoap.add_addresses([f"{address}/64"])
         libcoap.popen(["coap-server-notls", "-A", address, "-p", "5700", "-d", "10"])
         wait_until(lambda: "5700" in libcoap.run(["ss", "-Hlun"]).stdout, what="coap-server-notls")
         given = {"rule": "value == 52", "objectResource": f"coap://[{address}]:5700/lamp", "method": "update", "input": "ON"}
