@@ -76,6 +76,7 @@ class _LimitedEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - the interface's name
         """A Deferred of the client's protocol, connected."""
+        protocolFactory.noisy = False  # type: ignore[attr-defined]  # Twisted's own logs a line for each connection
         return self._inner.connect(_Limited(protocolFactory)).addCallback(_client_of)
 
 

@@ -72,7 +72,7 @@ class TriggerService(Service):
         self.ties.on_gone = self._holds.gone
         means = Means(reactor, node.requester, node.committer, node.clock, node.node_uri)
         self._engine = Engine(Around(tree, self.ties, means, node.current, self.recorder, self._holds))
-        self._trying = Trying(self._engine, self.recorder, node.clock)
+        self._trying = Trying(self._engine, self.recorder, tree, node.clock)
         durable.feed.handler, durable.away.again = self._engine.handle, self._engine.again
         self._engine.away, self._engine.takes, self._engine.add = durable.away.wait, durable.away.takes, durable.feed.add
         self._ticking = Ticking(reactor, node.clock, tree, node.committer, metrics)

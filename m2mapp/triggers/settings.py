@@ -13,7 +13,7 @@ MOST_WORKERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TriggerSettings:
-    """How operations are run: `workers` subjects have theirs run side by side."""
+    """How operations are run: `workers` subjects have theirs run side by side, those not counted that wait for a target."""
 
     workers: int = 16
 

@@ -35,7 +35,10 @@ class Field:
 
     def read(self, sight: Sight) -> object:
         """Its value now, or `Unread`."""
-        found = self.of(sight.now)
+        values = sight.values
+        if self.name in values:
+            return values[self.name]
+        found = values[self.name] = self.of(sight.now)
         sight.see(self.name, found)
         return found
 
@@ -54,13 +57,14 @@ class Field:
 
 
 class Sight:
-    """What one evaluation sees. `before` is None where there was no content before."""
+    """What one evaluation sees. `before` is None where there was no content before. `values` has the fields that were read, by name."""
 
-    __slots__ = ("before", "now", "outcomes", "seen", "unchanged")
+    __slots__ = ("before", "now", "outcomes", "seen", "unchanged", "values")
 
     def __init__(self, now: Sample, before: Sample | None) -> None:
         self.now, self.before = now, before
         self.seen: dict[str, object] = {}
+        self.values: dict[str, object] = {}
         self.outcomes: list[Told] = []
         self.unchanged: dict[str, bool] = {}
 

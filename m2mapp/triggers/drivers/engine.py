@@ -35,10 +35,17 @@ from m2mapp.triggers.selection import by_priority, explain, select
 from m2mapp.triggers.ties import TIES, Ties, named_uris
 from m2mapp.triggers.trace import Evaluation, Outcome, Sent, Step, StepKind
 
-Left = tuple[Operation, str]
-"""An operation that does not run, and why not where its rule is not the reason."""
 LIGHT_BYTES = 4_096
 """Of a change that takes no more, why an operation did nothing is found out when it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a change selects: the operations that run, in their order; those whose rules do not hold; the others, with why not."""
+
+    runs: list[Operation]
+    passed: list[Operation]
+    held: list[tuple[Operation, str]]
 
 
 class Records(Protocol):
@@ -94,11 +101,11 @@ class Engine:
             return Deferred.fromCoroutine(self._handle_held(change, settled))
         if resource is not None and TIES in resource.attributes:
             return Deferred.fromCoroutine(self._handle(change, settled))
-        selected, others = self._selected(around.ties.here(change.path), change, settled)
-        if not selected:
-            self._did_nothing(others, change)
+        selection = self._selected(around.ties.here(change.path), change, settled)
+        if not selection.runs:
+            self._did_nothing(selection, change)
             return succeed(None)
-        return Deferred.fromCoroutine(self._run_all(selected, others, change))
+        return Deferred.fromCoroutine(self._run_all(selection, change))
 
     async def operations(self, subject: Path, trace: str, cause: tuple[str, ...]) -> tuple[tuple[Operation, ...], list[Lost]]:
         """All operations of a subject in the order in which they run, and which of them could not be had."""
@@ -172,25 +179,21 @@ class Engine:
         for one in lost:
             if one.uri not in settled:
                 self._keep(one.uri, change, Outcome.FAILED, f"the operation cannot be fetched: {one.why}", ())
-        await self._run_all(*self._selected(operations, change, settled), change)
+        await self._run_all(self._selected(operations, change, settled), change)
 
-    async def _run_all(self, selected: list[Operation], others: list[Left], change: SubjectChange) -> None:
+    async def _run_all(self, selection: Selection, change: SubjectChange) -> None:
         told = False
-        for operation in selected:
+        for operation in selection.runs:
             running = Deferred.fromCoroutine(self.run(operation, change, (_rule_step(operation, change),)))
             if not told:  # Behind the first request: it does not wait until all the others are told of.
-                self._did_nothing(others, change)
+                self._did_nothing(selection, change)
                 told = True
             await running
         if not told:
-            self._did_nothing(others, change)
+            self._did_nothing(selection, change)
 
-    def _selected(
-        self, operations: Iterable[Operation], change: SubjectChange, settled: frozenset[str]
-    ) -> tuple[list[Operation], list[Left]]:
-        """Those that are to run for the change, in their order; and the others, with why not."""
-        selected: list[Operation] = []
-        others: list[Left] = []
+    def _selected(self, operations: Iterable[Operation], change: SubjectChange, settled: frozenset[str]) -> Selection:
+        found = Selection([], [], [])
         holds = self._around.holds
         for operation, outcome in select(operations, change):
             if settled and operation.key in settled:
@@ -200,16 +203,18 @@ class Engine:
                 why = holds.seen(operation, change, holds_now=outcome is True)
             elif outcome and operation.holdoff_s and (rest_s := holds.rests(operation)):
                 why = f"it ran and rests for {rest_s:.3g} s more"
-            if outcome and not why:
-                selected.append(operation)
+            if why:
+                found.held.append((operation, why))
             else:
-                others.append((operation, why))
-        return selected, others
+                (found.runs if outcome else found.passed).append(operation)
+        return found
 
-    def _did_nothing(self, others: Sequence[Left], change: SubjectChange) -> None:
+    def _did_nothing(self, selection: Selection, change: SubjectChange) -> None:
+        others = selection.held
         if change.weight <= LIGHT_BYTES:
-            self._around.records.passed_over([operation for operation, why in others if not why], change, self._passed_over)
-            others = [left for left in others if left[1]]
+            self._around.records.passed_over(selection.passed, change, self._passed_over)
+        else:
+            others = [*others, *((operation, "") for operation in selection.passed)]
         for operation, why in others:
             now_ms = self._means.clock.now_ms()
             self._around.records.nothing(self._passed_over(operation, change, now_ms, why))

@@ -2,7 +2,8 @@
 
 A change is noted in the very unit that makes it (`IFollow`), handed on when that is durable, and forgotten, durably, when it was dealt
 with; after a start what was not is handed on again. In order for each subject, subjects side by side, at most `workers` at a time, each for
-one change and then behind those that wait. Not responsible for what a change sets off: the handler.
+one change and then behind those that wait. One whose operations take longer than `PATIENCE_S`, since they wait for a target, makes room for
+another, so that targets that hang hold their own subjects only. Not responsible for what a change sets off: the handler.
 
 The room for changes that wait is bounded, and a subject has half of what is left of it: one whose operations are slower than its writers
 has further writes refused (`Overloaded`: 503, 5.03), and no other is slowed.
@@ -39,6 +40,10 @@ ROOM_BYTES = 8 << 20
 RETRY_AFTER_S = 5
 TURN_S = 0.005
 """So long changes are handed on in one turn of the reactor."""
+PATIENCE_S = 1.0
+"""A change that is under way for so long takes none of the `workers` any more; it waits, and costs memory alone."""
+MOST_A_WORKER = 16
+"""So many changes are under way for each of the `workers` at most, those that wait included."""
 KEY = "c/"
 
 
@@ -81,8 +86,10 @@ class Feed:
         self._staged: deque[SubjectChange] = deque()
         self._room_bytes, self._used = room_bytes, 0
         self._busy = 0
+        self._at_work: dict[Path, float] = {}
         self._running = self._handing = self._restored = False
         self._call: IDelayedCall | None = None
+        self._patience: IDelayedCall | None = None
         self._taken = metrics.counter("m2mapp_operations_changes_total", "Changes of subjects that have operations", result="taken")
         self._refused = metrics.counter("m2mapp_operations_changes_total", "Changes of subjects that have operations", result="refused")
         metrics.gauge("m2mapp_operations_waiting", "Changes that wait for their operations", self.__len__)
@@ -120,7 +127,8 @@ class Feed:
         while self._staged and self._staged[0].number <= last_number:
             self._queue(self._staged.popleft())
         self._keeper.kick()
-        self._hand_on()
+        if self._call is None and self._running:
+            self._call = self._reactor.callLater(0, self._answered)
 
     def dropped(self) -> None:
         """See `IFollow`."""
@@ -172,15 +180,17 @@ class Feed:
     def stop(self) -> None:
         """Hand on nothing any more; what is under way is cancelled, and is not dealt with."""
         self._running = False
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        for call in (self._call, self._patience):
+            if call is not None:
+                call.cancel()
+        self._call = self._patience = None
         for path, subject in list(self._subjects.items()):
             handling, subject.handling = subject.handling, None
             if handling is not None:
                 handling.cancel()
                 self._ready.append(path)
         self._busy = 0
+        self._at_work.clear()
 
     # Taking.
 
@@ -226,13 +236,28 @@ class Feed:
         self._handing = True
         until_s = self._reactor.seconds() + TURN_S
         try:
-            while self._ready and self._busy < self._workers:
+            while self._ready and len(self._at_work) < self._workers and self._busy < MOST_A_WORKER * self._workers:
                 if self._reactor.seconds() >= until_s:
                     self._call = self._reactor.callLater(0, self._next_turn)
                     break
                 self._hand(self._ready.popleft())
         finally:
             self._handing = False
+        if self._ready and self._patience is None and len(self._at_work) >= self._workers:
+            left_s = next(iter(self._at_work.values())) + PATIENCE_S - self._reactor.seconds()
+            self._patience = self._reactor.callLater(max(0.0, left_s), self._make_room)
+
+    def _make_room(self) -> None:
+        """Those that are under way for long take no worker any more."""
+        self._patience = None
+        until_s = self._reactor.seconds() - PATIENCE_S
+        for path in [path for path, since_s in self._at_work.items() if since_s <= until_s]:
+            del self._at_work[path]
+        self._hand_on()
+
+    def _answered(self) -> None:
+        """The answers to the writers are in the buffers of their connections: in the next turn of the reactor they have left."""
+        self._call = self._reactor.callLater(0, self._next_turn)
 
     def _next_turn(self) -> None:
         self._call = None
@@ -241,20 +266,23 @@ class Feed:
     def _hand(self, path: Path) -> None:
         subject = self._subjects[path]
         change = subject.waiting[0]
-        handling = subject.handling = maybeDeferred(self.handler, change, self._settled(change.number))
         self._busy += 1
-        handling.addBoth(self._ended, subject, change, handling)
+        self._at_work[path] = self._reactor.seconds()
+        handling = subject.handling = maybeDeferred(self.handler, change, self._settled(change.number))
+        # One that is over at once has sent nothing, and does nothing again: that it is over may wait for the disk a little.
+        handling.addBoth(self._ended, subject, change, handling, not handling.called)
 
-    def _ended(self, result: Failure | None, subject: _Subject, change: SubjectChange, handling: Deferred[None]) -> None:
+    def _ended(self, result: Failure | None, subject: _Subject, change: SubjectChange, handling: Deferred[None], has_sent: bool) -> None:
         if subject.handling is not handling:
             return  # It was cancelled at the stop.
         subject.handling = None
         self._busy -= 1
+        self._at_work.pop(change.path, None)
         if isinstance(result, Failure):
             told = "change {number} of {path} could not be dealt with"
             self._log.failure(told, result, number=change.number, path=path_text(change.path), trace=change.trace)
         subject.waiting.popleft()
-        self._keeper.remove(_key(change))
+        self._keeper.remove(_key(change), soon=has_sent)
         self._forget(change.number)
         self._weigh(change.path, -change.weight)
         if subject.waiting:

@@ -23,6 +23,8 @@ from m2mapp.triggers.state_log import Make, StateLog, floor_of
 PAGE = 1_000
 RETRY_S = 1.0
 """What could not be committed (a full disk) is tried again after so long."""
+LATER_S = 0.1
+"""What is no haste to be forgotten waits so long for more of its kind, unless something else is committed."""
 MOST_APPENDS = 1_000
 """So many records wait for a disk that fails; the oldest are let go."""
 _APPENDS_AT_ONCE = 64
@@ -54,6 +56,7 @@ class Keeper:
         self._returned: list[Append] = []
         self._flying: list[_Gathered] = []
         self._call: IDelayedCall | None = None
+        self._is_later = False
         self._stopped = False
 
     def put(self, key: str, make: Make, record: Append | None = None) -> None:
@@ -64,13 +67,17 @@ class Keeper:
             self._gathered.appends.append(record)
         self._start()
 
-    def remove(self, key: str, record: Append | None = None) -> None:
-        """Keep nothing under a key any more, and in the same unit append a record to its journal."""
+    def remove(self, key: str, record: Append | None = None, *, soon: bool = True) -> None:
+        """Keep nothing under a key any more, and in the same unit append a record to its journal; not `soon`: within `LATER_S`."""
         if self._gathered.puts.pop(key, None) is None or key in self.log:
             self._gathered.gone[key] = None
         if record is not None:
             self._gathered.appends.append(record)
-        self._start()
+        if soon or len(self._gathered.gone) >= _KEYS_AT_ONCE:
+            self._start()
+        elif self._call is None and not self._flying and not self._stopped:
+            self._call = self._reactor.callLater(LATER_S, self._called)
+            self._is_later = True
 
     def append(self, append: Append) -> None:
         """Append a record to its journal."""
@@ -117,12 +124,18 @@ class Keeper:
 
     def _start(self, even_nothing: bool = False) -> None:
         """Commit what is gathered in the next turn of the reactor, unless something is under way: then after that."""
-        if not self._flying and not self._stopped and self._call is None and (self._gathered or self._returned or even_nothing):
+        if self._flying or self._stopped:
+            return
+        if self._call is not None and self._is_later:
+            self._call.reset(0)
+            self._is_later = False
+        elif self._call is None and (self._gathered or self._returned or even_nothing):
             self._call = self._reactor.callLater(0, self._called)
 
     def _called(self) -> None:
-        self._call = None
-        self._commit()
+        self._call, self._is_later = None, False
+        if self._gathered or self._returned or self.log.stale():
+            self._commit()
 
     def _commit(self) -> None:
         """Commit what is gathered, in parts of a bounded size; those who wait, wait for the last one."""
@@ -176,7 +189,7 @@ class Keeper:
     def _cancel(self) -> None:
         if self._call is not None:
             self._call.cancel()
-            self._call = None
+            self._call, self._is_later = None, False
 
     def _lost_at_stop(self, failure: Failure) -> None:
         self._log.warn("what operations keep could not be written at the stop: {fault}", fault=failure.getErrorMessage())

@@ -13,6 +13,7 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IClock
 from m2mapp.model.messages import Request, Response
 from m2mapp.tree.representation import document_response
+from m2mapp.tree.tree import Tree
 from m2mapp.triggers.changes import Content, SubjectChange
 from m2mapp.triggers.drivers.engine import Engine
 from m2mapp.triggers.drivers.recording import Recorder
@@ -20,10 +21,13 @@ from m2mapp.triggers.operation import Operation
 
 
 class Trying:
-    """Says what operations would do. Dependencies and inputs are fetched as they are now; the operation's request is not sent."""
+    """Says what operations would do. Dependencies and inputs are fetched as they are now; the operation's request is not sent.
 
-    def __init__(self, engine: Engine, recorder: Recorder, clock: IClock) -> None:
-        self._engine, self._recorder, self._clock = engine, recorder, clock
+    The content before a given value is the one that the subject has now, or `before`.
+    """
+
+    def __init__(self, engine: Engine, recorder: Recorder, tree: Tree, clock: IClock) -> None:
+        self._engine, self._recorder, self._tree, self._clock = engine, recorder, tree, clock
 
     def answer(self, request: Request, operation: Operation, subject: Path) -> Deferred[Response]:
         """The answer to a request to evaluate. Raises, or fails with, `Malformed` or `NoSuchResource`."""
@@ -35,7 +39,7 @@ class Trying:
     async def _answer(self, request: Request, operation: Operation, subject: Path, values: Mapping[str, object]) -> Response:
         identifier = values["evaluation"]
         if identifier is None:
-            before = None if values["before"] is _NONE else _content(values["before"], values["contentType"])
+            before = self._present(subject) if values["before"] is _NONE else _content(values["before"], values["contentType"])
             after = _content(values["value"], values["contentType"])
         else:
             past = await self._recorder.evaluation(operation.key, str(identifier))
@@ -46,6 +50,10 @@ class Trying:
         change = SubjectChange(0, subject, before, after, self._clock.now_ms(), trace=request.trace, principal=request.principal.name)
         told = await self._engine.look(operation, change)
         return document_response(told, request.accept, 0)._replace(etag=None)
+
+    def _present(self, subject: Path) -> Content | None:
+        resource = self._tree.find(subject)
+        return None if resource is None or resource.content is None else Content(resource.content, resource.media_type)
 
 
 def _content(value: object, media_type: object) -> Content:

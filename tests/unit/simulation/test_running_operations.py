@@ -231,6 +231,10 @@ class EvaluateTests(SynchronousTestCase):
             self.assertEqual((request["method"], request["uri"], request["content"]), ("POST", "coap://gscl2/airCondition", "ON"))
         for wrong in ({}, {"value": "1", "evaluation": "2"}, {"evaluation": "77"}, {"colour": "red"}):
             self.assertRaises(Fault, house["gscl1"].ask, Method.POST, evaluate, wrong)
+        rising = house.operate({**TURN_ON_AC, "name": "Rising", "rule": "rises through 35"})
+        tried = [{"value": "36"}, {"value": "36", "before": "35"}]
+        found = [json.loads(house["gscl1"].ask(Method.POST, f"{rising}/evaluate", one).payload)["would"] for one in tried]
+        self.assertEqual(found, ["run", "do nothing"])  # from the 31 that it has, or from what is given
         self.assertEqual(house.content("gscl2", "/airCondition"), "OFF")
         house.stop()
 

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 from m2mapp.model.errors import Overloaded, StorageFailed
 from m2mapp.model.interfaces import IFollow
 from m2mapp.triggers.changes import SubjectChange
+from m2mapp.triggers.drivers.feed import MOST_A_WORKER
 from m2mapp.triggers.trace import Outcome
 from tests.simulation import Simulation, seeded
 from tests.unit.triggers.rig import Box
@@ -63,6 +64,24 @@ class FeedTests(SynchronousTestCase):
         box.stop()
 
     @seeded(1)
+    def test_answers_leave_first(self, simulation: Simulation) -> None:
+        """What a writer is answered has left in a turn of the reactor of its own before its change is evaluated."""
+        box = build(simulation)
+        assert box.time is not None
+        turns: list[str] = []
+        evaluate, time = box.durable.feed.handler, box.time
+
+        def handler(change: SubjectChange, settled: frozenset[str]) -> Deferred[None]:
+            turns.append("evaluated")
+            return evaluate(change, settled)
+
+        box.durable.feed.handler = handler
+        box.write("/a", b"1").addCallback(lambda _: time.callLater(0, turns.append, "the next turn"))
+        box.run()
+        self.assertEqual(turns, ["the next turn", "evaluated"])
+        box.stop()
+
+    @seeded(1)
     def test_one_subject_in_order_others_beside(self, simulation: Simulation) -> None:
         """Changes of one subject wait for each other; another subject's does not wait for them."""
         box = build(simulation, act_s=1.0)
@@ -80,14 +99,31 @@ class FeedTests(SynchronousTestCase):
     @seeded(1)
     def test_workers(self, simulation: Simulation) -> None:
         """Not more changes than there are workers are under way; a subject with many gets behind the others after each."""
-        box = build(simulation, act_s=1.0, workers=1)
+        box = build(simulation, act_s=0.4, workers=1)
         for content in (b"1", b"2", b"3"):
             box.write("/a", content)
         box.write("/b", b"1")
-        box.run(1.0)
+        box.run(0.6)
         self.assertEqual(len(box.evaluated), 1)
         box.run(30.0)
         self.assertEqual(box.evaluated[1], box.answered[3])
+        box.stop()
+
+    @seeded(1)
+    def test_targets_that_hang(self, simulation: Simulation) -> None:
+        """Who waits for long holds no worker: another subject's turn comes after a second; a bounded number waits so."""
+        subjects = [f"/s{number}" for number in range(20)]
+        box = Box(simulation.scheduler, {subject: {"add": False} for subject in subjects}, lambda: 30.0, workers=1)
+        box.start()
+        box.run(0.1)
+        for subject in subjects:
+            box.write(subject, b"1")
+        box.run(2.5)
+        self.assertEqual(len(box.evaluated), 3)
+        box.run(25.0)
+        self.assertEqual(len(box.evaluated), MOST_A_WORKER)
+        box.run(100.0)
+        self.assertEqual(len(box.evaluated), 20)
         box.stop()
 
     @seeded(1)

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.errors import StorageFull
 from m2mapp.tree.unit import OPERATIONS, Append, Document
-from m2mapp.triggers.drivers.keeping import MOST_APPENDS, Keeper
+from m2mapp.triggers.drivers.keeping import LATER_S, MOST_APPENDS, Keeper
 from m2mapp.triggers.state_log import Make, StateLog
 from tests.unit.fakes import build_tree
 
@@ -56,6 +56,24 @@ class KeeperTests(SynchronousTestCase):
         self.built.committer.release()
         self.turn()
         self.assertEqual((len(self.built.committer.units), len(self.kept())), (2, 5))
+
+    def test_no_haste(self) -> None:
+        """What is no haste to be forgotten is one unit after a while; something else takes it along at once."""
+        for name in "abc":
+            self.keeper.put(name, document(1))
+        self.turn()
+        self.keeper.remove("a", soon=False)
+        self.keeper.remove("b", soon=False)
+        self.turn()
+        self.assertEqual(len(self.built.committer.units), 1)
+        self.clock.advance(LATER_S)
+        self.assertEqual((len(self.built.committer.units), list(self.kept())), (2, ["c"]))
+        self.keeper.remove("c", soon=False)
+        self.keeper.put("d", document(2))
+        self.turn()
+        self.assertEqual((len(self.built.committer.units), list(self.kept())), (3, ["d"]))
+        self.clock.advance(LATER_S)
+        self.assertEqual(len(self.built.committer.units), 3)
 
     def test_saved(self) -> None:
         """Who has to know waits for its own document and for all before it, in the turn in which it asks."""
