@@ -105,6 +105,15 @@ class ExampleConfigurationTests(SynchronousTestCase):
         self.assertEqual("/var/lib/" + service["StateDirectory"], example["node"]["state_dir"])
         self.assertEqual(service["RestartPreventExitStatus"], "78")
 
+    def test_capabilities_are_asked_for_by_the_roles_alone(self) -> None:
+        """The unit has none; the file beside it gives those of the DHCPv6 roles, and would keep none that it does not give."""
+        wanted = {"CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN", "CAP_NET_RAW"}
+        for name, capabilities in (("m2mapp.service", set[str]()), ("m2mapp-dhcpv6.conf", wanted)):
+            unit = configparser.ConfigParser(interpolation=None)
+            unit.read(ROOT / "etc" / name)
+            for key in ("CapabilityBoundingSet", "AmbientCapabilities"):
+                self.assertEqual(set(unit["Service"][key].split()), capabilities, f"{name}: {key}")
+
 
 class DocumentCheckTests(SynchronousTestCase):
     def test_dead_links_are_found(self) -> None:
