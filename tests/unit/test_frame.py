@@ -15,7 +15,7 @@ from twisted.application.service import IServiceMaker, ServiceMaker
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.check_docs import dead_links, headings, one_machine_only, undocumented_tests, unknown_targets
+from tests.check_docs import dead_links, headings, one_machine_only, undocumented_tests, unknown_targets, unlisted
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -140,6 +140,10 @@ class DocumentCheckTests(SynchronousTestCase):
         """`make` commands in text and in code blocks are looked up; the verb in a sentence is none."""
         readme = "Type `make run`.\n```\n$ make fly && make test\nmake check\n```\nThey make sense.\n"
         self.assertEqual(list(unknown_targets(readme, "run: x\n\ntest:\ncheck:\n")), ["make fly: the Makefile has no such target"])
+
+    def test_files_that_a_list_leaves_out_are_found(self) -> None:
+        """A file beside a list that it has no link to is told."""
+        self.assertEqual(list(unlisted("- [A](a.md)\n- b.md\n", ["b.md", "a.md"])), ["b.md is not in the list"])
 
     def test_places_of_one_machine_are_found(self) -> None:
         """Paths and hosts of one machine are told with their line; resources and URIs that look alike are not."""
