@@ -80,7 +80,7 @@ def _node(parts: Parts, requester: Requester) -> ReportNode:
         registrations=parts.registrations,
         requester=requester,
         random=parts.random,
-        peers={peer.name: peer.uri for peer in parts.settings.peers},
+        peers={parts.settings.node.name: parts.uri, **{peer.name: peer.uri for peer in parts.settings.peers}},
         bootstrap_uri=downlink.bootstrap_uri if downlink is not None else "",
         certificate=certificate_der(FilePath(file).read_bytes(), f"[dhcpv6.downlink] certificate {file}") if file else None,
     )

@@ -309,6 +309,10 @@ class FaultTests(SynchronousTestCase):
         peers = '[peers.bs]\nuri = "http://bs"\n[peers.c]\nuri = "coap://c"\n'
         taken = settings(LEAST + downlink + peers + '[report]\npush = "bs"\nserver = "coaps://bs.example.org"\n').report
         self.assertEqual((taken and taken.push, taken and taken.server), ("bs", "coaps://bs.example.org/"))
+        itself = '[report]\nlwm2m = false\npush = "g1"\n'
+        self.assertIn("[report] push", faults(LEAST + downlink + itself)[0])
+        both = settings(LEAST + downlink + itself + "[bootstrap]\n").report
+        self.assertEqual(both and both.push, "g1")
         cases = {
             "lwm2m = false": "[report] lwm2m",
             'lwm2m = false\npush = "bs"\nserver = "coap://x"': "[report] server",
