@@ -174,8 +174,10 @@ def _of_report(settings: Settings) -> list[Malformed]:
     if dhcpv6 is None or dhcpv6.downlink is None:
         faults.append(Malformed("[report]", "a table without [dhcpv6.downlink]", "used where no device is given an address"))
     peers = {peer.name: peer.uri for peer in settings.peers}
-    if report.push and not peers.get(report.push, "").startswith("http://"):
+    here = settings.bootstrap is not None and report.push == settings.node.name
+    if report.push and not here and not peers.get(report.push, "").startswith("http://"):
         expected = f"the name of one of [peers] whose uri is http://...: {', '.join(sorted(peers)) or 'there is none'}"
+        expected += f"; or {settings.node.name}, this node, where it has [bootstrap]"
         faults.append(Malformed("[report] push", report.push, expected))
     taken = {port for _, port in (*settings.coap.listen, *settings.coap.coaps.listen)} if settings.coap is not None else set()
     if report.lwm2m and report.port and report.port in taken:

@@ -1,7 +1,8 @@
 """Checks what no other tool here checks; `make check` runs it.
 
-Links between documents lead somewhere, the README's `make` commands exist, no file names a place that exists on one machine only, and
-every test says in its docstring what it shows. It does not judge the text, and follows no link that leaves the repository.
+Links between documents lead somewhere, the README's `make` commands exist, the list of decisions has them all, no file names a place that
+exists on one machine only, and every test says in its docstring what it shows. It does not judge the text, and follows no link that leaves
+the repository.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ def one_machine_only(text: str) -> Iterator[str]:
         yield from (f"line {number}: {match[0]} is not to be named here" for match in _ONE_MACHINE_ONLY.finditer(line))
 
 
+def unlisted(index: str, names: Iterable[str]) -> Iterator[str]:
+    """The files beside an index that it has no link to."""
+    yield from (f"{name} is not in the list" for name in sorted(names) if f"({name})" not in index)
+
+
 def undocumented_tests(source: str) -> Iterator[str]:
     """The tests of a Python module that have no docstring."""
     for node in ast.walk(ast.parse(source)):
@@ -85,6 +91,8 @@ def _faults_of(file: Path) -> Iterable[str]:
         yield from dead_links(file, text)
     if file.name == "README.md" and file.parent == ROOT:
         yield from unknown_targets(text, (ROOT / "Makefile").read_text())
+    if file == ROOT / "docs" / "decisions" / "README.md":
+        yield from unlisted(text, (each.name for each in file.parent.glob("2*.md")))
     if file.name.startswith("test_") and file.suffix == ".py":
         yield from undocumented_tests(text)
 

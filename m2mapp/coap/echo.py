@@ -1,7 +1,7 @@
 """Echo (RFC 9175, section 2) as a server uses it: values that only who receives at an address can know, and what is sent without.
 
 Responsible for making and checking the values, which takes no memory, and for how much an unproven source is sent. Not responsible for
-who is asked to prove its address (`server`) nor for the client's part (`transfer`).
+who is asked to prove its address (`proof`) nor for the client's part (`transfer`).
 """
 
 from __future__ import annotations

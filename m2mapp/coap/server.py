@@ -1,7 +1,8 @@
 """Requests that come in by CoAP: each becomes a `Request` to the handler, and what the handler says becomes the response.
 
 Responsible for the whole of that: options, piggybacked or separate, blocks, multicast rules, limits, and an answer to every unicast
-request, 5.00 if need be. Not responsible for message types and IDs (`exchange`), nor for what the resources are.
+request, 5.00 if need be. Not responsible for message types and IDs (`exchange`), for who has shown its address (`proof`), nor for what the
+resources are.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from m2mapp.coap import numbers, things
+from m2mapp.coap import things
 from m2mapp.coap.accounts import count
 from m2mapp.coap.answers import continue_message, is_wanted, response_message
 from m2mapp.coap.blocks import Block, KeptAnswers, Key, Uploads, transfer_key
 from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
-from m2mapp.coap.echo import SMALL, Allowance, EchoValues
+from m2mapp.coap.echo import SMALL, Allowance
 from m2mapp.coap.exchange import MessageLayer
 from m2mapp.coap.faults import Refused, fault_message, refusal_message
 from m2mapp.coap.message import Message
 from m2mapp.coap.observer import REGISTER, Observable, Observer, Place, Registration
 from m2mapp.coap.observers import Observers
 from m2mapp.coap.owners import of_one_network
-from m2mapp.coap.parameters import Unproven
 from m2mapp.coap.peers import Inbound
+from m2mapp.coap.proof import Proof
 from m2mapp.coap.requests import Asked, in_blocks_of, method_of, read_options
 from m2mapp.coap.transmission import repeats_within
 from m2mapp.model.errors import Fault, InternalError, Malformed, Overloaded, TooManyRequests
@@ -39,9 +40,7 @@ from m2mapp.net.interfaces import Sockaddr
 
 _log = Logger()
 _EXPIRE_S: Final = 30.0
-_NEAR_S: Final = 60.0
 _ERRORS_FROM: Final = 4
-_PROVE: Final = "repeat this with the Echo option, to show that the address it comes from is yours (RFC 9175, section 2.3)"
 
 Handle = Callable[[Request], Response | Deferred[Response | None] | None]
 """`IHandle.handle`. None, or a Deferred of it, stays silent: only for a request that a group was asked."""
@@ -87,7 +86,7 @@ class Server:
         self._limits = context.limits
         # Trace ids need not be guarded against guessing, and asking the system for each took 1 us more.
         self._traces = random.Random(context.rng.getrandbits(128))  # noqa: S311
-        self._echo = EchoValues(context.rng, context.limits.echo_s)
+        self._proof = Proof(principals.near, context)
         self._expiring: Deadline | None = None
         self._leisurely: dict[_Serving, Deadline] = {}
         self.kept = KeptAnswers(context.limits)
@@ -140,36 +139,6 @@ class Server:
         else:
             self._send(serving, refusal_message(refused, serving.message.token, serving.trace))
 
-    # -- sources whose address may be forged --------------------------------------------------------------------------------
-
-    def _is_unproven(self, serving: _Serving) -> bool:
-        """Whether its source may be another's victim: it has not shown that it receives there, and is not near."""
-        inbound = serving.inbound
-        peer = inbound.peer
-        if peer.proven_until > peer.heard_at or self._limits.unproven is Unproven.TRUST:
-            return False
-        if peer.account is None or self._principals.near(peer.address, inbound.interface):
-            peer.proven_until = peer.heard_at + _NEAR_S  # it is looked at again then: links and leases change
-            return False
-        return True
-
-    def _take_echo(self, serving: _Serving, value: bytes) -> None:
-        """Count the source as proven, if it was given that value."""
-        peer, now = serving.inbound.peer, self._clock.seconds()
-        if self._echo.holds(value, peer.address, now):
-            serving.layer.peers.prove(peer, now + self._limits.proven_s)
-
-    def _demand_echo(self, serving: _Serving) -> Refused:
-        """The refusal that asks a source to prove its address."""
-        self._context.counters.echo_asked.add()
-        value = self._echo.value(serving.inbound.peer.address, self._clock.seconds())
-        return Refused(things.UNAUTHORIZED, _PROVE, ((numbers.ECHO, value),))
-
-    def _want_proof(self, serving: _Serving) -> None:
-        """Raise for an unproven source, where such are asked for Echo."""
-        if self._limits.unproven is Unproven.ECHO and self._is_unproven(serving):
-            raise self._demand_echo(serving)
-
     def _fitted(self, serving: _Serving, response: Response, message: Message, block: Block | None) -> tuple[Message, Block | None]:
         """What goes to an unproven source in place of that answer: a demand for Echo, or smaller blocks (RFC 9175, section 2.4).
 
@@ -178,12 +147,10 @@ class Server:
         allowance = Allowance.of(serving.message)
         if allowance.fits(message):
             return message, block
-        if self._limits.unproven is Unproven.ECHO and serving.method is Method.GET:
-            return allowance.shortened(refusal_message(self._demand_echo(serving), message.token, serving.trace)), None
+        if self._proof.by_echo and serving.method is Method.GET:
+            return allowance.shortened(refusal_message(self._proof.demand(serving.inbound), message.token, serving.trace)), None
         asked = in_blocks_of(serving.asked or Asked(), allowance.exponent(message))
         return response_message(response, serving.method, asked, message.token)
-
-    # -- from the request to the answer -------------------------------------------------------------------------------------
 
     def _fail(self, serving: _Serving, failure: Failure) -> None:
         _log.failure("the answer to {source} failed (trace {trace})", failure, source=serving.inbound.peer.address[0], trace=serving.trace)
@@ -196,7 +163,7 @@ class Server:
         asked = serving.asked = read_options(message, self._limits.options)
         serving.method = method_of(message)
         if asked.echo is not None:
-            self._take_echo(serving, asked.echo)
+            self._proof.take(serving.layer, serving.inbound, asked.echo)
         self._check_room(serving)
         payload: bytes | None = message.payload
         if asked.block1 is not None or (asked.block2 is not None and asked.block2.number):
@@ -253,8 +220,8 @@ class Server:
         if asked.observe == REGISTER and may:
             # Nothing is heard from the source when it is told, and no time or identifier of this one request holds then.
             again = request._replace(source=None, deadline=None, request_id=None, requester=None)
-            self._want_proof(serving)
-            if self._is_unproven(serving):
+            self._proof.want(serving.inbound)
+            if self._proof.is_missing(serving.inbound):
                 asked = in_blocks_of(asked, Allowance.of(serving.message).exponent())
             registration = Registration(place, again, asked, transfer_key(serving.message, place.address))
             serving.observer = self.observers.register(registration, serving.message)
@@ -290,7 +257,7 @@ class Server:
         if asked.block1 is not None:
             self._expire_later()
             if asked.block1.more and not asked.block1.number and len(self.uploads) * 2 >= self._limits.uploads:
-                self._want_proof(serving)
+                self._proof.want(serving.inbound)
             whole = self.uploads.add(key, message, asked.block1, now)
             if whole is None:
                 self._send(serving, continue_message(asked.block1, message.token))
@@ -334,7 +301,7 @@ class Server:
             return
         asked = serving.asked or Asked()
         message, block = response_message(response, serving.method, asked, serving.message.token)
-        if len(message.payload) > SMALL and self._is_unproven(serving):
+        if len(message.payload) > SMALL and self._proof.is_missing(serving.inbound):
             message, block = self._fitted(serving, response, message, block)
         if block is not None and not serving.from_kept:
             self._keep(transfer_key(serving.message, serving.inbound.peer.address), response)
@@ -346,7 +313,7 @@ class Server:
     def _send(self, serving: _Serving, message: Message, leisure_s: float | None = None) -> None:
         """Send a response, unless it is not wanted; of a group, after a random part of the leisure time (RFC 7252, section 8.2)."""
         multicast = serving.inbound.multicast is not None
-        if message.code >> 5 >= _ERRORS_FROM and len(message.payload) > SMALL and self._is_unproven(serving):
+        if message.code >> 5 >= _ERRORS_FROM and len(message.payload) > SMALL and self._proof.is_missing(serving.inbound):
             message = Allowance.of(serving.message).shortened(message)
         if not is_wanted(message, serving.asked, multicast):
             self._context.counters.suppressed.add()

@@ -16,6 +16,7 @@ from m2mapp.formats.uris import Uri, path_uri
 from m2mapp.model.errors import Fault
 from m2mapp.model.identifiers import new_trace
 from m2mapp.model.messages import Answer, Method, Outgoing
+from m2mapp.model.principal import NODE
 from m2mapp.tree.unit import Document
 
 GATEWAYS, DEVICES = "gateways", "devices"
@@ -63,14 +64,24 @@ class Target:
 def _outgoing(method: Method, uri: str, document: Document | None) -> Outgoing:
     payload = b"" if document is None else dump_json(document)
     kind = None if document is None else MERGE_PATCH if method is Method.PATCH else JSON
-    return Outgoing(method, uri, payload, kind, timeout_s=REQUEST_TIMEOUT_S, trace=new_trace())
+    return Outgoing(method, uri, payload, kind, timeout_s=REQUEST_TIMEOUT_S, trace=new_trace(), principal=NODE)
+
+
+def is_unknown(answer: Answer) -> bool:
+    """Whether the server knows nothing there: 404, or 4.04 where this node is the server itself."""
+    return _code(answer) == "404"
+
+
+def _code(answer: Answer) -> str:
+    """The answer's code as HTTP has it: a node's answers to itself have CoAP's."""
+    return answer.code.replace(".", "")
 
 
 def verdict(method: Method, answer: Answer) -> Verdict:
     """What an answer to one of these requests means. A device that is gone is gone where the server never knew it."""
-    if answer.ok or (method is Method.DELETE and answer.code == "404"):
+    if answer.ok or (method is Method.DELETE and is_unknown(answer)):
         return Verdict.CONFIRMED
-    return Verdict.REFUSED if answer.code in _REFUSED else Verdict.AGAIN
+    return Verdict.REFUSED if _code(answer) in _REFUSED else Verdict.AGAIN
 
 
 def not_taken(answer: Answer) -> Mapping[str, str]:

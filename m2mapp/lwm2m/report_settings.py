@@ -19,7 +19,8 @@ class ReportSettings:
     """How the bootstrap server comes to know of the devices.
 
     `lwm2m`: this gateway registers there as LwM2M client and carries object 33050; `server` is the server's URI (`coap` or `coaps`),
-    empty: the one that devices are told; `port` the client's own UDP port. `push`: the peer to which reports go by HTTP, empty: none;
+    empty: the one that devices are told; `port` the client's own UDP port. `push`: the peer to which reports go by HTTP, or
+    the node's own name where it is the bootstrap server itself, empty: none;
     `batch_s`: what comes within that time goes together, 0: each at once.
     """
 

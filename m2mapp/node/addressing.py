@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from random import Random
 from uuid import UUID
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
-from m2mapp.config import Settings
 from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import LEASES, PREFIXES, Bindings
 from m2mapp.dhcpv6.drivers.linking import LinkNode
@@ -34,28 +32,8 @@ from m2mapp.dhcpv6.settings import Dhcpv6Settings
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Request, Response
-from m2mapp.model.metrics import Metrics
-from m2mapp.net.memory import MemoryDatagrams
-from m2mapp.net.udp import SystemDatagrams
-from m2mapp.node.world import World
-from m2mapp.store.committer import Committer
-from m2mapp.tree.resources import ResourceRules
+from m2mapp.node.parts import Parts
 from m2mapp.tree.service import execute
-from m2mapp.tree.tree import Tree
-
-
-@dataclass(frozen=True, slots=True)
-class AddressingNode:
-    """What the roles need of the node around them."""
-
-    settings: Settings
-    world: World
-    tree: Tree
-    committer: Committer
-    rules: ResourceRules
-    datagrams: SystemDatagrams | MemoryDatagrams
-    rng: Random
-    metrics: Metrics
 
 
 @dataclass(slots=True)
@@ -72,32 +50,32 @@ class Addressing:
     warnings: Callable[[], list[str]] = list
 
 
-def make_addressing(node: AddressingNode, settings: Dhcpv6Settings) -> Addressing:
+def make_addressing(parts: Parts, settings: Dhcpv6Settings) -> Addressing:
     """Build the roles that are on; nothing is started. Raises `Malformed` where a certificate file cannot be read or holds none."""
-    world, tree, metrics = node.world, node.tree, node.metrics
-    duid = world.kept(node.settings, "duid", lambda: new_duid(UUID(int=node.rng.getrandbits(128), version=4)))
-    identity = Identity(duid, world.kept(node.settings, "dhcpv6.secret", lambda: node.rng.getrandbits(256).to_bytes(32, "big")))
-    around = Dhcpv6Node(tree, node.committer, world.clock, node.datagrams)
-    routing = RoutingNode(world.reactor, tree, world.clock, node.datagrams, world.host)
+    world, tree, metrics = parts.world, parts.tree, parts.metrics
+    duid = world.kept(parts.settings, "duid", lambda: new_duid(UUID(int=parts.random.getrandbits(128), version=4)))
+    identity = Identity(duid, world.kept(parts.settings, "dhcpv6.secret", lambda: parts.random.getrandbits(256).to_bytes(32, "big")))
+    around = Dhcpv6Node(tree, parts.committer, world.clock, parts.datagrams)
+    routing = RoutingNode(world.reactor, tree, world.clock, parts.datagrams, world.host)
     sources = bootstrap_sources(settings, world.clock)
     made = Addressing(about={"bootstrap": sources.document})
-    made.routes[PREFIXES] = _remembering(node, lambda request: execute(node.committer, node.rules.decide(request)))
+    made.routes[PREFIXES] = _remembering(parts, lambda request: execute(parts.committer, parts.rules.decide(request)))
     uplink = None
     if settings.uplink is not None:
-        uplink = dhcpv6_uplink(world.reactor, around, duid, settings, node.rng, metrics)
-        made.services += (*learning(uplink, routing, settings, sources, node.rng, metrics), uplink)
+        uplink = dhcpv6_uplink(world.reactor, around, duid, settings, parts.random, metrics)
+        made.services += (*learning(uplink, routing, settings, sources, parts.random, metrics), uplink)
     if settings.downlink is None and settings.delegating is None:
         return made
     servers = dhcpv6_servers(world.reactor, around, identity, settings, metrics)
     made.warnings = servers.warnings
-    links = LinkNode(node.datagrams, world.host, node.rng)
+    links = LinkNode(parts.datagrams, world.host, parts.random)
     downlink = dhcpv6_downlink(servers, links, identity, settings, learned_from(uplink, sources))
     if downlink is not None:
         made.services.append(downlink)
         reserving = Reserving(
-            lambda: (world.reactor.seconds(), world.clock.now_ms()), node.committer, node.rules, servers.bindings, downlink.links
+            lambda: (world.reactor.seconds(), world.clock.now_ms()), parts.committer, parts.rules, servers.bindings, downlink.links
         )
-        made.routes[LEASES] = _remembering(node, reserving.handle)
+        made.routes[LEASES] = _remembering(parts, reserving.handle)
         made.leases = servers.bindings
     if settings.delegating is not None and settings.delegating.routes:
         made.services.append(ToRouters(routing, metrics))
@@ -105,5 +83,5 @@ def make_addressing(node: AddressingNode, settings: Dhcpv6Settings) -> Addressin
     return made
 
 
-def _remembering(node: AddressingNode, inner: Callable[[Request], Response | Deferred[Response]]) -> Remembering:
-    return Remembering(node.tree, node.committer, node.committer, node.rules, inner)
+def _remembering(parts: Parts, inner: Callable[[Request], Response | Deferred[Response]]) -> Remembering:
+    return Remembering(parts.tree, parts.committer, parts.committer, parts.rules, inner)

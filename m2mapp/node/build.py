@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from ipaddress import IPv6Interface
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -26,20 +25,15 @@ from m2mapp.coap.numbers import code_text
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.coap.viewer import WireFeed
 from m2mapp.config import Settings
-from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import BINDING_TYPES
 from m2mapp.dhcpv6.device import ADDRESS_TYPE
 from m2mapp.dhcpv6.uplink import UPLINK_TYPE
 from m2mapp.formats.documents import dump_json
 from m2mapp.formats.link_format import Link
 from m2mapp.formats.uris import Uri, parse_uri
-from m2mapp.groups.edit import Surroundings
-from m2mapp.groups.elsewhere import Elsewhere
 from m2mapp.groups.group import GROUPS, group_types
 from m2mapp.groups.leaves import LEAVE_TYPE
 from m2mapp.groups.lending import HELD_AT, LENDING_TYPES, POOL, RESTING_AT
-from m2mapp.groups.pool import derived_pool
-from m2mapp.groups.service import GroupNode, GroupService
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http.lines import Feed
 from m2mapp.lwm2m.client_page import PAGE, PAGE_TYPE
@@ -50,14 +44,15 @@ from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Request
 from m2mapp.model.metrics import Metrics
-from m2mapp.node.addressing import AddressingNode, make_addressing
-from m2mapp.node.device import DeviceParts, make_device
+from m2mapp.node.addressing import make_addressing
+from m2mapp.node.device import make_device
 from m2mapp.node.door import Door
 from m2mapp.node.front import anonymous_principals, blocking, http_front
+from m2mapp.node.groups import make_groups
 from m2mapp.node.life import Between, Node
-from m2mapp.node.lwm2m import Parts, bootstrap_server, gateway_report, lwm2m_types
-from m2mapp.node.operations import own_paths
-from m2mapp.node.rights import current_rights
+from m2mapp.node.lwm2m import bootstrap_server, gateway_report, lwm2m_types
+from m2mapp.node.operations import make_operations
+from m2mapp.node.parts import Parts
 from m2mapp.node.world import HostAddresses, World
 from m2mapp.registry.drivers.registering import Registering, Registrant
 from m2mapp.registry.scl import SCL_TYPE
@@ -76,7 +71,6 @@ from m2mapp.tree.types import ANYWHERE, ResourceType, Types
 from m2mapp.tree.unit import COLLECTION, REQUESTS, Remove, Unit, Write
 from m2mapp.triggers.inline import members
 from m2mapp.triggers.places import OPERATIONS
-from m2mapp.triggers.service import TriggerNode, TriggerService
 from m2mapp.triggers.settings import TriggerSettings
 from m2mapp.triggers.timers import timer_type
 from m2mapp.triggers.types import More, operation_types
@@ -151,12 +145,12 @@ class _Builder:
         if settings.triggers is not None:
             self._triggers(settings.triggers, own, requester)
         if settings.bootstrap is not None and coap is not None:
-            self._routes |= bootstrap_server(self._of_lwm2m(), coap)
+            self._routes |= bootstrap_server(self._of_all(), coap)
         member = self._member(requester, coap, own) if settings.member and coap is not None else None
         dhcpv6 = self._addressing()
         client: list[Service] = []
         if settings.report is not None:
-            self._routes[REPORTS], client = gateway_report(self._of_lwm2m(), self._datagrams, own, requester)
+            self._routes[REPORTS], client = gateway_report(self._of_all(), own, requester)
         page = self._describe()
         if settings.device is not None:
             self._routes |= dict.fromkeys((DEVICE_ADDRESS, PAGE), Plain(self._rules, self._committer))
@@ -234,41 +228,13 @@ class _Builder:
         return requester
 
     def _groups(self, settings: GroupSettings, own: OwnUris, requester: Requester, coap: CoapService, registry: RegistryService) -> None:
-        node = GroupNode(
-            name=self._settings.node.name,
-            around=Surroundings(
-                self._tree, self._registrations, own, settings, Elsewhere(self._registrations), self._settings.node.name, self._uri
-            ),
-            pool=lambda: settings.local_pool or derived_pool(self._settings.node.name, self._prefix()),
-            rules=self._rules,
-            committer=self._committer,
-            journals=self._committer,
-            clock=self._world.clock,
-            requester=requester,
-            group_sender=coap,
-            random=self._rng,
-            peers={peer.name: peer.uri for peer in self._settings.peers},
-        )
-        groups = GroupService(self._world.reactor, node, self._metrics)
+        groups = make_groups(self._of_all(), settings, own, requester, coap)
         registry.groups_of = groups.groups_of
         self._restore.append(groups.restore)
         self._routes |= dict.fromkeys((GROUPS, RESTING_AT, HELD_AT, *([POOL] if settings.global_pool else [])), groups)
 
     def _triggers(self, settings: TriggerSettings, own: OwnUris, requester: Requester) -> None:
-        node = TriggerNode(
-            tree=self._tree,
-            rules=self._rules,
-            committer=self._committer,
-            journals=self._committer,
-            clock=self._world.clock,
-            requester=requester,
-            registrations=self._registrations,
-            touch=self._committer.touch,
-            node_uri=self._uri,
-            own=own_paths(own),
-            current=current_rights(self._settings, self._tree),
-        )
-        triggers = TriggerService(self._world.reactor, node, settings, self._metrics)
+        triggers = make_operations(self._of_all(), settings, own, requester)
         self._shown = triggers.shown
         self._restore.append(triggers.restore)
         self._routes[ANYWHERE, OPERATIONS] = triggers
@@ -281,17 +247,25 @@ class _Builder:
         self._routes[MC_GROUPS] = member
         return member.handle_multicast
 
-    def _of_lwm2m(self) -> Parts:
-        return Parts(self._settings, self._world, self._metrics, self._tree, self._rules, self._committer, self._registrations, self._rng)
+    def _of_all(self) -> Parts:
+        return Parts(
+            settings=self._settings,
+            uri=self._uri,
+            world=self._world,
+            metrics=self._metrics,
+            tree=self._tree,
+            rules=self._rules,
+            committer=self._committer,
+            registrations=self._registrations,
+            datagrams=self._datagrams,
+            random=self._rng,
+        )
 
     def _addressing(self) -> list[Service]:
         settings = self._settings.dhcpv6
         if settings is None:
             return []
-        node = AddressingNode(
-            self._settings, self._world, self._tree, self._committer, self._rules, self._datagrams, self._rng, self._metrics
-        )
-        made = make_addressing(node, settings)
+        made = make_addressing(self._of_all(), settings)
         self._routes |= made.routes
         self._about |= made.about
         self._warnings.append(made.warnings)
@@ -304,10 +278,7 @@ class _Builder:
         device = self._settings.device
         if device is None:
             return ()
-        around = Dhcpv6Node(self._tree, self._committer, self._world.clock, self._datagrams)
-        links = partial(_links, discovery)
-        parts = DeviceParts(self._settings, self._world, self._metrics, around, coap, own, requester, links, self._rng)
-        client, services = make_device(parts, device)
+        client, services = make_device(self._of_all(), device, coap, own, requester, partial(_links, discovery))
         self._door.claiming, self._serves = client, client.servers.__contains__
         client.on_servers = lambda: self._sources_moved()
         return services
@@ -380,18 +351,6 @@ class _Builder:
             "roles": sorted([*roles, *(["member"] if settings.member else []), *(settings.dhcpv6.roles if settings.dhcpv6 else ())]),
             **(about(settings.coap.coaps, settings.node.name) if settings.coap is not None else {}),
         }
-
-    def _prefix(self) -> IPv6Interface | None:
-        """This node's own global (or unique local) prefix on the first interface that has one."""
-        for name in self._settings.coap.interfaces if self._settings.coap is not None else ():
-            try:
-                found = self._datagrams.interface_addresses(name)
-            except OSError:
-                continue
-            for address in found:
-                if isinstance(address, IPv6Interface) and not address.ip.is_link_local and not address.ip.is_loopback:
-                    return address
-        return None
 
 
 def _links(discovery: Discovery) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
 from uuid import UUID
 
 from twisted.application.service import Service
@@ -12,7 +10,6 @@ from twisted.application.service import Service
 from m2mapp.clients.names import OwnUris
 from m2mapp.coap.given import ListeningWhereGiven
 from m2mapp.coap.service import CoapService
-from m2mapp.config import Settings
 from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.bootstrap_options import BootstrapCodes
 from m2mapp.dhcpv6.device import DeviceLink
@@ -22,36 +19,26 @@ from m2mapp.dhcpv6.service import dhcpv6_device
 from m2mapp.lwm2m.device_settings import DeviceSettings
 from m2mapp.lwm2m.drivers.bootstrapping import Bootstrapping, ClientNode
 from m2mapp.model.interfaces import IRequester
-from m2mapp.model.metrics import Metrics
-from m2mapp.node.world import World
+from m2mapp.node.parts import Parts
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceParts:
-    """What the role is built from. `links` gives the node's resources in link format."""
+def make_device(
+    parts: Parts, device: DeviceSettings, coap: CoapService, own: OwnUris, requester: IRequester, links: Callable[[], str]
+) -> tuple[Bootstrapping, tuple[Service, ...]]:
+    """The LwM2M client, and all services of the role in the order in which they start: each of them follows what the one before writes.
 
-    settings: Settings
-    world: World
-    metrics: Metrics
-    around: Dhcpv6Node
-    coap: CoapService
-    own: OwnUris
-    requester: IRequester
-    links: Callable[[], str]
-    rng: Random
-
-
-def make_device(parts: DeviceParts, device: DeviceSettings) -> tuple[Bootstrapping, tuple[Service, ...]]:
-    """The LwM2M client, and all services of the role in the order in which they start: each of them follows what the one before writes."""
-    settings, world, around = parts.settings, parts.world, parts.around
+    `links` gives the node's resources in link format.
+    """
+    settings, world, tree = parts.settings, parts.world, parts.tree
+    around = Dhcpv6Node(tree, parts.committer, world.clock, parts.datagrams)
     reactor = world.reactor
-    listening = ListeningWhereGiven(reactor, around.tree, parts.coap, parts.own.listens_where_given)
-    duid = world.kept(settings, "duid", lambda: new_duid(UUID(int=parts.rng.getrandbits(128), version=4)))
+    listening = ListeningWhereGiven(reactor, tree, coap, own.listens_where_given)
+    duid = world.kept(settings, "duid", lambda: new_duid(UUID(int=parts.random.getrandbits(128), version=4)))
     codes = settings.dhcpv6.codes if settings.dhcpv6 is not None else BootstrapCodes()
     link = DeviceLink(device.interface, device.link_local, device.release)
-    asking = dhcpv6_device(reactor, around, (duid, link, codes), LinkNode(around.datagrams, world.host, parts.rng), parts.metrics)
+    asking = dhcpv6_device(reactor, around, (duid, link, codes), LinkNode(parts.datagrams, world.host, parts.random), parts.metrics)
     query = (("host", settings.node.name), *((("multicast", "1"),) if settings.member else ()))
-    node = ClientNode(around.tree, around.committer, around.clock, parts.requester, parts.coap.back, parts.links, query, parts.rng)
+    node = ClientNode(tree, parts.committer, world.clock, requester, coap.back, links, query, parts.random)
     client = Bootstrapping(reactor, node, device, parts.metrics)
     given: tuple[Service, ...] = () if settings.coap is not None and settings.coap.listen else (listening,)
     return client, (*given, asking, client)

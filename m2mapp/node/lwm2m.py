@@ -6,9 +6,8 @@ The report's LwM2M client has a CoAP endpoint of its own: ports, rights and obje
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path as FilePath
-from random import Random
 
 from twisted.application.service import Service
 
@@ -30,29 +29,8 @@ from m2mapp.lwm2m.report_settings import ReportSettings
 from m2mapp.lwm2m.service import BootstrapNode, BootstrapService, bootstrap_types
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
-from m2mapp.model.metrics import Metrics
-from m2mapp.net.memory import MemoryDatagrams
-from m2mapp.net.udp import SystemDatagrams
-from m2mapp.node.world import World
-from m2mapp.store.committer import Committer
-from m2mapp.tree.registrations import Registrations
-from m2mapp.tree.resources import ResourceRules
-from m2mapp.tree.tree import Tree
+from m2mapp.node.parts import Parts
 from m2mapp.tree.types import ResourceType
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of the node that are there when these are built."""
-
-    settings: Settings
-    world: World
-    metrics: Metrics
-    tree: Tree
-    rules: ResourceRules
-    committer: Committer
-    registrations: Registrations
-    random: Random
 
 
 def lwm2m_types(settings: Settings) -> Iterator[ResourceType]:
@@ -74,9 +52,7 @@ def bootstrap_server(parts: Parts, coap: CoapService) -> dict[Path, IHandle]:
     return {**dict.fromkeys(service.ROUTES, server), **dict.fromkeys(ROUTES, gateways)}
 
 
-def gateway_report(
-    parts: Parts, datagrams: SystemDatagrams | MemoryDatagrams, own: OwnUris, requester: Requester
-) -> tuple[ReportService, list[Service]]:
+def gateway_report(parts: Parts, own: OwnUris, requester: Requester) -> tuple[ReportService, list[Service]]:
     """The report of a node that has `[report]`, and what else has to run for it. Raises `LookupError` for one that has not."""
     settings = parts.settings.report
     if settings is None:
@@ -84,8 +60,8 @@ def gateway_report(
     report = ReportService(parts.world.reactor, _node(parts, requester), settings, parts.metrics)
     if not settings.lwm2m:
         return report, []
-    client = _client(parts, datagrams, report, settings)
-    send = coap_sender(client.client, datagrams.interface_index)
+    client = _client(parts, report, settings)
+    send = coap_sender(client.client, parts.datagrams.interface_index)
     report.client = Requester(parts.world.reactor, own, Names(parts.registrations, {}, parts.world.resolve), {"coap": send, "coaps": send})
     return report, [client]
 
@@ -104,17 +80,17 @@ def _node(parts: Parts, requester: Requester) -> ReportNode:
         registrations=parts.registrations,
         requester=requester,
         random=parts.random,
-        peers={peer.name: peer.uri for peer in parts.settings.peers},
+        peers={parts.settings.node.name: parts.uri, **{peer.name: peer.uri for peer in parts.settings.peers}},
         bootstrap_uri=downlink.bootstrap_uri if downlink is not None else "",
         certificate=certificate_der(FilePath(file).read_bytes(), f"[dhcpv6.downlink] certificate {file}") if file else None,
     )
 
 
-def _client(parts: Parts, datagrams: SystemDatagrams | MemoryDatagrams, report: ReportService, settings: ReportSettings) -> CoapService:
+def _client(parts: Parts, report: ReportService, settings: ReportSettings) -> CoapService:
     """The client's endpoint. Over coaps it shows the node's certificate and believes whom the node believes."""
     context = make_context(parts.world.reactor, parts.metrics, parts.random)
     ports = (("::", settings.port), ("0.0.0.0", settings.port))  # noqa: S104 - only the server that it registers at has any right
-    client = CoapService(ports, (), datagrams, report.objects, OneServer(report.principal), context)
+    client = CoapService(ports, (), parts.datagrams, report.objects, OneServer(report.principal), context)
     coap = parts.settings.coap
     client.secure(replace(coap.coaps, listen=()) if coap is not None else NO_COAPS)
     client.observe(report.objects)

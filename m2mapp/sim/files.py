@@ -152,6 +152,10 @@ bootstrap_uri = {_quoted(f"coap://{network.authority(network.gateway)}")}
 
 [bootstrap]
 plans = {_quoted(str(layout.plan_directory))}
+
+[report]
+lwm2m = false
+push = {_quoted(GATEWAY_NAME)}
 """
 
 

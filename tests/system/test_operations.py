@@ -70,6 +70,10 @@ _BEDROOM_CLOSED = _dependency("BedroomWindowClosed", _BEDROOM, "Closed", "AND")
 _MEMBER_AT_HOME = _dependency("MemberAtHome", "coap://nscl/hostLocation", "at home", "AND")
 
 
+_README_ASK = 'ask() { curl -s -H "Authorization: Bearer $TOKEN" "$@"; }\n'
+"""What the README defines before its examples."""
+
+
 class OperationTests(SynchronousTestCase):
     """One house for all that is shown: four programs take longer to start than what they are asked takes."""
 
@@ -268,7 +272,7 @@ class OperationTests(SynchronousTestCase):
     def check_readme(self, gateway: Gateway) -> None:
         """The README's example does, as it is printed, what it says."""
         section = (ROOT / "README.md").read_text().partition("## When something changes\n")[2].partition("\n## ")[0]
-        blocks = re.findall(r"```\n(.*?)```", section, re.DOTALL)
+        blocks = [_README_ASK, *re.findall(r"```\n(.*?)```", section, re.DOTALL)]
         given = [f"TOKEN={gateway.token}", f"GATEWAY=http://127.0.0.1:{gateway.port}"]
         done = gateway.place.run(["env", *given, "sh", "-eux", "-c", "".join(blocks)])
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,10 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.coap.parameters import Limits
 from m2mapp.coap.settings import AccessSettings, CoapSettings
 from m2mapp.config import EXIT_CONFIG, BadConfiguration, Peer, Settings, clashes, load, read
+from m2mapp.dhcpv6.settings import DelegatingSettings, DownlinkSettings, UplinkSettings
 from m2mapp.groups.settings import GroupSettings
 from m2mapp.http.settings import HttpSettings
 from m2mapp.http.tokens import TokenSetting
 from m2mapp.lwm2m.device_settings import DeviceSettings
+from m2mapp.lwm2m.report_settings import ReportSettings
+from m2mapp.lwm2m.settings import BootstrapSettings
 from m2mapp.model.principal import Role
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -126,6 +130,26 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(sorted(shown["node"]), sorted(field.name for field in fields(type(found.node))))
         self.assertEqual(found.groups, GroupSettings())
         self.assertEqual(found.http, HttpSettings())
+
+    def test_the_roles_of_the_example(self) -> None:
+        """With its comments taken away each role of the example is on: its keys are known, its values good; only its files are missing."""
+        shown = re.sub(r"(?m)^# (?=\[|[a-z0-9_]+ = )", "", (ROOT / "etc" / "gateway.toml").read_text())
+        tables = tomllib.loads(shown)
+        dhcpv6 = tables["dhcpv6"]
+        kinds = (
+            (dhcpv6["uplink"], UplinkSettings),
+            (dhcpv6["downlink"], DownlinkSettings),
+            (dhcpv6["delegating"], DelegatingSettings),
+            (tables["report"], ReportSettings),
+            (tables["bootstrap"], BootstrapSettings),
+            (tables["device"], DeviceSettings),
+        )
+        for table, kind in kinds:
+            known = {"format" if field.name == "format_number" else field.name for field in fields(kind)}
+            self.assertEqual({*table}, known, kind.__name__)
+        told = faults(shown.replace("/etc/m2mapp/", "/no/such/"))
+        self.assertEqual([fault for fault in told if "/no/such/" not in fault], [])
+        self.assertEqual(len(told), 4, told)
 
 
 class DeviceTests(SynchronousTestCase):
@@ -285,6 +309,10 @@ class FaultTests(SynchronousTestCase):
         peers = '[peers.bs]\nuri = "http://bs"\n[peers.c]\nuri = "coap://c"\n'
         taken = settings(LEAST + downlink + peers + '[report]\npush = "bs"\nserver = "coaps://bs.example.org"\n').report
         self.assertEqual((taken and taken.push, taken and taken.server), ("bs", "coaps://bs.example.org/"))
+        itself = '[report]\nlwm2m = false\npush = "g1"\n'
+        self.assertIn("[report] push", faults(LEAST + downlink + itself)[0])
+        both = settings(LEAST + downlink + itself + "[bootstrap]\n").report
+        self.assertEqual(both and both.push, "g1")
         cases = {
             "lwm2m = false": "[report] lwm2m",
             'lwm2m = false\npush = "bs"\nserver = "coap://x"': "[report] server",

@@ -15,7 +15,7 @@ from twisted.application.service import IServiceMaker, ServiceMaker
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.check_docs import dead_links, headings, one_machine_only, undocumented_tests, unknown_targets
+from tests.check_docs import dead_links, headings, one_machine_only, undocumented_tests, unknown_targets, unlisted
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -105,6 +105,15 @@ class ExampleConfigurationTests(SynchronousTestCase):
         self.assertEqual("/var/lib/" + service["StateDirectory"], example["node"]["state_dir"])
         self.assertEqual(service["RestartPreventExitStatus"], "78")
 
+    def test_capabilities_are_asked_for_by_the_roles_alone(self) -> None:
+        """The unit has none; the file beside it gives those of the DHCPv6 roles, and would keep none that it does not give."""
+        wanted = {"CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN", "CAP_NET_RAW"}
+        for name, capabilities in (("m2mapp.service", set[str]()), ("m2mapp-dhcpv6.conf", wanted)):
+            unit = configparser.ConfigParser(interpolation=None)
+            unit.read(ROOT / "etc" / name)
+            for key in ("CapabilityBoundingSet", "AmbientCapabilities"):
+                self.assertEqual(set(unit["Service"][key].split()), capabilities, f"{name}: {key}")
+
 
 class DocumentCheckTests(SynchronousTestCase):
     def test_dead_links_are_found(self) -> None:
@@ -131,6 +140,10 @@ class DocumentCheckTests(SynchronousTestCase):
         """`make` commands in text and in code blocks are looked up; the verb in a sentence is none."""
         readme = "Type `make run`.\n```\n$ make fly && make test\nmake check\n```\nThey make sense.\n"
         self.assertEqual(list(unknown_targets(readme, "run: x\n\ntest:\ncheck:\n")), ["make fly: the Makefile has no such target"])
+
+    def test_files_that_a_list_leaves_out_are_found(self) -> None:
+        """A file beside a list that it has no link to is told."""
+        self.assertEqual(list(unlisted("- [A](a.md)\n- b.md\n", ["b.md", "a.md"])), ["b.md is not in the list"])
 
     def test_places_of_one_machine_are_found(self) -> None:
         """Paths and hosts of one machine are told with their line; resources and URIs that look alike are not."""

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from m2mapp.lwm2m.pushing import Target, Verdict, not_taken, reason, verdict
+from m2mapp.lwm2m.pushing import Target, Verdict, is_unknown, not_taken, reason, verdict
 from m2mapp.lwm2m.report import QUEUED, Queue, confirmed, queued_again, refused
 from m2mapp.model.errors import Fault, PeerFailed
 from m2mapp.model.interfaces import IClock, ICommit, IRequester
@@ -125,7 +125,7 @@ class Pushing:
 
     def _greeting_answered(self, answer: Answer) -> Deferred[None]:
         """The server knows the gateway, or has to be told of all its devices (again)."""
-        if answer.code == "404":
+        if is_unknown(answer):
             number = self._node.tree.next_number
             known = self._node.tree.children(REPORTS)
             return self._commit([queued_again(resource, number) for resource in known if not _waits(resource)], greeted=True)
