@@ -13,9 +13,11 @@ from m2mapp.admin.views.asked import asked
 from m2mapp.admin.views.group_form import GroupForms
 from m2mapp.admin.views.groups import groups
 from m2mapp.admin.views.network import NetworkPage
+from m2mapp.admin.views.operations import operation_pages
 from m2mapp.admin.views.overview import overview
 from m2mapp.admin.views.people import People
 from m2mapp.admin.views.sign_in import SignIn
+from m2mapp.admin.views.timers import timers_page
 from m2mapp.admin.views.tree import tree_pages
 
 
@@ -27,6 +29,8 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
         first,
         plots,
         *tree_pages(),
+        *operation_pages(),
+        timers_page(),
         groups(askings),
         asked(askings),
         *GroupForms().pages(),
