@@ -44,7 +44,7 @@ def check_rule(text: str, subject: Resource | None = None) -> RuleCheck | None:
     if subject is None or subject.content is None:
         return RuleCheck(rule.text)
     if rule.looks_back:
-        return RuleCheck(rule.text, why="It looks at the content before, too: only a change tells whether it holds.")
+        return RuleCheck(rule.text, why="It looks at the content before, too: only a change tells.")
     verdict = rule.evaluate(Sample(subject.content, subject.media_type))
     value = subject.content[: 4 * _LONGEST_VALUE].decode(errors="replace")
     value = value if len(value) <= _LONGEST_VALUE else value[:_LONGEST_VALUE] + "\u2026"

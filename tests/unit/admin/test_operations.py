@@ -228,8 +228,8 @@ class RuleTests(OperationsCase):
         self.assertEqual(self.check("value > 30", "/none"), "A rule: value > 30")
         self.assertEqual(self.check("value = 30"), "Not a rule: column 7: two signs compare: == value = 30 ^")
         self.assertIn("at most 1000 characters", self.check("v" * 1001))
-        self.assertIn("cannot be evaluated : value is", self.check("value == 'on'"))
-        self.assertEqual(self.check("changed"), "A rule: changed It looks at the content before, too: only a change tells whether it holds.")
+        self.assertIn("cannot be evaluated: value is", self.check("value == 'on'"))
+        self.assertEqual(self.check("changed"), "A rule: value changed It looks at the content before, too: only a change tells.")
         self.assertEqual(self.check(" "), "")
 
     def test_what_may_not_be_read(self) -> None:
