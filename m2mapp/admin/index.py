@@ -13,6 +13,8 @@ from m2mapp.admin.views.asked import asked
 from m2mapp.admin.views.group_form import GroupForms
 from m2mapp.admin.views.groups import groups
 from m2mapp.admin.views.network import NetworkPage
+from m2mapp.admin.views.addresses import addresses_page
+from m2mapp.admin.views.devices import devices_page
 from m2mapp.admin.views.operations import operation_pages
 from m2mapp.admin.views.overview import overview
 from m2mapp.admin.views.people import People
@@ -31,6 +33,8 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
         *tree_pages(),
         *operation_pages(),
         timers_page(),
+        addresses_page(),
+        devices_page(),
         groups(askings),
         asked(askings),
         *GroupForms().pages(),

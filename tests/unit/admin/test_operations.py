@@ -28,8 +28,8 @@ FORM = {
 
 
 def text_of(body: bytes) -> str:
-    """What a page says: its main part without tags, white space as single spaces."""
-    main = body.decode().partition("<main")[2]
+    """What a page says: its main part without tags, white space as single spaces, dashes as signs of minus."""
+    main = body.decode().partition("<main")[2].replace("\u2013", "-")
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", main)).split())
 
 
@@ -229,7 +229,7 @@ class RuleTests(OperationsCase):
         self.assertEqual(self.check("value = 30"), "Not a rule: column 7: two signs compare: == value = 30 ^")
         self.assertIn("at most 1000 characters", self.check("v" * 1001))
         self.assertIn("cannot be evaluated: value is", self.check("value == 'on'"))
-        self.assertEqual(self.check("changed"), "A rule: value changed It looks at the content before, too: only a change tells.")
+        self.assertEqual(self.check("changed"), "A rule: changed It looks at the content before, too: only a change tells.")
         self.assertEqual(self.check(" "), "")
 
     def test_what_may_not_be_read(self) -> None:
