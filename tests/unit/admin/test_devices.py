@@ -154,7 +154,7 @@ class BootstrapServerTests(DevicesCase):
         missing = {"step": "bootstrapped", "since": "2027-01-15T08:00:00.000Z", "forSeconds": 90, "do": "The bootstrap was not finished."}
         chain = [{"step": "bootstrap requested", "at": "2027-01-15T08:00:00.000Z"}, {"step": "bootstrapped", "at": None}]
         listed = {"name": "urn:dev:1", "state": "failed", "missing": missing}
-        documents = {
+        documents: dict[str, dict[str, object]] = {
             "/devices": {"path": "/devices", "children": [listed], "next": "urn:dev:1"},
             "/devices/urn:dev:1": {"state": "failed", "why": "4.00", "chain": chain, "missing": missing},
         }
