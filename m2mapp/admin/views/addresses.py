@@ -20,6 +20,7 @@ _AT = "/admin/addresses"
 _LEASE = "lease"
 _SHOWN = 100
 _PREFIXES_SHOWN = 200
+_TAKEN_WITHIN_S = 30.0
 _PARTS = 2
 """A lease is named by a DUID and an IAID."""
 SOURCES = (
@@ -115,16 +116,29 @@ async def _one(visit: Visit) -> Answer:
 
 
 async def _reserve(visit: Visit) -> Answer:
-    """An address is kept for a device: told as done when that is on disk; that the device has it, when its lease says so."""
+    """An address is kept for a device: done when that is on disk. Where it can be told to ask again, it has it when its lease says so."""
     path = check_path((*LEASES, visit.field("duid").strip().lower(), visit.field("iaid").strip()))
-    address = visit.field("address").strip()
-    await visit.write_document(Method.PUT, path, {"address": address})
+    await visit.write_document(Method.PUT, path, {"address": visit.field("address").strip()})
     there = visit.find(path)
-    has = there.attributes.get("address") if there is not None and there.attributes.get("state") == "bound" else None
-    kept = there.attributes.get("reserved") if there is not None else address
-    detail = "it has it" if has == kept else f"it has {has} until it asks again" if has else "it gets it when it asks"
+    if there is None:
+        raise NoSuchResource(path_text(path))
+    kept, has = str(there.attributes.get("reserved")), _bound(there)
+    told = has is not None and has != kept and there.attributes.get("reconfigure") is True
+    detail = (
+        "it gets it when it asks" if has is None else "it has it" if has == kept else "" if told else f"it has {has} until it asks again"
+    )
     visit.done(f"{kept} is reserved for {path[1]}", detail)
+    if told:
+        taken = visit.when(
+            path, lambda lease: "its lease says so" if lease is not None and _bound(lease) == kept else None, _TAKEN_WITHIN_S
+        )
+        visit.asked_for(f"{path[1]} is told to ask again, and to take {kept}", taken)
     return Redirect(_AT)
+
+
+def _bound(lease: Resource) -> str | None:
+    """The address that a device has by a lease."""
+    return str(lease.attributes.get("address")) if lease.attributes.get("state") == "bound" else None
 
 
 async def _end(visit: Visit) -> Answer:

@@ -40,7 +40,8 @@ def binding(number: int, iaid: int = 1, **more: object) -> Binding:
     """What a device has."""
     given: dict[str, object] = {"interface": "eth1", "client_address": "fe80::1", "bootstrap_uri": "coap://[fd00::b5]", "first_ms": AT_MS}
     client = Client(bytes.fromhex(duid(number)), iaid, for_prefix=False)
-    return Binding(client, IPv6Address(f"fd00::d:{number:x}"), 3600, 7200, AT_MS, **{**given, **more})  # type: ignore[arg-type]
+    given["value"] = IPv6Address(f"fd00::d:{number:x}")
+    return Binding(client, preferred_s=3600, valid_s=7200, given_ms=AT_MS, **{**given, **more})  # type: ignore[arg-type]
 
 
 def lease(number: int, iaid: int = 1) -> Write:
@@ -156,6 +157,17 @@ class ReserveTests(AddressesCase):
         self.assertIn("fd00::d:9 is reserved for it", self.page())
         self.visitor.post("/admin/addresses", do="reserve", duid=duid(3), iaid="1", address="fd00::d:3")
         self.assertIn("(it has it)", self.page())
+
+    def test_told_to_ask_again(self) -> None:
+        """Of a device that can be told, it is done when its lease has the address, and not done when that has not come in time."""
+        self.commit(binding(3, reconfigure=True).write(), binding(4, reconfigure=True).write())
+        for number in (3, 4):
+            self.visitor.post("/admin/addresses", do="reserve", duid=duid(number), iaid="1", address=f"fd00::e:{number}")
+        self.assertIn(f"Asked: {duid(3)} is told to ask again, and to take fd00::e:3; its effect is awaited", self.page())
+        self.commit(binding(3, value=IPv6Address("fd00::e:3"), reserved=IPv6Address("fd00::e:3")).write())
+        self.house.clock.advance(31)
+        self.assertIn(f"Done: {duid(3)} is told to ask again, and to take fd00::e:3 (its lease says so)", self.page())
+        self.assertIn(f"Not done: {duid(4)} is told to ask again", self.page())
 
     def test_refused(self) -> None:
         """An address that is another's is not reserved, with the reason, and what was typed is there still; a viewer may not."""
