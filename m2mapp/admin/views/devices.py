@@ -11,7 +11,6 @@ from m2mapp.admin.pages import Answer, Page, Shown
 from m2mapp.admin.timelines import Found, Heard, Mark, Step, Timeline, bootstrap_steps, timeline
 from m2mapp.admin.visit import Visit
 from m2mapp.formats.documents import parse_rfc3339
-from m2mapp.groups.group import members_of
 from m2mapp.model.errors import NoSuchResource
 from m2mapp.model.identifiers import path_text
 from m2mapp.tree.paths import check_path
@@ -128,11 +127,11 @@ async def _heard(visit: Visit, members: list[Member]) -> dict[str, Heard]:
     heard: dict[str, Heard] = {}
     for member in members[:_GROUPS_ASKED]:
         group = visit.find((*GROUPS, member.group))
-        listed = members_of(group) if group is not None else ()
-        if member.uri not in listed:
+        listed = group.attributes.get("members") if group is not None else None
+        if not isinstance(listed, list) or member.uri not in listed:
             continue
         place = listed.index(member.uri)
-        query = (("state", ""), ("limit", "1"), *((("after", listed[place - 1]),) if place else ()))
+        query = (("state", ""), ("limit", "1"), *((("after", str(listed[place - 1])),) if place else ()))
         told = (await visit.document((*GROUPS, member.group, "members"), query)).get("state")
         state = told.get(member.uri) if isinstance(told, Mapping) else None
         if isinstance(state, Mapping):
