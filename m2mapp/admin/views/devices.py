@@ -132,7 +132,10 @@ async def _heard(visit: Visit, members: list[Member]) -> dict[str, Heard]:
             continue
         place = listed.index(member.uri)
         query = (("state", ""), ("limit", "1"), *((("after", str(listed[place - 1])),) if place else ()))
-        told = (await visit.document((*GROUPS, member.group, "members"), query)).get("state")
+        try:
+            told = (await visit.document((*GROUPS, member.group, "members"), query)).get("state")
+        except NoSuchResource:  # The group, or the member, has gone meanwhile.
+            continue
         state = told.get(member.uri) if isinstance(told, Mapping) else None
         if isinstance(state, Mapping):
             heard[member.uri] = Heard(str(state.get("lastHeard") or ""), str(state.get("silentSince") or ""))
