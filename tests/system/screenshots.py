@@ -39,9 +39,14 @@ PAGES = {
     "group": f"/admin/groups/{ALL    "operations": "/admin/operations",
     "operation": f"/admin/operations{SUBJECT}/Operations/TurnOnAC",
     "addresses": "/admin/addresses",
+<<<<<<< HEAD
     "devices": "/admin/devices",
 }",
     "network": "/admin/network?group=switches",
+=======
+    "devices": "/admin/devices?q=d2",
+    "device": "/admin/devices/d1",
+>>>>>>> d357522 (Pictures of devices are of some of them)
 }
 """The pages by the name of their pictures."""
 _READS, _EACH_S = 40, 2.0
