@@ -156,4 +156,5 @@ class DevicesTests(SynchronousTestCase):
                     browser.wait_live()
                     self.assertEqual(browser.axe(), [], page)
                     wide = browser.run("return document.documentElement.scrollWidth")
+                    assert isinstance(wide, int)
                     self.assertLessEqual(wide, width, f"{page} is {wide} wide")

@@ -166,5 +166,6 @@ class OperationsTests(OperationsCase):
                     browser.wait_live()
                     self.assertEqual(browser.axe(), [], page)
                     wide = browser.run("return document.documentElement.scrollWidth")
+                    assert isinstance(wide, int)
                     self.assertLessEqual(wide, width, f"{page} is {wide} wide")
             self.check_quiet(browser)
