@@ -37,7 +37,7 @@ class Mark(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: since when it holds (RFC 3339, empty where that is not known), more words on it, and what to do where it is missing."""
+    """One step: since when it is as it is (RFC 3339, empty where that is not known), more words, and what to do where it is missing."""
 
     name: str
     mark: Mark
@@ -88,13 +88,11 @@ class Timeline:
 
     @property
     def since(self) -> str:
-        """Since when that is missing: when the last step before it came."""
-        before: list[str] = []
-        for step in self.steps:
-            if step.mark in (Mark.MISSING, Mark.WAITING):
-                break
-            before += [step.at] if step.at else []
-        return max(before, default="")
+        """Since when that is missing: since when it says, or when the last step before it came. Empty where that is not known."""
+        missing = self.missing
+        if missing is None or missing.at:
+            return missing.at if missing is not None else ""
+        return max((step.at for step in self.steps[: self.steps.index(missing)]), default="")
 
 
 def timeline(found: Found) -> Timeline:
@@ -163,8 +161,7 @@ def _reported(report: Document) -> Step:
 
 def _registered(found: Found, bound: list[Document]) -> Step:
     if found.registered_ms is not None:
-        seen = f"as {found.name}" + (f", last heard at {rfc3339(found.seen_ms)}" if found.seen_ms is not None else "")
-        return Step("registered", Mark.DONE, rfc3339(found.registered_ms), seen)
+        return Step("registered", Mark.DONE, rfc3339(found.registered_ms), f"as {found.name}")
     if not bound:
         return Step("registered", Mark.OPEN, text="not yet")
     return Step("registered", Mark.MISSING, text="it is not", advice=_ADVICE["registered"])
@@ -189,8 +186,8 @@ def _answered(found: Found) -> Step:
     last = max((heard.last for heard in found.heard), default="")
     silent = max((heard.silent_since for heard in found.heard), default="")
     if silent:
-        text = f"silent since {silent}" + (f", last heard at {last}" if last else "")
-        return Step(name, Mark.MISSING, text=text, advice=_ADVICE["silent"])
+        text = "silent since then" if last else "silent since then, and never heard"
+        return Step(name, Mark.MISSING, silent, text, _ADVICE["silent"])
     if last:
         return Step(name, Mark.DONE, last)
     if "proven" in found.groups.values():

@@ -56,7 +56,7 @@ async def _all(visit: Visit) -> Answer:
         "leases": leases,
         "next": _key(leases[-1]) if more else None,
         "wanted": visit.query("q"),
-        "mayReserve": visit.may_write((*LEASES, "x", "1")),
+        "mayReserve": node.get("bootstrap") is not None and visit.may_write((*LEASES, "x", "1")),
     }
     return Shown("addresses.html", values)
 

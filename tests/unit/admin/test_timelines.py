@@ -73,8 +73,10 @@ class TimelineTests(SynchronousTestCase):
             self.assertIn(advice, missing.advice)
 
     def test_since(self) -> None:
-        """A step has been missing since the last one before it came."""
+        """A step has been missing since it says, or since the last one before it came."""
         self.assertEqual(timeline(BARE).since, RENEWED_AT)
+        self.assertEqual(timeline(replace(WHOLE, heard=(Heard("", "2027-01-15T11:00:00.000Z"),))).since, "2027-01-15T11:00:00.000Z")
+        self.assertEqual(timeline(WHOLE).since, "")
         self.assertEqual(timeline(replace(BARE, leases=({**LEASE, "state": "reserved"},))).since, "")
 
     def test_what_is_not_expected(self) -> None:
