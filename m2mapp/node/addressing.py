@@ -31,6 +31,7 @@ from m2mapp.dhcpv6.service import (
     learning,
 )
 from m2mapp.dhcpv6.settings import Dhcpv6Settings
+from m2mapp.dhcpv6.told import options_told
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Request, Response
@@ -80,7 +81,11 @@ def make_addressing(node: AddressingNode, settings: Dhcpv6Settings) -> Addressin
     around = Dhcpv6Node(tree, node.committer, world.clock, node.datagrams)
     routing = RoutingNode(world.reactor, tree, world.clock, node.datagrams, world.host)
     sources = bootstrap_sources(settings, world.clock)
-    made = Addressing(about={"bootstrap": sources.document})
+
+    def bootstrap() -> Mapping[str, object]:
+        return {**sources.document(), "options": options_told(sources.in_force(), settings.codes)}
+
+    made = Addressing(about={"bootstrap": bootstrap})
     made.routes[PREFIXES] = _remembering(node, lambda request: execute(node.committer, node.rules.decide(request)))
     uplink = None
     if settings.uplink is not None:
