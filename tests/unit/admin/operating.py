@@ -18,7 +18,7 @@ from m2mapp.triggers.timers import timer_type
 from m2mapp.triggers.types import operation_types
 from tests.unit.admin.harness import House
 from tests.unit.fakes import RecordingRequester
-from tests.unit.triggers.test_service import Later
+from tests.unit.triggers.gateway import Later
 
 
 class OperatingHouse:
