@@ -40,11 +40,15 @@ PAGES = {
     "operation": f"/admin/operations{SUBJECT}/Operations/TurnOnAC",
     "addresses": "/admin/addresses",
 <<<<<<< HEAD
+<<<<<<< HEAD
     "devices": "/admin/devices",
 }",
     "network": "/admin/network?group=switches",
 =======
     "devices": "/admin/devices?q=d2",
+=======
+    "devices": "/admin/devices?q=d1.example",
+>>>>>>> e6f201c (Pictures of operations, addresses and devices are kept; that of devices shows some of them)
     "device": "/admin/devices/d1",
 >>>>>>> d357522 (Pictures of devices are of some of them)
 }
