@@ -26,31 +26,20 @@ from tests.system.programs import ROOT, START_S, environment
 
 FOLDER = ROOT / "docs" / "pages"
 LOOKS = (("light", 1280, 800, False), ("phone", 390, 844, True))
-<<<<<<< HEAD
-=======
 SUBJECT = "/office/temperature"
->>>>>>> 6ee8f1f (Pictures of operations, addresses and devices)
 PAGES = {
     "overview": "/admin/",
     "tree": f"/admin/tree{PATH}",
     "people": "/admin/people",
     "audit": "/admin/audit",
     "groups": "/admin/groups",
-    "group": f"/admin/groups/{ALL    "operations": "/admin/operations",
+    "group": f"/admin/groups/{ALL}",
+    "network": "/admin/network?group=switches",
+    "operations": "/admin/operations",
     "operation": f"/admin/operations{SUBJECT}/Operations/TurnOnAC",
     "addresses": "/admin/addresses",
-<<<<<<< HEAD
-<<<<<<< HEAD
-    "devices": "/admin/devices",
-}",
-    "network": "/admin/network?group=switches",
-=======
-    "devices": "/admin/devices?q=d2",
-=======
     "devices": "/admin/devices?q=d1.example",
->>>>>>> e6f201c (Pictures of operations, addresses and devices are kept; that of devices shows some of them)
     "device": "/admin/devices/d1",
->>>>>>> d357522 (Pictures of devices are of some of them)
 }
 """The pages by the name of their pictures."""
 _READS, _EACH_S = 40, 2.0
