@@ -109,15 +109,16 @@ def _summed(name: str, words: str) -> Callable[[AdminNode], str]:
 
 
 _TEXTS: dict[str, tuple[Callable[[AdminNode], str], str]] = {
-    _REGISTRATIONS: (_counted(("scls",), "device registered", "devices registered"), "/admin/tree/scls"),
+    _REGISTRATIONS: (_counted(("scls",), "device registered", "devices registered"), "/admin/devices"),
     "http": (_summed("m2mapp_http_requests_total", "requests answered"), ""),
     "coap": (_summed("m2mapp_coap_requests_total", "requests came in"), ""),
     "groups": (_counted(("groups",), "group", "groups"), _GROUPS),
     "member": (_counted(("mcGroups",), "multicast group joined", "multicast groups joined"), "/admin/tree/mcGroups"),
-    "bootstrap": (_counted(("devices",), "device seen", "devices seen"), "/admin/tree/devices"),
-    "dhcpv6.uplink": (_counted(("prefixes",), "prefix", "prefixes"), "/admin/tree/prefixes"),
-    "dhcpv6.downlink": (_counted(("leases",), "device with a lease", "devices with a lease"), "/admin/tree/leases"),
-    "dhcpv6.delegating": (_counted(("leases",), "router with a lease", "routers with a lease"), "/admin/tree/leases"),
+    "triggers": (_summed("m2mapp_operations_evaluations_total", "evaluations of operations"), "/admin/operations"),
+    "bootstrap": (_counted(("devices",), "device seen", "devices seen"), "/admin/devices"),
+    "dhcpv6.uplink": (_counted(("prefixes",), "prefix", "prefixes"), "/admin/addresses"),
+    "dhcpv6.downlink": (_counted(("leases",), "device with a lease", "devices with a lease"), "/admin/addresses"),
+    "dhcpv6.delegating": (_counted(("leases",), "router with a lease", "routers with a lease"), "/admin/addresses"),
 }
 
 

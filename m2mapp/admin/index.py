@@ -9,13 +9,17 @@ from m2mapp.admin.pages import Page
 from m2mapp.admin.samples import Samples
 from m2mapp.admin.site import Doors
 from m2mapp.admin.views.account import account
+from m2mapp.admin.views.addresses import addresses_page
 from m2mapp.admin.views.asked import asked
+from m2mapp.admin.views.devices import devices_page
 from m2mapp.admin.views.group_form import GroupForms
 from m2mapp.admin.views.groups import groups
 from m2mapp.admin.views.network import NetworkPage
+from m2mapp.admin.views.operations import operation_pages
 from m2mapp.admin.views.overview import overview
 from m2mapp.admin.views.people import People
 from m2mapp.admin.views.sign_in import SignIn
+from m2mapp.admin.views.timers import timers_page
 from m2mapp.admin.views.tree import tree_pages
 
 
@@ -30,6 +34,10 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
         groups(askings),
         asked(askings),
         *GroupForms().pages(),
+        *operation_pages(),
+        timers_page(),
+        addresses_page(),
+        devices_page(),
         NetworkPage().page(),
         *People(doors.accounts, doors.sessions, doors.signing).pages(),
         account(doors.accounts),

@@ -29,6 +29,7 @@ from m2mapp.dhcpv6.service import (
     learning,
 )
 from m2mapp.dhcpv6.settings import Dhcpv6Settings
+from m2mapp.dhcpv6.told import options_told
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Request, Response
@@ -58,7 +59,11 @@ def make_addressing(parts: Parts, settings: Dhcpv6Settings) -> Addressing:
     around = Dhcpv6Node(tree, parts.committer, world.clock, parts.datagrams)
     routing = RoutingNode(world.reactor, tree, world.clock, parts.datagrams, world.host)
     sources = bootstrap_sources(settings, world.clock)
-    made = Addressing(about={"bootstrap": sources.document})
+
+    def bootstrap() -> Mapping[str, object]:
+        return {**sources.document(), "options": options_told(sources.in_force(), settings.codes)}
+
+    made = Addressing(about={"bootstrap": bootstrap})
     made.routes[PREFIXES] = _remembering(parts, lambda request: execute(parts.committer, parts.rules.decide(request)))
     uplink = None
     if settings.uplink is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from tests.system.programs import ROOT, START_S, environment
 
 FOLDER = ROOT / "docs" / "pages"
 LOOKS = (("light", 1280, 800, False), ("phone", 390, 844, True))
+SUBJECT = "/office/temperature"
 PAGES = {
     "overview": "/admin/",
     "tree": f"/admin/tree{PATH}",
@@ -33,6 +35,11 @@ PAGES = {
     "groups": "/admin/groups",
     "group": f"/admin/groups/{ALL}",
     "network": "/admin/network?group=switches",
+    "operations": "/admin/operations",
+    "operation": f"/admin/operations{SUBJECT}/Operations/TurnOnAC",
+    "addresses": "/admin/addresses",
+    "devices": "/admin/devices?q=d1.example",
+    "device": "/admin/devices/d1",
 }
 """The pages by the name of their pictures."""
 _READS, _EACH_S = 40, 2.0
@@ -64,12 +71,30 @@ def demonstration(folder: Path) -> Iterator[tuple[str, str]]:
         process.wait(START_S)
 
 
-def read_all(uri: str, token: str) -> None:
-    """One group read of all devices."""
+def send(uri: str, token: str, method: str, path: str, body: str = "", media_type: str = "text/plain") -> None:
+    """One request to the gateway."""
     connection = http.client.HTTPConnection(urlsplit(uri).netloc, timeout=START_S)
     with contextlib.closing(connection):
-        connection.request("GET", f"/groups/{ALL}/membersContent", headers={"Authorization": f"Bearer {token}"})
+        connection.request(method, path, body, {"Authorization": f"Bearer {token}", "Content-Type": media_type})
         connection.getresponse().read()
+
+
+def read_all(uri: str, token: str) -> None:
+    """One group read of all devices."""
+    send(uri, token, "GET", f"/groups/{ALL}/membersContent")
+
+
+def operate(uri: str, token: str) -> None:
+    """Operations to see: one that ran, and one whose rule did not hold."""
+    for path, content in ((SUBJECT, "24"), ("/office/window", "closed"), ("/office/ac", "OFF")):
+        send(uri, token, "PUT", path, content)
+    closed = {"name": "WindowClosed", "uri": "/office/window", "rule": "value == 'closed'"}
+    turn_on = {"name": "TurnOnAC", "rule": "value > 30", "objectResource": "/office/ac", "method": "update", "input": "ON"}
+    close = {"name": "CloseWindow", "rule": "value > 35", "objectResource": "/office/window", "method": "update", "input": "closed"}
+    for one in ({**turn_on, "priority": 1, "dependencies": [closed]}, {**close, "priority": 2}):
+        send(uri, token, "POST", f"{SUBJECT}/Operations", json.dumps(one), "application/json")
+    for content in ("29", "31"):
+        send(uri, token, "PUT", SUBJECT, content)
 
 
 def make_people(browser: Browser, uri: str) -> None:
@@ -128,6 +153,7 @@ def main() -> int:
         for _ in range(_READS):
             read_all(uri, token)
             time.sleep(_EACH_S)
+        operate(uri, token)
         with signed_in(uri, token) as browser:
             make_people(browser, uri)
         for look, width, height, dark in LOOKS:

@@ -45,6 +45,7 @@ class House:
 
     types: Iterable[ResourceType] = ()
     routes: dict[Path, IHandle] = field(default_factory=dict)
+    roles: list[str] = field(default_factory=lambda: ["http"])
 
     def __post_init__(self) -> None:
         self.built: Built = build_tree([*RECORD_TYPES, *self.types], routes=self.routes)
@@ -69,7 +70,7 @@ class House:
             reactor=self.clock,
             clock=built.clock,
             metrics=self.metrics,
-            describe=lambda: {"name": "gw.example.org", "version": "1", "roles": ["http"]},
+            describe=lambda: {"name": "gw.example.org", "version": "1", "roles": self.roles},
             unready=lambda: self.unready,
             warnings=list,
             run_blocking=now,  # type: ignore[arg-type]
