@@ -1,4 +1,4 @@
-"""Sources whose address may be forged: who has shown that it receives there, and what the others are sent (RFC 9175, section 2).
+"""Sources whose address may be forged: which have shown that they receive there, and how the others are asked to (RFC 9175, section 2).
 
 Responsible for who is asked to prove its address, and how. Not responsible for the values of Echo nor for how much may be sent without
 (`echo`), nor for what is answered in place of a large answer (`server`).
