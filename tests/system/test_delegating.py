@@ -63,7 +63,7 @@ class DelegatingTests(SynchronousTestCase):
     def test_routers_of_others(self) -> None:
         """Each gets a prefix of its own and the bootstrap URI; all stand in the tree, also after the server was killed.
 
-        The server's host has a route to each; a Release frees the prefix and ends its route.
+        The server's host has a route to each, again after its interface was down; a Release frees the prefix and ends its route.
         """
         clients = [self.client(kind) for kind in CLIENTS]
         for client in clients:
@@ -86,3 +86,7 @@ class DelegatingTests(SynchronousTestCase):
         del ways[given["dhclient"].prefix]
         self.assertEqual(set(self.prefixes()), set(ways))
         wait_until(lambda: self.routes() == ways, what=f"no route to who gave its prefix back, not {self.routes()}")
+        self.isp_host.ip("link", "set", "eth0", "down")
+        self.assertEqual(self.routes(), {})
+        self.isp_host.ip("link", "set", "eth0", "up")
+        wait_until(lambda: self.routes() == ways, 20.0, what=f"the routes after the interface was down, not {self.routes()}")
