@@ -135,7 +135,7 @@ class IHost(Interface):
         """
 
     def follows(route: Route) -> Any:
-        """Whether packets into the prefix of a route to a router go that way. A Deferred with the truth of it, that fails with `OSError`."""
+        """Whether packets into the prefix of a route to a router go that way. A Deferred with a bool, that fails with `OSError`."""
 
     def remove_route(route: Route) -> Any:
         """Take a route that `set_route` made away; one that is not there is no error. A Deferred that fails with `OSError`."""

@@ -102,7 +102,7 @@ class UnicastTests(LabCase):
         )
 
     def test_address_that_was_without_end(self) -> None:
-        """An address set by hand that is given a lifetime keeps its on-link route, for that lifetime (a kernel was seen to end it at once)."""
+        """An address set by hand that is given a lifetime keeps its on-link route for so long: a kernel was seen to end it at once."""
         name, address = self.gateway.index(), IPv6Interface("fd00:1::1/64")
         with self.gateway.host.entered():
             host_module._set(name, address, {"preferred": 3600, "valid": 7200})
