@@ -238,7 +238,7 @@ class NotifyingTests(ObserveCase):
         self.ask()
         for watch in self.node.observable.watches:
             watch.on_change(again=True)
-        (told,) = self.sent(LONG_S / 2)
+        told = self.sent(LONG_S / 2)[0]
         self.assertEqual((told.code, told.mtype), (things.CONTENT, things.CON))
 
     def test_one_in_flight(self) -> None:
