@@ -7,6 +7,7 @@ observed here has one to compare.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +18,7 @@ Place = tuple[int, ...]
 MAX_PLACES: Final = 256
 _NAMES: Final = ("pmin", "pmax")
 _LONGEST_S: Final = 0xFFFFFFFF
+_DIGITS: Final = len(str(_LONGEST_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Attributes:
         for name, value in query:
             if name not in _NAMES:
                 raise Malformed("attribute", name, f"one of {', '.join(_NAMES)}")
-            if value and not (value.isascii() and value.isdecimal() and int(value[:11]) <= _LONGEST_S):
+            if value and not (value.isascii() and value.isdecimal() and len(value) <= _DIGITS and int(value) <= _LONGEST_S):
                 raise Malformed(name, value, f"a number of seconds up to {_LONGEST_S}, or nothing")
             number = int(value) if value else None
             periods = replace(periods, pmin=number) if name == "pmin" else replace(periods, pmax=number)
@@ -60,9 +62,15 @@ class Attributes:
         if periods == Periods():
             del self._at[place]
 
-    def forget_others(self, instances: frozenset[int]) -> None:
+    def forget_others(self, instances: Iterable[int]) -> None:
         """Forget those of instances that are none of these numbers any more: their numbers may be given to others."""
-        self._at = {place: periods for place, periods in self._at.items() if len(place) == 1 or place[1] in instances}
+        if self._at:
+            there = frozenset(instances)
+            self._at = {place: periods for place, periods in self._at.items() if len(place) == 1 or place[1] in there}
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._at.clear()
 
     def written_at(self, place: Place) -> tuple[tuple[str, str], ...]:
         """What was written at this very place, as Discover names it."""

@@ -98,11 +98,15 @@ class ClientObjects:
 
     def changed(self) -> None:
         """An instance of 33050 came, went, or is another now: observers are told. One whose part is as before is sent nothing."""
-        self._attributes.forget_others(frozenset(self._devices.numbers))
+        self._attributes.forget_others(self._devices.numbers)
         for watch in tuple(self._watches):
             watch.on_change()
 
     # What can be observed, and when that is told (`drivers.telling`).
+
+    def served_by_another(self) -> None:
+        """The server is another one from now on, and has written no periods."""
+        self._attributes.clear()
 
     def periods(self, path: Path) -> Periods:
         """The periods that hold at a path; none for what is no path of objects."""

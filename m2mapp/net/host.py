@@ -34,7 +34,8 @@ _ROUTE_METRIC: Final = 1024
 """RTPROT_DHCP, and what the system gives to routes that a program adds; an interface's own prefix (256) goes before."""
 _ENDLESS: Final = 0xFFFFFFFF
 _NOT_THERE: Final = (errno.EADDRNOTAVAIL, errno.ENODEV)
-_NO_WAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH)
+_NO_WAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
+"""What a look-up says where there is no route, or one of the kinds unreachable, prohibit, blackhole."""
 
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
