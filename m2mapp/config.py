@@ -198,8 +198,6 @@ def _of_device(settings: Settings) -> list[Malformed]:
     if device is not None and dhcpv6 is not None and device.interface in dhcpv6.interfaces:
         expected = "another interface than those of [dhcpv6]: a DHCPv6 client and the other roles exclude each other on one"
         faults.append(Malformed("[device] interface", device.interface, expected))
-    if device is not None and dhcpv6 is not None and dhcpv6.uplink is not None:
-        faults.append(Malformed("[device]", "a table beside [dhcpv6.uplink]", "used without it: UDP port 546 is of one DHCPv6 client"))
     return faults
 
 

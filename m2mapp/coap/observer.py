@@ -6,7 +6,6 @@ to be confirmable. Not responsible for when anything is sent: `observers`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
@@ -40,10 +39,17 @@ class Watched(Protocol):
         """No further calls. Stopping again does nothing."""
 
 
+class OnChange(Protocol):
+    """What a change is told to."""
+
+    def __call__(self, *, again: bool = False) -> None:
+        """There was a change. `again`: observers are to be told although what they are shown may be what it was."""
+
+
 class Observable(Protocol):
     """What can be observed; the wiring has it look into the tree."""
 
-    def watch(self, path: Path, on_change: Callable[[], None], *, subtree: bool) -> Watched | None:
+    def watch(self, path: Path, on_change: OnChange, *, subtree: bool) -> Watched | None:
         """Call `on_change` for each change of what a GET of the path shows, with `subtree` of all below too. None: it never changes."""
 
     def number(self) -> int:

@@ -184,9 +184,11 @@ class Observers:
 
     # -- from a change to a turn --------------------------------------------------------------------------------------------
 
-    def _on_change(self, subject: Subject) -> None:
+    def _on_change(self, subject: Subject, *, again: bool = False) -> None:
         """One change, of perhaps thousands in a row: nothing is done here but to note it."""
         subject.version += 1
+        for observer in subject.observers if again else ():
+            observer.must_send = True
         self._changed[subject] = None
         self._work()
 

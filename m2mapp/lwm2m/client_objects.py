@@ -1,7 +1,8 @@
 """The objects of a gateway as an LwM2M client, for the server that it is registered at: Server (1), Device (3), its devices (33050).
 
-Responsible for what is answered to Read, Discover and Execute (OMA TS-LightweightM2M-Core 1.1, sections 6.3.1, 6.3.2 and 6.3.5), and for
-whom Observe tells of changes. Pure. Not responsible for which devices there are (`devices`), nor for who the server is.
+Responsible for what is answered to Read, Discover, Execute and Write-Attributes (OMA TS-LightweightM2M-Core 1.1, sections 6.3.1, 6.3.2,
+6.3.5 and 6.4.2), and for whom Observe tells of changes. Pure. Not responsible for which devices there are (`devices`), nor for who the
+server is.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from zope.interface import implementer
 
 from m2mapp.formats.documents import LINK_FORMAT, OCTETS, SENML_CBOR, SENML_JSON, TEXT, choose
 from m2mapp.formats.link_format import Link, format_links
+from m2mapp.lwm2m.attributes import Attributes, Periods, Place
 from m2mapp.lwm2m.devices import OBJECT, DeviceObject
 from m2mapp.lwm2m.objects import TLV, Instance, Resources, payload, payload_of_object
 from m2mapp.model.errors import MethodNotAllowed, NoSuchResource
@@ -47,10 +49,24 @@ class About:
         return Instance(SERVER_OBJECT, 0, server), Instance(DEVICE_OBJECT, 0, device)
 
 
+class Tell(Protocol):
+    """What observers are told by."""
+
+    def __call__(self, *, again: bool = False) -> None:
+        """Tell what there is now. `again`: it may be the same as before, and is told all the same."""
+
+
+class Heard(Protocol):
+    """What hears of changes."""
+
+    def __call__(self, *, periods: bool = False) -> None:
+        """The object is another, or the `periods` in which the server wants to be told are."""
+
+
 class ObjectWatch:
     """Somebody who observes object 33050 or a part of it, until it is stopped."""
 
-    def __init__(self, watches: dict[ObjectWatch, None], on_change: Callable[[], None]) -> None:
+    def __init__(self, watches: dict[ObjectWatch, None], on_change: Heard) -> None:
         self._watches, self.on_change = watches, on_change
         watches[self] = None
 
@@ -70,6 +86,7 @@ class ClientObjects:
         self._fixed = {instance.object: instance for instance in about.instances()}
         self._devices, self._number = devices, number
         self._watches: dict[ObjectWatch, None] = {}
+        self._attributes = Attributes()
         self.renew: Callable[[], object] = lambda: None
         self.on_read: Callable[[int | None], object] = lambda _: None
 
@@ -81,12 +98,24 @@ class ClientObjects:
 
     def changed(self) -> None:
         """An instance of 33050 came, went, or is another now: observers are told. One whose part is as before is sent nothing."""
+        self._attributes.forget_others(self._devices.numbers)
         for watch in tuple(self._watches):
             watch.on_change()
 
-    # What the endpoint lets observe (`coap.observer.Observable`).
+    # What can be observed, and when that is told (`drivers.telling`).
 
-    def watch(self, path: Path, on_change: Callable[[], None], *, subtree: bool) -> ObjectWatch | None:
+    def served_by_another(self) -> None:
+        """The server is another one from now on, and has written no periods."""
+        self._attributes.clear()
+
+    def periods(self, path: Path) -> Periods:
+        """The periods that hold at a path; none for what is no path of objects."""
+        try:
+            return self._attributes.holding_at(_place(path))
+        except NoSuchResource:
+            return Periods()
+
+    def watch(self, path: Path, on_change: Heard, *, subtree: bool) -> ObjectWatch | None:
         """Be told of changes of object 33050; the other objects do not change."""
         return ObjectWatch(self._watches, on_change) if path[:1] == (str(OBJECT),) else None
 
@@ -104,6 +133,8 @@ class ClientObjects:
         if request.method is Method.POST and request.path == _UPDATE_TRIGGER:
             self.renew()
             return Response(Status.CHANGED)
+        if request.method is Method.PUT and request.path[:1] == (str(OBJECT),) and request.query and not request.payload:
+            return self._write_attributes(request)
         if request.method is not Method.GET:
             raise MethodNotAllowed(request.method.value, path_text(request.path), ("GET",))
         place = _place(request.path)
@@ -111,6 +142,16 @@ class ClientObjects:
         if place[0] == OBJECT and media_type != LINK_FORMAT:
             self.on_read(place[1] if len(place) > 1 else None)
         return Response(Status.CONTENT, found, media_type, hashlib.sha256(found).digest()[:_ETAG_BYTES])
+
+    def _write_attributes(self, request: Request) -> Response:
+        """When the server wants to be told (section 6.4.2). Raises `Fault`s."""
+        place = _place(request.path)
+        if len(place) > 1:
+            self._instances(place)
+        self._attributes.write(place, request.query)
+        for watch in tuple(self._watches):
+            watch.on_change(periods=True)
+        return Response(Status.CHANGED)
 
     def _read(self, place: tuple[int, ...], accept: tuple[str, ...]) -> tuple[bytes, str]:
         """Payload and media type of a Read, or of a Discover, which asks for link format.
@@ -148,15 +189,18 @@ class ClientObjects:
             raise NoSuchResource("/" + "/".join(map(str, place)))
         return found
 
-    @staticmethod
-    def _discovered(place: tuple[int, ...], instances: Iterable[Instance]) -> Iterable[Link]:
-        """The place, the instances in it, and their resources."""
+    def _discovered(self, place: Place, instances: Iterable[Instance]) -> Iterable[Link]:
+        """The place, the instances in it, and their resources, with the attributes written at each."""
         if len(place) == 1:
-            yield Link(f"/{place[0]}")
+            yield self._link(place)
         for instance in instances:
+            at = instance.object, instance.number
             if len(place) < _MOST_NUMBERS:
-                yield Link(instance.path)
-            yield from (Link(f"{instance.path}/{number}") for number in instance.resources)
+                yield self._link(at)
+            yield from (self._link((*at, number)) for number in instance.resources)
+
+    def _link(self, place: Place) -> Link:
+        return Link("/" + "/".join(map(str, place)), self._attributes.written_at(place))
 
 
 def _place(path: Path) -> tuple[int, ...]:

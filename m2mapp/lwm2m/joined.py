@@ -15,7 +15,7 @@ from sortedcontainers import SortedDict
 from m2mapp.formats.documents import parse_rfc3339, rfc3339
 from m2mapp.formats.uris import address_key
 from m2mapp.lwm2m.gateways import GATEWAYS, REPORTED_AT, Claims, addresses_of, report_of
-from m2mapp.lwm2m.record import BOOTSTRAPPED, BOOTSTRAPPED_AT, DEVICES, REQUESTED
+from m2mapp.lwm2m.record import BOOTSTRAPPED, BOOTSTRAPPED_AT, DEVICES, REQUESTED, STATE, finish_was_lost
 from m2mapp.lwm2m.steps import ADVICE, GIVEN, IN_GROUPS, REGISTERED, REPORTED, STEPS
 from m2mapp.model.identifiers import Path
 from m2mapp.tree.registrations import SCLS, Registrations
@@ -124,6 +124,8 @@ class Joined:
             }
         chain = self._chain(device)
         found["chain"] = chain
+        if finish_was_lost(kept) and _mended(chain):
+            found |= {STATE: BOOTSTRAPPED, "why": "Its answers to Finish were lost; it has registered since."}
         missing = self._missing(chain, device, now_ms)
         return {**found, "missing": missing}
 
@@ -190,6 +192,16 @@ class Joined:
             self._names[duid] = None
         elif self._tree.find((*DEVICES, duid)) is None:
             self._names.pop(duid, None)
+
+
+def _mended(chain: list[dict[str, object]]) -> bool:
+    """A device that registered after its request was bootstrapped, by then at the latest: the chain says so. Whether it did."""
+    times = {str(link["step"]): link["at"] for link in chain}
+    requested, registered = times[REQUESTED], times[REGISTERED]
+    if requested is None or registered is None or parse_rfc3339(registered, REGISTERED) < parse_rfc3339(requested, REQUESTED):
+        return False
+    chain[STEPS.index(BOOTSTRAPPED)]["at"] = registered
+    return True
 
 
 def address_of(record: Resource) -> str:

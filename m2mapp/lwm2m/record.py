@@ -22,6 +22,8 @@ DEVICE: Final = "device"
 STATE: Final = "state"
 BOOTSTRAPPED_AT: Final = "bootstrappedAt"
 REQUESTED: Final = "bootstrap requested"
+FINISH: Final = "POST /bs"
+"""The step's name, as `bootstrap.Ask.name` has it."""
 BOOTSTRAPPING, BOOTSTRAPPED, FAILED = "bootstrapping", "bootstrapped", "failed"
 
 
@@ -63,6 +65,13 @@ class Record:
         document |= {BOOTSTRAPPED_AT: at} if at is not None else {}
         document |= {"why": why} if why else {}
         return Write((*DEVICES, self.endpoint), DEVICE, document)
+
+
+def finish_was_lost(document: Mapping[str, object]) -> bool:
+    """Whether a bootstrap failed only in that its Finish was not answered: the device may have had it, and be done."""
+    steps = document.get("steps")
+    last = steps[-1] if isinstance(steps, list) and steps else {}
+    return document.get(STATE) == FAILED and last.get("step") == FINISH and "code" not in last
 
 
 def interrupted(name: str, document: Document) -> Write:

@@ -254,7 +254,7 @@ class BootstrapService(Service):
         return asked
 
     def _on_step(self, record: Record, ask: Ask, code: str) -> None:
-        record.add(ask.name, self._node.clock.now_ms(), code=code)
+        record.add(ask.name, self._node.clock.now_ms(), **({"code": code} if code else {}))
 
     def _on_end(self, running: _Running, why: str) -> None:
         self._leave(running)

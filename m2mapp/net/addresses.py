@@ -30,7 +30,7 @@ _NLM_F_REQUEST = 0x001
 _NLM_F_REQUEST_DUMP = _NLM_F_REQUEST | 0x300
 _NLM_F_DUMP_INTR = 0x10
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_IFA_F_OPTIMISTIC, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x04, 0x08, 0x40
+_IFA_F_OPTIMISTIC, _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x04, 0x08, 0x40, 0x80
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTATTR = struct.Struct("=HH")
@@ -62,6 +62,23 @@ def read_addresses() -> tuple[HostAddress, ...]:
 
 def address_state(interface: int, address: IPv6Address) -> AddressState:
     """What an address is on the interface of that index. Raises `OSError`."""
+    body = _asked(interface, address)
+    if body is None:
+        return AddressState.ABSENT
+    flags = _flags(body, _attributes(body[_IFADDRMSG.size :]))
+    if flags & _IFA_F_DADFAILED:
+        return AddressState.DUPLICATE
+    return AddressState.TENTATIVE if parse_address(body) is None else AddressState.READY
+
+
+def is_permanent(interface: int, address: IPv6Address) -> bool:
+    """Whether the interface of that index has the address, and without end. Raises `OSError`."""
+    body = _asked(interface, address)
+    return body is not None and bool(_flags(body, _attributes(body[_IFADDRMSG.size :])) & _IFA_F_PERMANENT)
+
+
+def _asked(interface: int, address: IPv6Address) -> bytes | None:
+    """The body of the RTM_NEWADDR message for one address; None where the interface has it not. Raises `OSError`."""
     wanted = _IFADDRMSG.pack(socket.AF_INET6, 0, 0, 0, interface) + _RTATTR.pack(_RTATTR.size + 16, _IFA_ADDRESS) + address.packed
     # One address is asked for and not all: a host with a thousand devices has two thousand.
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as sock:
@@ -71,14 +88,10 @@ def address_state(interface: int, address: IPv6Address) -> AddressState:
     if kind == _NLMSG_ERROR:
         code = -struct.unpack_from("=i", body)[0]
         if code == errno.EADDRNOTAVAIL:
-            return AddressState.ABSENT
+            return None
         raise OSError(code, f"the kernel did not say what {address} is")
-    if _IFADDRMSG.unpack_from(body)[4] != interface:  # where there is no such interface the kernel looks at all
-        return AddressState.ABSENT
-    flags = _flags(body, _attributes(body[_IFADDRMSG.size :]))
-    if flags & _IFA_F_DADFAILED:
-        return AddressState.DUPLICATE
-    return AddressState.TENTATIVE if parse_address(body) is None else AddressState.READY
+    found: int = _IFADDRMSG.unpack_from(body)[4]
+    return body if found == interface else None  # where there is no such interface the kernel looks at all
 
 
 def _dump() -> tuple[bool, tuple[HostAddress, ...]]:

@@ -13,14 +13,14 @@ import struct
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
-from typing import Final, ParamSpec, cast
+from typing import Final, ParamSpec, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
-from m2mapp.net.addresses import address_state
+from m2mapp.net.addresses import address_state, is_permanent
 from m2mapp.net.icmpv6 import Icmpv6Port, Receive
 from m2mapp.net.interfaces import AddressState, IHost, Route
 from m2mapp.net.udp import Reactor
@@ -34,8 +34,11 @@ _ROUTE_METRIC: Final = 1024
 """RTPROT_DHCP, and what the system gives to routes that a program adds; an interface's own prefix (256) goes before."""
 _ENDLESS: Final = 0xFFFFFFFF
 _NOT_THERE: Final = (errno.EADDRNOTAVAIL, errno.ENODEV)
+_NO_WAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
+"""What a look-up says where there is no route, or one of the kinds unreachable, prohibit, blackhole."""
 
 _Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
 
 
 @implementer(IHost)
@@ -65,7 +68,7 @@ class SystemHost:
 
     def set_address(self, interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Deferred[None]:
         """Set an address and its lifetimes. Fails with `OSError`."""
-        return self._in_thread(_change, "replace", interface, address, {"preferred": preferred_s, "valid": valid_s})
+        return self._in_thread(_set, interface, address, {"preferred": preferred_s, "valid": valid_s})
 
     def remove_address(self, interface: int, address: IPv6Interface) -> Deferred[None]:
         """Take an address away; one that is not there is no error. Fails with `OSError`."""
@@ -79,13 +82,29 @@ class SystemHost:
         """Make a route, in place of the one before. Fails with `OSError`."""
         return self._in_thread(_change_route, "replace", route, valid_s)
 
+    def follows(self, route: Route) -> Deferred[bool]:
+        """What the kernel would do with a packet to the prefix's first address. Fails with `OSError`."""
+        return self._in_thread(_follows, route)
+
     def remove_route(self, route: Route) -> Deferred[None]:
         """Take a route away. Fails with `OSError`."""
         return self._in_thread(_change_route, "del", route, _ENDLESS)
 
-    def _in_thread(self, call: Callable[_Given, None], *given: _Given.args, **more: _Given.kwargs) -> Deferred[None]:
+    def _in_thread(self, call: Callable[_Given, _Found], *given: _Given.args, **more: _Given.kwargs) -> Deferred[_Found]:
         threads = cast("IReactorThreads", self._reactor).getThreadPool()
         return deferToThreadPool(cast("IReactorFromThreads", self._reactor), threads, call, *given, **more)
+
+
+def _set(interface: int, address: IPv6Interface, lifetimes: dict[str, int]) -> None:
+    """Set an address; twice where it stood there without end.
+
+    The kernel (seen with 6.18) then ends the address's on-link route at once: it takes the lifetime for a point in time. What is set
+    again is right.
+    """
+    again = lifetimes["valid"] != _ENDLESS and is_permanent(interface, address.ip)
+    _change("replace", interface, address, lifetimes)
+    if again:
+        _change("replace", interface, address, lifetimes)
 
 
 def _change(command: str, interface: int, address: IPv6Interface, lifetimes: dict[str, int]) -> None:
@@ -122,3 +141,18 @@ def _change_route(command: str, route: Route, valid_s: int) -> None:
     except NetlinkError as error:
         if command != "del" or error.code != errno.ESRCH:
             raise OSError(error.code, str(error)) from error
+
+
+def _follows(route: Route) -> bool:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as netlink:
+            found = netlink.route("get", dst=str(route.prefix.network_address))
+    except NetlinkError as error:
+        if error.code in _NO_WAY:
+            return False
+        raise OSError(error.code, str(error)) from error
+    ways = [(one.get_attr("RTA_GATEWAY"), one.get_attr("RTA_OIF")) for one in found]
+    return ways == [(route.gateway, route.interface)]

@@ -82,7 +82,10 @@ class IDatagrams(Interface):
     """Opens ports: on the system's network, or on an in-memory one."""
 
     def open_port(host: str, port: int, receiver: IDatagramReceiver) -> IDatagramPort:
-        """Bind to an address ("::", "0.0.0.0", "fd00::1", "fe80::1%eth1") and UDP port (0: any); an `IDatagramPort`. Raises `OSError`."""
+        """Bind to an address ("::", "0.0.0.0", "fd00::1", "fe80::1%eth1") and UDP port (0: any); an `IDatagramPort`. Raises `OSError`.
+
+        "::%eth1": all addresses, on that interface only; ports with the same number on several interfaces stand beside each other.
+        """
 
     def interface_index(name: str) -> int:
         """The index of an interface by its name. Raises `OSError` where there is none."""
@@ -130,6 +133,9 @@ class IHost(Interface):
 
         A Deferred that fires when it is done and fails with `OSError`.
         """
+
+    def follows(route: Route) -> Any:
+        """Whether packets into the prefix of a route to a router go that way. A Deferred with a bool, that fails with `OSError`."""
 
     def remove_route(route: Route) -> Any:
         """Take a route that `set_route` made away; one that is not there is no error. A Deferred that fails with `OSError`."""

@@ -181,7 +181,7 @@ class MemoryDatagrams:
             raise OSError(errno.EADDRNOTAVAIL, f"{node.name} does not have the address {address}")
         for other in node.ports:
             overlaps = bound.wildcard or other.wildcard or other.local() == bound.local()
-            if other.family is family and other.port == bound.port and overlaps:
+            if (other.family, other.port) == (family, bound.port) and overlaps and (not zone or other.zone in {0, zone}):
                 raise OSError(errno.EADDRINUSE, f"{node.name} has [{other.address}]:{other.port} open already")
         node.ports.append(bound)
         return bound
@@ -379,7 +379,7 @@ class Network:
         if packet.family.is_multicast(socket.inet_pton(packet.family.number, host)):
             return [port for port in ports if (host, index) in port.groups]
         bound = [port for port in ports if port.address == host and port.zone in {0, index}]
-        return bound[:1] or [port for port in ports if port.wildcard][:1]
+        return bound[:1] or [port for port in ports if port.wildcard and port.zone in {0, index}][:1]
 
     def _lost(self, packet: Packet, node: str, reason: str) -> None:
         self._tell(What.DROPPED, packet, node, reason)

@@ -27,6 +27,7 @@ _IPV6_MULTICAST_ALL = 29
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
+_SO_BINDTOIFINDEX = 62
 SO_RXQ_OVFL = 40
 
 IPV6_SOCKADDR_ITEMS = 4
@@ -260,11 +261,12 @@ def require_unicast(family: Family, to: Sockaddr, source: bytes) -> bool:
     return False
 
 
-def open_socket(family: Family, address: Sockaddr, shared: bool) -> socket.socket:
+def open_socket(family: Family, address: Sockaddr, shared: bool, device: int = 0) -> socket.socket:
     """A bound, non-blocking socket with the options of its family and buffers as large as allowed. Raises `OSError`.
 
     `shared` allows others of this kind beside it on the same address and port: right for a socket bound to a group, of which
-    each gets a copy, wrong for a unicast address, where one of them would get everything and the other nothing.
+    each gets a copy, wrong for a unicast address, where one of them would get everything and the other nothing. `device` is the
+    index of the one interface that it receives from and sends on (0: all): sockets of different interfaces may share a port.
     """
     sock = socket.socket(family.number, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -274,6 +276,8 @@ def open_socket(family: Family, address: Sockaddr, shared: bool) -> socket.socke
         _enlarge(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, device)
         sock.bind(address)
     except BaseException:
         sock.close()

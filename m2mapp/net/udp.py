@@ -227,12 +227,12 @@ class Port:
     """A UDP port: its own socket, and one for each group that this socket cannot hold. Made by `SystemDatagrams.open_port`."""
 
     def __init__(
-        self, bound: tuple[sockets.Family, Sockaddr], receiver: IDatagramReceiver, reactor: Reactor, counts: Counts, hop_limit: int
+        self, bound: tuple[sockets.Family, Sockaddr, int], receiver: IDatagramReceiver, reactor: Reactor, counts: Counts, hop_limit: int
     ) -> None:
-        """Binds. Raises `OSError`: EADDRINUSE, EADDRNOTAVAIL, EACCES."""
-        self._family, address = bound
+        """Binds to an address, and to the interface of that index (0: all). Raises `OSError`: EADDRINUSE, EADDRNOTAVAIL, EACCES."""
+        self._family, address, device = bound
         self._receiver, self._reactor, self._counts, self._hop_limit = receiver, reactor, counts, hop_limit
-        self._main = self._open(address, shared=False)
+        self._main = self._open(address, shared=False, device=device)
         self._local: Sockaddr = self._main.sock.getsockname()
         self._source = socket.inet_pton(self._family.number, self._local[0])
         self._wildcard = not any(self._source)
@@ -240,8 +240,8 @@ class Port:
         self._unicast: set[str] = set()
         self._leaving: dict[str, sockets.Ancillary] = {}
 
-    def _open(self, address: Sockaddr, shared: bool) -> _Reader:
-        sock = sockets.open_socket(self._family, address, shared)
+    def _open(self, address: Sockaddr, shared: bool, device: int = 0) -> _Reader:
+        sock = sockets.open_socket(self._family, address, shared, device)
         return _Reader(sock, self._family, self._receiver, self._reactor, self._counts)
 
     def local(self) -> Sockaddr:
@@ -372,9 +372,9 @@ class SystemDatagrams:
         return float(min((sockets.receive_buffer(reader.sock) for reader in self._readers()), default=0))
 
     def open_port(self, host: str, port: int, receiver: IDatagramReceiver) -> Port:
-        """Bind to an address ("::", "0.0.0.0", "fd00::1", "fe80::1%eth1") and UDP port (0: any). Raises `OSError`."""
+        """Bind to an address ("::", "0.0.0.0", "fd00::1", "fe80::1%eth1", "::%eth1") and UDP port (0: any). Raises `OSError`."""
         family, address, zone = sockets.parse_host(host)
-        opened = Port((family, family.sockaddr(address, port, zone)), receiver, self._reactor, self._counts, self._hop_limit)
+        opened = Port((family, family.sockaddr(address, port, zone), zone), receiver, self._reactor, self._counts, self._hop_limit)
         self._ports.add(opened)
         return opened
 

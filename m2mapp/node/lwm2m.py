@@ -23,6 +23,7 @@ from m2mapp.formats.certificates import certificate_der
 from m2mapp.lwm2m import service
 from m2mapp.lwm2m.drivers.gateways import ROUTES, GatewayService, ServerNode
 from m2mapp.lwm2m.drivers.reporting import ReportNode, ReportService
+from m2mapp.lwm2m.drivers.telling import Telling
 from m2mapp.lwm2m.gateways import GATEWAY_TYPES
 from m2mapp.lwm2m.report import REPORT_TYPE
 from m2mapp.lwm2m.report_settings import ReportSettings
@@ -93,6 +94,6 @@ def _client(parts: Parts, report: ReportService, settings: ReportSettings) -> Co
     client = CoapService(ports, (), parts.datagrams, report.objects, OneServer(report.principal), context)
     coap = parts.settings.coap
     client.secure(replace(coap.coaps, listen=()) if coap is not None else NO_COAPS)
-    client.observe(report.objects)
+    client.observe(Telling(parts.world.reactor, report.objects))
     client.setName("report")
     return client

@@ -51,8 +51,8 @@ def lose(share: float) -> None:
     instructions, opened, whole = dropping(share), WeakSet[socket.socket](), sockets.open_socket
     losing = False
 
-    def open_socket(family: sockets.Family, address: Sockaddr, shared: bool) -> socket.socket:
-        sock = whole(family, address, shared)
+    def open_socket(family: sockets.Family, address: Sockaddr, shared: bool, device: int = 0) -> socket.socket:
+        sock = whole(family, address, shared, device)
         opened.add(sock)
         if losing:
             attach(sock, instructions)

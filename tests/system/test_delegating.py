@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ class DelegatingTests(SynchronousTestCase):
         self.lab.__enter__()
         self.addCleanup(self.lab.__exit__, None, None, None)
         isp = self.isp_host = self.lab.host("isp", ["2001:db8::1/64"])
-        tables: dict[str, dict[str, object]] = {
+        self.tables: dict[str, dict[str, object]] = {
             "node": {"name": "isp.example.org", "state_dir": str(self.folder / "state")},
             "http": {"listen": ["tcp:8080:interface=127.0.0.1"]},
             "dhcpv6.delegating": {"interface": "eth0", "prefix_pool": _POOL, "bootstrap_uri": _URI, "routes": True},
         }
-        self.isp = Program(isp, self.folder, "isp", write_config(self.folder / "isp.toml", tables))
+        self.isp = Program(isp, self.folder, "isp", write_config(self.folder / "isp.toml", self.tables))
         self.addCleanup(self.isp.close)
         self.isp.start()
 
@@ -54,16 +54,16 @@ class DelegatingTests(SynchronousTestCase):
         found = [self._get("/prefixes/" + str(child["name"])) for child in self._get("/prefixes")["children"]]
         return {str(one["prefix"]): one for one in found}
 
-    def _get(self, path: str) -> dict[str, Any]:
-        token = (self.folder / "state" / "admin.token").read_text().strip()
-        done = self.isp.place.run(["curl", "-sS", "-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:8080{path}"])
+    def _get(self, path: str, program: Program | None = None, state: str = "state") -> dict[str, Any]:
+        token = (self.folder / state / "admin.token").read_text().strip()
+        done = (program or self.isp).place.run(["curl", "-sS", "-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:8080{path}"])
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
     def test_routers_of_others(self) -> None:
         """Each gets a prefix of its own and the bootstrap URI; all stand in the tree, also after the server was killed.
 
-        The server's host has a route to each; a Release frees the prefix and ends its route.
+        The server's host has a route to each, again after its interface was down; a Release frees the prefix and ends its route.
         """
         clients = [self.client(kind) for kind in CLIENTS]
         for client in clients:
@@ -86,3 +86,38 @@ class DelegatingTests(SynchronousTestCase):
         del ways[given["dhclient"].prefix]
         self.assertEqual(set(self.prefixes()), set(ways))
         wait_until(lambda: self.routes() == ways, what=f"no route to who gave its prefix back, not {self.routes()}")
+        self.isp_host.ip("link", "set", "eth0", "down")
+        self.assertEqual(self.routes(), {})
+        self.isp_host.ip("link", "set", "eth0", "up")
+        wait_until(lambda: self.routes() == ways, 20.0, what=f"the routes after the interface was down, not {self.routes()}")
+
+    def test_device_and_router(self) -> None:
+        """One process is a requesting router on one link and a device on another, side by side on port 546 (spec section 1)."""
+        self.isp.kill()
+        self.isp_host.connect("home", [], "eth1")
+        self.tables["dhcpv6.downlink"] = {"interfaces": ["eth1"], "prefix": "2001:db8:5::/56"}
+        self.isp = Program(self.isp_host, self.folder, "home", write_config(self.folder / "home.toml", self.tables))
+        self.addCleanup(self.isp.close)
+        self.isp.start()
+        box = self.lab.host("box", [])
+        box.connect("home", [], "eth1")
+        tables: dict[str, dict[str, object]] = {
+            "node": {"name": "box.example.org", "state_dir": str(self.folder / "box")},
+            "http": {"listen": ["tcp:8080:interface=127.0.0.1"]},
+            "coap": {"listen": ["[::]:5683"]},
+            "dhcpv6.uplink": {"interface": "eth0"},
+            "device": {"interface": "eth1", "endpoint": "box"},
+        }
+        program = Program(box, self.folder, "box", write_config(self.folder / "box.toml", tables))
+        self.addCleanup(program.close)
+        program.start()
+
+        def given() -> tuple[object, object]:
+            prefix, address = (self._get(path, program, "box") for path in ("/prefixes/1", "/node/address"))
+            return prefix.get("prefix"), address.get("address")
+
+        wait_until(lambda: None not in given(), 60.0, "a prefix and an address")
+        prefix, address = given()
+        self.assertIn(prefix, self.prefixes())
+        self.assertTrue(IPv6Network(str(prefix)).subnet_of(IPv6Network(_POOL)))
+        self.assertIn(IPv6Address(str(address)), IPv6Network("2001:db8:5::/56"))

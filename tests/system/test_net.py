@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
+from ipaddress import IPv6Interface
 from typing import cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.model.metrics import Counter, Metrics
+from m2mapp.net import host as host_module
 from m2mapp.net.addresses import OnLink
 from m2mapp.net.udp import Port, SystemDatagrams, _Reader
 from tests.system import namespaces
@@ -82,6 +85,29 @@ class UnicastTests(LabCase):
                 (("fd00:2::d2", 5683, 0, 0), "fd00:2::1", eth1),
             ],
         )
+
+    def test_ports_beside_each_other(self) -> None:
+        """Two wildcard ports of one number, each on its own interface: each gets what comes in by that one, groups too."""
+        (one, at_one), (two, at_two) = self.gateway.open("::%eth0"), self.gateway.open("::%eth1")
+        for port, name in ((one, "eth0"), (two, "eth1")):
+            self.gateway.join(port, GROUP, name)
+        for node, host in ((self.one, "fd00:1::1"), (self.two, "fd00:2::1")):
+            sender, _ = node.open("::")
+            sender.send(b"x", (host, 5683, 0, 0))
+            sender.send_to_group(b"g", GROUP, 5683, node.index())
+        self.reactor.read_until(lambda: len(at_one.datagrams) + len(at_two.datagrams) == 4)
+        self.assertEqual(
+            [[(data, source[0]) for data, source, _, _ in received.datagrams] for received in (at_one, at_two)],
+            [[(b"x", "fd00:1::d1"), (b"g", "fd00:1::d1")], [(b"x", "fd00:2::d2"), (b"g", "fd00:2::d2")]],
+        )
+
+    def test_address_that_was_without_end(self) -> None:
+        """An address set by hand that is given a lifetime keeps its on-link route for so long: a kernel was seen to end it at once."""
+        name, address = self.gateway.index(), IPv6Interface("fd00:1::1/64")
+        with self.gateway.host.entered():
+            host_module._set(name, address, {"preferred": 3600, "valid": 7200})
+        (route,) = json.loads(self.gateway.host.ip("-j", "-6", "route", "show", "fd00:1::/64"))
+        self.assertTrue(7000 < route["expires"] <= 7200, route)
 
     def test_zone(self) -> None:
         """A link-local source has the zone of the interface that it came in by, and the answer goes out there."""

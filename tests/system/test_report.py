@@ -90,7 +90,7 @@ class NodeLibTests(SynchronousTestCase):
     skip = skip_reason("node", "npm", "dhclient") or skip_reason_of_npm()
 
     def test_registration(self) -> None:
-        """The npm package lwm2m-node-lib 1.4.0 takes the gateway's registration and update, reads the object of its devices, sees it go."""
+        """The npm package lwm2m-node-lib 1.4.0 takes the gateway's registration, reads the object of its devices, writes attributes."""
         with _ground() as ground:
             log = ground.site.folder / "node-lib.log"
             ground.server_host.popen(["node", str(SCRIPTS / "server.js"), "5683"], env=node_environment(), log=log)
@@ -111,6 +111,9 @@ class NodeLibTests(SynchronousTestCase):
             self.assertEqual(said("updated")[0]["links"], "</1/0>,</3/0>,</33050/0>")
             read = {line["read"]: line["value"] for line in said("read")}
             self.assertEqual((read["/3/0/0"], read["/33050/0/0"], read["/33050/0/4"]), ("m2mapp", given.address, uri))
+            (discovered,) = said("written")
+            self.assertEqual(discovered["written"], True)
+            self.assertTrue(discovered["discovered"].startswith("</33050/0>;pmin=1;pmax=60,</33050/0/0>"), discovered)
             gateway.stop()
             self.assertEqual(said("deregistered"), [{"deregistered": "gw.example.org"}])
 

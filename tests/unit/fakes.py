@@ -318,6 +318,9 @@ class FakeHost:
         self.routes[route] = valid_s
         return succeed(None)
 
+    def follows(self, route: Route) -> Deferred[bool]:
+        return succeed(route in self.routes) if self.fault is None else fail(self.fault)
+
     def remove_route(self, route: Route) -> Deferred[None]:
         if self.fault is not None:
             return fail(self.fault)

@@ -167,13 +167,18 @@ class DeviceTests(SynchronousTestCase):
         assert settings.dhcpv6 is not None
         self.assertEqual((told, settings.device, settings.dhcpv6.codes.in_vendor), ([], DeviceSettings("eth0", "d1"), True))
 
+    def test_beside_an_uplink(self) -> None:
+        """A node may be a device on one link and a requesting router on another (spec section 1)."""
+        tables = {"coap": {}, "device": {"interface": "eth0", "endpoint": "d1"}, "dhcpv6": {"uplink": {"interface": "eth1"}}}
+        settings, told = read({"node": {"name": "d1.example.org"}, **tables})
+        self.assertEqual((told, settings is not None), ([], True))
+
     def test_faults(self) -> None:
-        """Without CoAP, beside an uplink, on the interface of another role, or with nothing to listen at and no device: each is told."""
+        """Without CoAP, on the interface of another role, or with nothing to listen at and no device: each is told."""
         node, device = {"name": "d1.example.org"}, {"interface": "eth0", "endpoint": "d1"}
         cases: dict[str, dict[str, object]] = {
             "[device]: a table without [coap]": {"http": {}, "device": device},
-            "[device]: a table beside": {"coap": {}, "device": device, "dhcpv6": {"uplink": {"interface": "eth1"}}},
-            "[device] interface": {"coap": {}, "device": device, "dhcpv6": {"downlink": {"interfaces": ["eth0"], "prefix": "fd00::/64"}}},
+            "[device] interface": {"coap": {}, "device": device, "dhcpv6": {"uplink": {"interface": "eth0"}}},
             "[coap] listen": {"coap": {"listen": []}},
             "[dhcpv6]": {"coap": {}, "dhcpv6": {"options": {}}},
         }

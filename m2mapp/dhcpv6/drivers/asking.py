@@ -57,9 +57,10 @@ class Asking:
         self._discarded = metrics.counter("m2mapp_dhcpv6_client_discarded_total", "Messages to the DHCPv6 client that it discards.")
 
     def start(self, kept: Lease | None) -> None:
-        """Open the port, and ask as soon as the interface is there. Raises `OSError` where the port is taken or the address missing."""
-        self._port = self._datagrams.open_port(f"{self._from}%{self._name}" if self._from else "::", CLIENT_PORT, self)
+        """Ask as soon as the interface is there. Raises `OSError` where its port is taken, or the address to ask from missing."""
         self._kept = kept
+        if self._from or self._found() is not None:
+            self._open()
         self._look_at_interface()
 
     def decline(self) -> None:
@@ -84,6 +85,21 @@ class Asking:
             if call is not None:
                 call.cancel()
         self._wake = self._look = None
+        return self._close()
+
+    def _found(self) -> int | None:
+        """The interface's index; None where it is not there."""
+        try:
+            return self._datagrams.interface_index(self._name)
+        except OSError:
+            return None
+
+    def _open(self) -> None:
+        """Open the port on the interface alone: another client may have the same port on another one. Raises `OSError`."""
+        if self._port is None:
+            self._port = self._datagrams.open_port(f"{self._from or '::'}%{self._name}", CLIENT_PORT, self)
+
+    def _close(self) -> Deferred[None]:
         self._index = None
         port, self._port = self._port, None
         if port is None:
@@ -112,16 +128,20 @@ class Asking:
     def _look_at_interface(self) -> None:
         """Begin when the interface is there, and again when it was away."""
         self._look = self._reactor.callLater(LOOK_AGAIN_S, self._look_at_interface)
-        try:
-            index: int | None = self._datagrams.interface_index(self._name)
-        except OSError:
-            index = None
+        index = self._found()
         if index == self._index:
             return
-        self._index = index
-        if index is None:
+        if self._index is not None:
             _log.warn("{interface} is gone", interface=self._name)
+            self._close()  # It was bound to that interface, and hears nothing of one that has its name.
+        if index is None:
             return
+        try:
+            self._open()
+        except OSError as error:
+            _log.warn("nothing is asked on {interface}, again in {s:g} s: {error}", interface=self._name, s=LOOK_AGAIN_S, error=error)
+            return
+        self._index = index
         self._client.begin(self._reactor.seconds(), self._kept)
         self._kept = None
         self._carry_on()

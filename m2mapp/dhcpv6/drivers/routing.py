@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Network
+from typing import Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +27,9 @@ from m2mapp.net.interfaces import IDatagrams, IHost, Route
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Resource
 from m2mapp.tree.watch import Watch
+
+LOOK_AGAIN_S: Final = 5.0
+"""How often it is seen whether the routes to routers are still there."""
 
 _log = Logger(namespace="m2mapp.dhcpv6")
 
@@ -84,6 +89,11 @@ class Routes:
             _log.warn("the route to {prefix} was not set: {why}", prefix=route.prefix, why=failure.getErrorMessage())
 
 
+def _not_seen(failure: Failure) -> None:
+    if failure.check(OSError) is None:
+        _log.failure("the routes to routers were not looked at", failure)
+
+
 @dataclass(frozen=True, slots=True)
 class RoutingNode:
     """What routing needs of the node around it."""
@@ -134,7 +144,10 @@ class Unreachable(Service):
 
 
 class ToRouters(Service):
-    """Each delegated prefix is reached by the router that has it (`routes` of `[dhcpv6.delegating]`), until it ends."""
+    """Each delegated prefix is reached by the router that has it (`routes` of `[dhcpv6.delegating]`), until it ends.
+
+    An interface that goes down loses its routes without a word. So one of them is looked at now and then: where it is gone, all are set.
+    """
 
     name = "dhcpv6.delegating routes"
 
@@ -142,11 +155,17 @@ class ToRouters(Service):
         self._node = node
         self._routes = Routes(node.host, "delegating", metrics)
         self._watch: Watch | None = None
+        self._call: IDelayedCall | None = None
+        self._were_gone = False
 
     def startService(self) -> None:
         """Set the routes to all who have a prefix."""
         super().startService()
         self._watch = self._node.tree.watch(PREFIXES, self._on_change, subtree=True)
+        self._set_all()
+        self._call = self._node.reactor.callLater(LOOK_AGAIN_S, self._look)
+
+    def _set_all(self) -> None:
         for resource in self._node.tree.children(PREFIXES):
             self._set(resource)
 
@@ -156,7 +175,27 @@ class ToRouters(Service):
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
         return self._routes.idle()
+
+    def _look(self) -> None:
+        """All are on one interface, that of the table, so any one of them tells of all."""
+        self._call = self._node.reactor.callLater(LOOK_AGAIN_S, self._look)
+        found = ((one, route) for one in self._node.tree.children(PREFIXES) for route in self._routes_of(one))
+        first, route = next(found, (None, None))
+        if first is not None and route is not None:
+            seen: Deferred[bool] = maybeDeferred(self._node.host.follows, route)
+            seen.addCallbacks(partial(self._seen, first), _not_seen)
+
+    def _seen(self, first: Resource, there: bool) -> None:
+        """One that was gone is set alone, until that was seen to help: the interface may still be down, and there may be thousands."""
+        if self.running and there and self._were_gone:
+            self._set_all()
+        elif self.running and not there:
+            self._set(first)
+        self._were_gone = not there
 
     def _on_change(self, change: Change) -> None:
         before, after = self._routes_of(change.before), self._routes_of(change.after)

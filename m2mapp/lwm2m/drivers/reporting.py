@@ -149,6 +149,7 @@ class ReportService(Service):
         if self._registering is not None:
             self._registering.stopService().addErrback(lambda failure: _log.failure("deregistering failed", failure))
         self._account, self._registering, self._server_host = account, None, ""
+        self.objects.served_by_another()
         if account is None or self.client is None:
             return
         self._server_host = account.server.host.partition("%")[0] if account.server.address is not None else ""

@@ -23,7 +23,7 @@ Send = Callable[[Ask, float], Deferred[Answer]]
 
 
 class Session:
-    """A session. `on_step` is told each request and its answer's code; `on_end` once, why it failed, or nothing.
+    """A session. `on_step` is told each request and its answer's code, empty where none came; `on_end` once, why it failed, or nothing.
 
     After `cancel` nobody is told anything. `limit_s` is for the whole session.
     """
@@ -81,7 +81,9 @@ class Session:
         if self._over and failure.check(CancelledError):
             return
         error = failure.value
-        if not isinstance(error, Fault):
+        if isinstance(error, Fault):
+            self._on_step(ask, "")
+        else:
             _log.failure("a bootstrap session failed at {step}", failure, step=ask.name)
         self._end(f"{ask.name}: {error.detail if isinstance(error, Fault) else 'an error of the server'}")
 

@@ -1,6 +1,6 @@
 // Runs npm lwm2m-node-lib as an LwM2M server over IPv6: node server.js PORT. Prints a line of JSON for each thing that happens: a client
-// registers (then it reads resources of /3/0 and of each instance of /33050 that the client names), updates (then it reads again), or
-// deregisters (then it ends).
+// registers (then it reads resources of /3/0 and of each instance of /33050 that the client names, writes attributes of that instance, and
+// discovers it), updates (then it reads again), or deregisters (then it ends).
 'use strict';
 
 const server = require('lwm2m-node-lib').server;
@@ -16,13 +16,22 @@ function read(endpoint, links) {
         if (unknown) return say({ unknown: String(unknown) });
         const next = () => {
             const place = wanted.shift();
-            if (place === undefined) return say({ done: true });
+            if (place === undefined) return instances.length ? attributes(device.id, instances[0]) : say({ done: true });
             server.read(device.id, ...place, (error, value) => {
                 say({ read: '/' + place.join('/'), value: error ? String(error) : value });
                 next();
             });
         };
         next();
+    });
+}
+
+function attributes(id, number) {
+    server.writeAttributes(id, '33050', number, undefined, { pmin: 1, pmax: 60 }, (refused) => {
+        server.discover(id, '33050', number, (error, links) => {
+            say({ written: refused ? String(refused) : true, discovered: error ? String(error) : links });
+            say({ done: true });
+        });
     });
 }
 

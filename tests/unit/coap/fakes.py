@@ -15,6 +15,7 @@ from zope.interface import implementer
 from m2mapp.coap import things
 from m2mapp.coap.context import Context
 from m2mapp.coap.message import Message, Options, build, parse
+from m2mapp.coap.observer import OnChange
 from m2mapp.coap.parameters import Limits, TransmissionParameters
 from m2mapp.coap.service import CoapService, make_context
 from m2mapp.model.identifiers import Path as Segments
@@ -146,7 +147,7 @@ class FakePrincipals:
 class FakeWatch:
     """One watch of a `FakeObservable`."""
 
-    def __init__(self, observable: FakeObservable, on_change: Callable[[], None]) -> None:
+    def __init__(self, observable: FakeObservable, on_change: OnChange) -> None:
         self.observable, self.on_change = observable, on_change
 
     def stop(self) -> None:
@@ -162,7 +163,7 @@ class FakeObservable:
         self.fixed: set[Segments] = set()
         self.last_number = 100
 
-    def watch(self, path: Segments, on_change: Callable[[], None], *, subtree: bool) -> FakeWatch | None:
+    def watch(self, path: Segments, on_change: OnChange, *, subtree: bool) -> FakeWatch | None:
         if path in self.fixed:
             return None
         watch = FakeWatch(self, on_change)

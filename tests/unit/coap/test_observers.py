@@ -233,6 +233,14 @@ class NotifyingTests(ObserveCase):
         self.node.observable.change("temperature")
         self.assertEqual(self.sent(LONG_S / 2), [])
 
+    def test_told_again(self) -> None:
+        """Where whoever is observed asks for it, the same is told once more."""
+        self.ask()
+        for watch in self.node.observable.watches:
+            watch.on_change(again=True)
+        told = self.sent(LONG_S / 2)[0]
+        self.assertEqual((told.code, told.mtype), (things.CONTENT, things.CON))
+
     def test_one_in_flight(self) -> None:
         """While a confirmable notification is not acknowledged no other goes out; then one does, with the newest of many changes."""
         self.ask()

@@ -152,6 +152,26 @@ class ToRoutersTests(SynchronousTestCase):
         self.site.ask(client_message(T.RELEASE, held, server=OWN))
         self.assertEqual(self.host.routes, {})
 
+    def test_interface_that_was_down(self) -> None:
+        """It has lost its routes: the first is set alone while that is of no use, and all when it is back."""
+        self.addCleanup(self.service.stopService)
+        for duid in (b"\0\4one", b"\0\4two"):
+            self.site.ask(client_message(T.REQUEST, o.IaPd(1), server=OWN, duid=duid))
+        routes = dict(self.host.routes)
+        self.assertEqual(len(routes), 2)
+        self.host.routes.clear()
+        self.host.fault = OSError(100, "Network is down")
+        self.site.clock.advance(5)
+        self.host.fault = None
+        self.site.clock.advance(5)
+        self.assertEqual(len(self.host.routes), 1)
+        self.site.clock.advance(5)
+        self.assertEqual(self.host.routes, routes)
+        self.host.routes.clear()
+        self.successResultOf(self.service.stopService())
+        self.site.clock.advance(30)
+        self.assertEqual(self.host.routes, {})
+
     def test_interface_that_is_gone(self) -> None:
         """Nothing is set where the interface is not there, nor for what is over."""
         self.site.ask(client_message(T.REQUEST, o.IaPd(1), server=OWN))

@@ -74,9 +74,12 @@ class _Network:
     def __init__(self) -> None:
         self.interfaces = {"eth0": 3}
         self.port = _Port()
+        self.fault: OSError | None = None
 
     def open_port(self, host: str, port: int, receiver: IDatagramReceiver) -> _Port:
-        assert (host, port) == ("::", 546)
+        assert (host, port) == ("::%eth0", 546)
+        if self.fault is not None:
+            raise self.fault
         self.receiver, self.port = receiver, _Port()
         return self.port
 
@@ -251,6 +254,20 @@ class UplinkTests(SynchronousTestCase):
         gateway.advance(5)
         gateway.network.interfaces["eth0"] = 3
         gateway.advance(5)
+        self.assertEqual((gateway.network.port.sent[-1].type, gateway.has()), (T.REBIND, [str(_PREFIX)]))
+
+    def test_interface_comes_back_as_another(self) -> None:
+        """Its port is closed and another one opened; while that is taken by another program it is tried again, and told at a start."""
+        gateway = self.gateway()
+        gateway.bind()
+        first, gateway.network.interfaces["eth0"] = gateway.network.port, 4
+        gateway.network.fault = OSError(98, "Address already in use")
+        gateway.advance(10)
+        self.assertEqual((first.stopped, gateway.network.port is first), (True, True))
+        gateway.uplink.stopService()
+        self.assertRaises(OSError, gateway.start)
+        gateway.network.fault, gateway.network.interfaces["eth0"] = None, 3
+        gateway.start()
         self.assertEqual((gateway.network.port.sent[-1].type, gateway.has()), (T.REBIND, [str(_PREFIX)]))
 
     def test_given_back(self) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from m2mapp.coap.observer import Observable
 from m2mapp.formats import senml
 from m2mapp.formats.documents import LINK_FORMAT, OCTETS, SENML_CBOR, SENML_JSON, TEXT
+from m2mapp.lwm2m.attributes import MAX_PLACES, Attributes, Periods
 from m2mapp.lwm2m.client_objects import MAX_LINKED, About, ClientObjects
 from m2mapp.lwm2m.devices import DeviceObject
+from m2mapp.lwm2m.drivers.telling import Telling
 from m2mapp.lwm2m.objects import TLV
 from m2mapp.lwm2m.tlv import Kind, parse
-from m2mapp.model.errors import Forbidden, MethodNotAllowed, NoSuchResource, NotAcceptable, Unauthenticated
+from m2mapp.model.errors import Forbidden, Malformed, MethodNotAllowed, NoSuchResource, NotAcceptable, TooLarge, Unauthenticated
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.messages import Method, Multicast, Request, Response
 from m2mapp.model.principal import NOBODY, Principal, Right
@@ -40,7 +45,7 @@ class ClientObjectsTests(SynchronousTestCase):
     def test_interfaces(self) -> None:
         """It is what the endpoint wants of who answers, and of what can be observed."""
         self.assertTrue(verifyObject(IHandle, self.objects))
-        observable: Observable = self.objects
+        observable: Observable = Telling(Clock(), self.objects)
         self.assertEqual(observable.number(), 7)
 
     def test_links(self) -> None:
@@ -101,15 +106,49 @@ class ClientObjectsTests(SynchronousTestCase):
     def test_observe(self) -> None:
         """The object and its parts can be observed until that is stopped; what does not change cannot."""
         told: list[str] = []
-        self.assertIsNone(self.objects.watch(("3", "0"), lambda: None, subtree=False))
-        watch = self.objects.watch(("33050",), lambda: told.append("object"), subtree=False)
-        one = self.objects.watch(("33050", "0"), lambda: told.append("instance"), subtree=False)
+        self.assertIsNone(self.objects.watch(("3", "0"), lambda *, periods=False: None, subtree=False))
+        watch = self.objects.watch(("33050",), lambda *, periods=False: told.append("object"), subtree=False)
+        one = self.objects.watch(("33050", "0"), lambda *, periods=False: told.append("instance"), subtree=False)
         self.objects.changed()
         if watch is not None and one is not None:
             watch.stop()
             watch.stop()
         self.objects.changed()
         self.assertEqual(told, ["object", "instance", "instance"])
+
+    def test_write_attributes(self) -> None:
+        """Periods are written at the object and what is in it, shown by Discover, taken back, and gone with their instance."""
+        for path, query in (("/33050", {"pmin": "10"}), ("/33050/1", {"pmin": "0", "pmax": "60"}), ("/33050/1/0", {"pmin": "3"})):
+            self.answer(ask(Method.PUT, path, query=tuple(query.items())))
+        self.answer(ask(Method.PUT, "/33050/1/0", query=(("pmin", ""),)))
+        links = self.get("/33050", LINK_FORMAT).payload.decode()
+        self.assertEqual(re.findall(r"<([^>]*)>;([^,]*)", links), [("/33050", "pmin=10"), ("/33050/1", "pmin=0;pmax=60")])
+        self.assertEqual(self.objects.periods(("33050", "1", "0")), Periods(0, 60))
+        self.assertEqual(self.objects.periods(("33050", "0")), Periods(10))
+        self.devices.drop(("leases", "1"))
+        self.objects.changed()
+        self.assertEqual(self.objects.periods(("33050", "1")), Periods(10))
+        self.objects.served_by_another()
+        self.assertEqual(self.objects.periods(("33050", "1")), Periods())
+
+    def test_bad_attributes(self) -> None:
+        """What is no attribute, no number, or at what is not there is refused, changing nothing; so are a write of values, and too many."""
+        for query in (
+            (("gt", "1"),),
+            (("pmin", "-1"),),
+            (("pmin", "1"), ("pmax", "x")),
+            (("pmax", "0" * 5000),),
+            (("pmin", "4294967296"),),
+        ):
+            self.assertRaises(Malformed, self.objects.handle, ask(Method.PUT, "/33050", query=query))
+        self.assertRaises(NoSuchResource, self.objects.handle, ask(Method.PUT, "/33050/7", query=(("pmin", "1"),)))
+        for path, payload in (("/33050/0", b"x"), ("/3/0", b"")):
+            self.assertRaises(MethodNotAllowed, self.objects.handle, ask(Method.PUT, path, payload, query=(("pmin", "1"),)))
+        self.assertEqual(self.objects.periods(("33050",)), Periods())
+        attributes = Attributes()
+        for number in range(MAX_PLACES):
+            attributes.write((33050, number), (("pmin", "1"),))
+        self.assertRaises(TooLarge, attributes.write, (33050, MAX_PLACES), (("pmin", "1"),))
 
     def test_what_was_read(self) -> None:
         """Whoever wants to know is told what the server has read of the object, and not of what it discovered."""

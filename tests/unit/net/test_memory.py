@@ -335,6 +335,23 @@ def conversation(seed: int) -> str:
     return network.trace.text(last=10_000)
 
 
+class OneInterfaceTests(SynchronousTestCase):
+    def test_beside_each_other(self) -> None:
+        """Wildcard ports of one number on an interface each get what comes in there; a third, or one of all interfaces, has no room."""
+        scheduler = Scheduler(1)
+        network = Network(scheduler)
+        box = network.attach("box", {"left": ["fd00:1::1/64"], "right": ["fd00:2::1/64"]})
+        received = {name: Received() for name in ("left", "right")}
+        for name, number in (("left", 1), ("right", 2)):
+            box.open_port(f"::%{name}", 546, received[name])
+            other = network.attach(f"at {name}", {name: [f"fd00:{number}::2/64"]}).open_port("::", 1, Received())
+            other.send(name.encode(), (f"fd00:{number}::1", 546, 0, 0))
+        scheduler.advance(1)
+        self.assertEqual({name: each.payloads for name, each in received.items()}, {"left": [b"left"], "right": [b"right"]})
+        for host in ("::%left", "::"):
+            self.assertRaises(OSError, box.open_port, host, 546, Received())
+
+
 class DeterminismTests(SynchronousTestCase):
     def test_same_seed(self) -> None:
         """The same seed gives the same traffic to the last line, in another process with other hash values too; another seed does not."""

@@ -85,6 +85,16 @@ class UnicastTests(PortCase):
         self.reactor.read_until(lambda: bool(at_two.datagrams))
         self.assertEqual(at_two.payloads, [b"answer"])
 
+    def test_one_interface(self) -> None:
+        """A wildcard port of one interface receives what comes in there; nobody else may have its number there, or everywhere."""
+        port, received = self.open("::%lo")
+        number = port.local()[1]
+        self.open("::1")[0].send(b"ask", ("::1", number, 0, 0))
+        self.reactor.read_until(lambda: bool(received.datagrams))
+        self.assertEqual(received.datagrams[0][2:], ("::1", LO))
+        for host in ("::%lo", "::"):
+            self.assertEqual(self.why(self.open, host, number), errno.EADDRINUSE)
+
     def test_ipv4(self) -> None:
         """The destination is the address that was asked, also on a wildcard port; an answer can leave from it."""
         one, at_one = self.open(ANY_IPV4)

@@ -32,14 +32,16 @@ class Client:
         self.endpoint, self.deaf = endpoint, False
         self.code = ""
         self.told: list[str] = []
+        self.bodies: list[str] = []
+        """What it was asked, byte by byte in hexadecimal, but for version, type, message ID and token, which are the sender's choice."""
         self._answers: dict[int, Message] = {}
         self._mid = 0
         self.port = network.open_port(address, port, self)
 
-    def request(self) -> None:
+    def request(self, *query: bytes) -> None:
         """Ask to be bootstrapped."""
         self._mid += 1
-        options = ((things.URI_PATH, b"bs"), (things.URI_QUERY, f"ep={self.endpoint}".encode()))
+        options = ((things.URI_PATH, b"bs"), *((things.URI_QUERY, each) for each in (f"ep={self.endpoint}".encode(), *query)))
         self.port.send(build(Message(things.CON, things.POST, self._mid, b"t", options)), TO)
 
     def datagram_received(self, data: bytes, source: Sockaddr, destination: str, interface: int) -> None:
@@ -54,6 +56,7 @@ class Client:
             if message.code < things.CREATED:
                 path = "/".join(value.decode() for number, value in message.options if number == things.URI_PATH)
                 self.told.append(f"{message.code} /{path}")
+                self.bodies.append(data[1:2].hex() + data[4 + len(message.token) :].hex())
                 code = things.DELETED if message.code == things.DELETE else things.CHANGED
             self._answers[message.mid] = Message(things.ACK, code, message.mid, message.token if code else b"")
         self.port.send(build(self._answers[message.mid]), source)
@@ -101,6 +104,31 @@ class Server:
         left = self.simulation.scheduler.getDelayedCalls()
         if left:
             raise AssertionError(f"still pending: {left[:5]}")
+
+
+class ExchangeTests(SynchronousTestCase):
+    def test_byte_by_byte(self) -> None:
+        """The exchange that was seen between two foreign programs: in TLV by default, in SenML JSON where that is asked for."""
+        simulation = Simulation(1)
+        server = Server(simulation)
+        account = {"shortId": 1, "uri": "coap://[::1]:5783", "lifetime": 300}
+        server.box.ask(Method.PUT, "/bs/all", {"default": True, "servers": [account]})
+        client, other = server.clients("dev-one", "dev-two")
+        client.request()
+        other.request(b"pct=110")
+        server.run_until(lambda: server.state("dev-one") == server.state("dev-two") == "bootstrapped")
+        tlv = [
+            "c80011" + b"coap://[::1]:5783".hex() + "c10100" + "c10a01" + "c10203",
+            "c10001" + "c201012c" + "c10600" + "c10755",
+        ]
+        senml = [
+            b'[{"bn":"/0/1/","n":"0","vs":"coap://[::1]:5783"},{"n":"1","vb":false},{"n":"10","v":1},{"n":"2","v":3}]',
+            b'[{"bn":"/1/1/","n":"0","v":1},{"n":"1","v":300},{"n":"6","vb":false},{"n":"7","vs":"U"}]',
+        ]
+        for asked, form, payloads in ((client, "122d16", tlv), (other, "116e", [each.hex() for each in senml])):
+            writes = [f"03b13{number}0131{form}ff{payload}" for number, payload in enumerate(payloads)]
+            self.assertEqual(asked.bodies, ["04", *writes, "02b26273"])
+        server.stop()
 
 
 class BootstrapTests(SynchronousTestCase):

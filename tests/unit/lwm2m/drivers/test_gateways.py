@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -183,6 +184,27 @@ class JoinedTests(SynchronousTestCase):
         at = (given, "2027-01-15T08:00:00.000Z", "2027-01-15T08:00:00.000Z", "2027-01-15T08:00:01.000Z", *list(steps.values())[1:])
         self.assertEqual([link["at"] for link in shown["chain"]], list(at))  # type: ignore[attr-defined]
         self.assertEqual((shown["gateway"], shown["duid"], shown["groups"]), ("g1", duid(1), {"/groups/lamps": "joined"}))
+
+    def test_finish_lost(self) -> None:
+        """A device that registers after a Finish without an answer was bootstrapped; not one that refused, or registered before."""
+        kept = Record("dev-1", "fd00::d:1", 5683, "somebody", "fleet")
+        kept.add(REQUESTED, START_MS)
+        cases: tuple[tuple[str, dict[str, object], str], ...] = (
+            ("2027-01-15T08:00:30.000Z", {}, BOOTSTRAPPED),
+            ("2027-01-15T07:59:59.000Z", {}, FAILED),
+            ("2027-01-15T08:00:30.000Z", {"code": "4.06"}, FAILED),
+        )
+        for registered, code, state in cases:
+            steps = {"address given": "2027-01-15T07:00:00.000Z", "registered": registered}
+            self.server.put(f"/gateways/g1/devices/{duid(1)}", report(1, steps=steps))
+            ended = replace(kept, steps=[*kept.steps])
+            ended.add("POST /bs", START_MS + 9000, **code)
+            self.server.commit(ended.write(FAILED, "POST /bs: nobody answered"))
+            shown = self.server.read("/devices/dev-1")
+            self.assertEqual(shown["state"], state)
+            at = registered if state == BOOTSTRAPPED else None
+            self.assertEqual(shown["chain"][3], {"step": "bootstrapped", "at": at})  # type: ignore[index]
+            self.assertEqual(shown["missing"] is None, state == BOOTSTRAPPED)
 
     def test_ended(self) -> None:
         """A step that held and does not any more is missing again, and the chain says until when it held."""
