@@ -23,10 +23,11 @@ from tests.unit.simulation.world import GATEWAY_ADDRESS, LINK, PERIOD_S, Box, Si
 
 BOOTSTRAP_URI = "coap://[fd00::b5]"
 PREFIX = IPv6Network("fd00::/64")
+_ON_LINK = 8
 
 
 class SimulatedHost(FakeHost):
-    """A host whose addresses are those of its node on the simulated network; they are on the /64 that routers advertise."""
+    """A host whose addresses are those of its node on the simulated network, which has no routes: all of fd00::/8 is on the link."""
 
     def __init__(self, network: MemoryDatagrams) -> None:
         super().__init__()
@@ -34,24 +35,24 @@ class SimulatedHost(FakeHost):
 
     def set_address(self, interface: int, address: IPv6Interface, preferred_s: int, valid_s: int) -> Deferred[None]:
         try:
-            self._network.give(interface, IPv6Interface((address.ip, 64)))
+            self._network.give(interface, IPv6Interface((address.ip, _ON_LINK)))
         except OSError as error:
             return fail(error)
         return super().set_address(interface, address, preferred_s, valid_s)
 
     def remove_address(self, interface: int, address: IPv6Interface) -> Deferred[None]:
-        self._network.take(interface, IPv6Interface((address.ip, 64)))
+        self._network.take(interface, IPv6Interface((address.ip, _ON_LINK)))
         return super().remove_address(interface, address)
 
 
-def _gateway(bootstrap_uri: str) -> Settings:
+def _gateway(bootstrap_uri: str, prefix: IPv6Network = PREFIX) -> Settings:
     """A gateway whose devices register and read groups at it."""
     access = AccessSettings(read=("link",), register=("link", "leases"), advertise=("link",), write=("link",))
     return Settings(
         NodeSettings("gw.example.org", (), "unused"),
         coap=CoapSettings(((GATEWAY_ADDRESS, 5683),), ("eth0",), access),
         groups=GroupSettings(),
-        dhcpv6=Dhcpv6Settings(downlink=DownlinkSettings(("eth0",), PREFIX, bootstrap_uri, "", 7200)),
+        dhcpv6=Dhcpv6Settings(downlink=DownlinkSettings(("eth0",), prefix, bootstrap_uri, "", 7200)),
     )
 
 
@@ -110,6 +111,10 @@ class Chain:
         """The gateway's settings with another bootstrap service."""
         return _gateway(uri)
 
+    def with_prefix(self, prefix: IPv6Network) -> Settings:
+        """The gateway's settings with another prefix for the devices."""
+        return _gateway(BOOTSTRAP_URI, prefix)
+
     def run_until(self, true: Callable[[], bool], limit_s: float = 120.0) -> None:
         """Let time pass until something holds."""
         self.site.run_until(true, limit_s)
@@ -131,7 +136,8 @@ class Chain:
 
 def build_chain(simulation: Simulation, count: int, servers: dict[str, str] | None = None) -> Chain:
     """A gateway, bootstrap servers (addresses by name; all with one plan for all devices), and devices, which are not started."""
-    gateway = build_box(simulation, _gateway(BOOTSTRAP_URI), GATEWAY_ADDRESS)
+    network = simulation.network.attach("gw.example.org", {"eth0@lan": [f"{GATEWAY_ADDRESS}/{_ON_LINK}", "fe80::1/64"]})
+    gateway = build_box_on(simulation, _gateway(BOOTSTRAP_URI), network)
     chain = Chain(simulation, Site(simulation, gateway, []))
     for name, address in (servers or {"bs.example.org": "fd00::b5"}).items():
         chain.servers.append(build_box(simulation, _bootstrap_server(name, address), address))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import IPv6Address, IPv6Network
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -117,6 +118,31 @@ class ChainTests(SynchronousTestCase):
         chain.run_until(lambda: chain.names_at(second) == {"d1"}, 60)
         chain.run_until(lambda: chain.registered() == set(), 10)
         self.assertEqual(chain.server_says("d1", second), "bootstrapped")
+        chain.stop()
+
+    def test_renumbered(self) -> None:
+        """The prefix is another one: devices have other addresses, their registrations and their group follow, nobody is silent."""
+        chain = build_chain(Simulation(1), 3)
+        for device in chain.devices:
+            device.start()
+        chain.run_until(chain.all_registered, 30)
+        self.assertEqual(_group(chain), {"multicast"})
+        before = {device.read("/node/address")["address"] for device in chain.devices}
+        prefix = IPv6Network("fd01::/64")
+        chain.gateway.kill()
+        chain.gateway.settings = chain.with_prefix(prefix)
+        chain.gateway.start()
+
+        def followed() -> bool:
+            found = [chain.attribute(chain.gateway, "scls", f"d{number}").get("addresses", ()) for number in (1, 2, 3)]
+            return all(one and IPv6Address(one[0]) in prefix for one in found)  # type: ignore[index]
+
+        chain.run_until(followed, 120)
+        now = {device.read("/node/address")["address"] for device in chain.devices}
+        self.assertEqual((len(now), now & before), (3, set()))
+        chain.run_until(lambda: chain.gateway.read("/groups/temps")["state"] == "ready", 200)
+        answer = json.loads(chain.gateway.ask(Method.GET, "/groups/temps/membersContent").payload)
+        self.assertEqual((answer["silent"], {one["via"] for one in answer["members"].values()}), ([], {"multicast"}))
         chain.stop()
 
     def test_new_server_is_away(self) -> None:
