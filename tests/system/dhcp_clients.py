@@ -1,6 +1,6 @@
 """DHCPv6 clients that others wrote, as requesting routers: how each is configured and started, and where it says what it was given.
 
-Each runs in a mount namespace of its own, in which what it keeps below /var/lib and /etc is in the test's folder.
+Each runs in a mount namespace of its own, in which what it keeps below /var/lib, /run and /etc is in the test's folder.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Dhcpcd(Client):
     """dhcpcd with `ia_pd`, told not to wait for a router advertisement."""
 
     program = "dhcpcd"
-    keeps = ("/var/lib/dhcpcd",)
+    keeps = ("/var/lib/dhcpcd", "/run/dhcpcd")
 
     def configure(self) -> None:
         lines = ("ipv6only", "noipv6rs", "duid", f"define6 {BOOTSTRAP_CODE} string lwm2m_uri", "interface eth0", "ia_pd 1")

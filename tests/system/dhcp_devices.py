@@ -81,7 +81,7 @@ class DhcpcdDevice(Device):
     """dhcpcd, which asks only after a router advertisement with the M flag."""
 
     program = "dhcpcd"
-    keeps = ("/var/lib/dhcpcd",)
+    keeps = ("/var/lib/dhcpcd", "/run/dhcpcd")
 
     def configure(self) -> None:
         lines = [
