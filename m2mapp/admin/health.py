@@ -15,7 +15,7 @@ from m2mapp.model.metrics import Counter, Histogram, Metrics
 from m2mapp.tree.tree import Tree
 
 _LAG_WARNING_S = 0.1
-_GROUPS = "/admin/tree/groups"
+_GROUPS = "/admin/groups"
 _REGISTRATIONS = "registrations"
 _MOST = 5000
 """So many resources are looked at for one figure at most."""
