@@ -125,7 +125,8 @@ class Nodes:
 
     def _make(self, path: Path, number: int) -> _Node:
         node = self._root
-        node.latest = max(node.latest, number)
+        if number > node.latest:
+            node.latest = number
         for segment in path:
             if node.children is None:
                 node.children = {}
@@ -135,7 +136,8 @@ class Nodes:
                 if node.order is not None:
                     node.order.add(segment)
             node = child
-            node.latest = max(node.latest, number)
+            if number > node.latest:
+                node.latest = number
         return node
 
     @staticmethod

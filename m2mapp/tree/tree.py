@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
 from m2mapp.model.errors import Conflict, NoSuchResource, PreconditionFailed, TooLarge
 from m2mapp.model.identifiers import Path, path_text
@@ -45,9 +45,10 @@ class Tree:
 
     def __init__(self, derived: Callable[[str], bool], on_error: Callable[[Exception], None], max_resources: int = MAX_RESOURCES) -> None:
         self._nodes = Nodes()
-        # What stands at a path once all that is pending is done, and how many pending changes the path has; in order, so that what is
-        # pending below a path is found without looking at the rest.
-        self._pending = SortedDict()
+        # What stands at a path once all that is pending is done, and how many pending changes the path has.
+        self._pending: dict[Path, tuple[Resource | None, int]] = {}
+        # Its paths in order, from when somebody asks what is pending below a path until nothing is pending.
+        self._pending_order: SortedList | None = None
         self._expected_count = 0
         self._watchers = Watchers(on_error)
         self._derived = derived
@@ -117,7 +118,7 @@ class Tree:
 
     def expected(self, path: Path) -> Resource | None:
         """What will stand at a path if all that is pending succeeds."""
-        pending: tuple[Resource | None, int] | None = self._pending.get(path)
+        pending = self._pending.get(path)
         return pending[0] if pending else self._nodes.find(path)
 
     def stage(self, unit: Unit, now_ms: int) -> Staged:
@@ -128,10 +129,12 @@ class Tree:
         for requirement in unit.requires:
             self._check(requirement)
         drafts = self._drafts(unit)
-        growth = sum((after is not None) - (self.expected(path) is not None) for path, after in drafts.items())
+        befores = [self.expected(path) for path in drafts]
+        growth = sum((after is not None) - (before is not None) for after, before in zip(drafts.values(), befores, strict=True))
         if growth > 0 and self._expected_count + growth > self._max_resources:
             raise TooLarge("resources", self._max_resources, "resources in the tree")
-        changes = tuple(self._change(path, write, now_ms, unit.trace) for path, write in drafts.items())
+        drafted = zip(drafts.items(), befores, strict=True)
+        changes = tuple([self._change(path, write, before, (now_ms, unit.trace)) for (path, write), before in drafted])
         entries = [entry for change in changes for entry in _entries(change)]
         appends = unit.appends if self.follower is None else (*unit.appends, *self.follower.staged(unit, changes))
         for append in appends if unit.record is None else (*appends, unit.record(changes)):
@@ -139,6 +142,8 @@ class Tree:
             entries.append(Entry(append.journal, self._number, now_ms, append.body))
         for change in changes:
             held = self._pending.get(change.path)
+            if held is None and self._pending_order is not None:
+                self._pending_order.add(change.path)
             self._pending[change.path] = (change.after, held[1] + 1 if held else 1)
         self._expected_count += growth
         return Staged(changes, tuple(entries), self._number)
@@ -151,7 +156,7 @@ class Tree:
             if count > 1:
                 self._pending[change.path] = (after, count - 1)
             else:
-                del self._pending[change.path]
+                self._forget_pending(change.path)
         self.committed_number = staged.last_number
 
     def tell(self, staged: Staged) -> None:
@@ -164,6 +169,7 @@ class Tree:
     def drop_pending(self) -> None:
         """Nothing that is pending will be: what was staged rests on it and is dropped with it. Numbers are not given again."""
         self._pending.clear()
+        self._pending_order = None
         self._expected_count = self._nodes.count
         if self.follower is not None:
             self.follower.dropped()
@@ -194,8 +200,17 @@ class Tree:
 
     def _pending_at(self, path: Path) -> Iterator[Path]:
         """The paths at and below this one that have pending changes."""
-        found: Iterator[Path] = self._pending.irange(*below(path), inclusive=(True, False))
+        if self._pending_order is None:
+            self._pending_order = SortedList(self._pending)
+        found: Iterator[Path] = self._pending_order.irange(*below(path), inclusive=(True, False))
         return found
+
+    def _forget_pending(self, path: Path) -> None:
+        del self._pending[path]
+        if not self._pending:
+            self._pending_order = None
+        elif self._pending_order is not None:
+            self._pending_order.remove(path)
 
     def _drafts(self, unit: Unit) -> dict[Path, Write | None]:
         """What the unit leaves at each path: a write, or None for a removal; ancestors added, later parts winning."""
@@ -221,10 +236,9 @@ class Tree:
             if self.expected(other) is not None:
                 drafts[other] = None
 
-    def _change(self, path: Path, write: Write | None, now_ms: int, trace: str) -> Change:
+    def _change(self, path: Path, write: Write | None, before: Resource | None, told: tuple[int, str]) -> Change:
         self._number += 1
-        before = self.expected(path)
-        after = None
+        (now_ms, trace), after = told, None
         if write is not None:
             created = before.created_ms if before else now_ms
             after = Resource(path, write.type, write.attributes, write.content, write.media_type, created, now_ms, self._number)
