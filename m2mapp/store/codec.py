@@ -25,7 +25,7 @@ class Damaged(ValueError):  # noqa: N818 - a fact, not a mistake of the program
 
 def encode(document: Mapping[str, object]) -> bytes:
     """A document in CBOR. Raises `ValueError`, `TypeError` or `RecursionError` where it is none."""
-    return cbor2.dumps(dict(document))
+    return cbor2.dumps(document if type(document) is dict else dict(document))
 
 
 def decode(data: bytes) -> Document:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from m2mapp.store.codec import decode, encode
-from m2mapp.store.settings import StoreSettings
+from m2mapp.store.settings import JournalLimit, StoreSettings
 from m2mapp.tree.unit import Change, Entry, journals_ended
 
 MAX_ENTRIES_READ = 1_000
@@ -38,10 +38,10 @@ SELECT group_concat(number || ' ' || at_ms || ' ' || hex(body), char(10)) FROM (
 class _Known:
     """What is known of a journal that was appended to lately."""
 
-    __slots__ = ("entries", "journal", "size_bytes")
+    __slots__ = ("entries", "journal", "limit", "size_bytes")
 
-    def __init__(self, journal: int, entries: int, size_bytes: int) -> None:
-        self.journal, self.entries, self.size_bytes = journal, entries, size_bytes
+    def __init__(self, journal: int, entries: int, size_bytes: int, limit: JournalLimit) -> None:
+        self.journal, self.entries, self.size_bytes, self.limit = journal, entries, size_bytes, limit
 
 
 class Journals:
@@ -75,8 +75,7 @@ class Journals:
             known.entries += 1
             known.size_bytes += len(body)
             rows.append((known.journal, entry.number, entry.at_ms, body))
-            limit = self._settings.journal(entry.journal)
-            if known.entries * 8 > limit.entries * 9 or known.size_bytes * 8 > limit.size_bytes * 9:
+            if known.entries * 8 > known.limit.entries * 9 or known.size_bytes * 8 > known.limit.size_bytes * 9:
                 self._over.add(entry.journal)
         self._connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?)", rows)
 
@@ -109,14 +108,14 @@ class Journals:
         if known is not None:
             self._known.move_to_end(name)
             return known
-        journal = self._identify(name)
+        journal, limit = self._identify(name), self._settings.journal(name)
         if journal is None:
             cursor = self._connection.execute("INSERT INTO journal(name) VALUES (?)", (name,))
-            known = _Known(cursor.lastrowid or 0, 0, 0)
+            known = _Known(cursor.lastrowid or 0, 0, 0, limit)
         else:
             counted = self._connection.execute("SELECT count(*), total(length(body)) FROM entry WHERE journal = ?", (journal,))
             entries, size_bytes = counted.fetchone()
-            known = _Known(journal, entries, int(size_bytes))
+            known = _Known(journal, entries, int(size_bytes), limit)
         self._known[name] = known
         if len(self._known) > _KNOWN:
             self._known.popitem(last=False)
@@ -124,8 +123,8 @@ class Journals:
 
     def _trim(self, name: str) -> None:
         """Bring a journal back to its limit, from its oldest end; the newest entry stays."""
-        known, limit = self._find(name), self._settings.journal(name)
-        cut = 0
+        known = self._find(name)
+        limit, cut = known.limit, 0
         oldest = self._connection.execute("SELECT number, length(body) FROM entry WHERE journal = ? ORDER BY number", (known.journal,))
         for number, size_bytes in oldest:
             if known.entries <= 1 or (known.entries <= limit.entries and known.size_bytes <= limit.size_bytes):
