@@ -8,7 +8,7 @@ responsible for which value is given (`pools`), nor for when bindings end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
 from socket import AF_INET6, inet_ntop, inet_pton
@@ -52,13 +52,12 @@ class Client:
     duid: bytes
     iaid: int
     for_prefix: bool
+    path: Path = field(init=False, repr=False, compare=False)
+    """Where the binding stands in the tree."""
 
-    @property
-    def path(self) -> Path:
-        """Where the binding stands in the tree."""
-        if self.for_prefix:
-            return (*PREFIXES, f"{self.duid.hex()}-{self.iaid}")
-        return (*LEASES, self.duid.hex(), str(self.iaid))
+    def __post_init__(self) -> None:
+        duid, iaid = self.duid.hex(), str(self.iaid)
+        object.__setattr__(self, "path", (*PREFIXES, f"{duid}-{iaid}") if self.for_prefix else (*LEASES, duid, iaid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,8 @@ class Bindings:
 
     def is_free_for(self, client: Client, value: Value) -> bool:
         """Whether a client may be given a value: nobody else has it or was promised it, and it was not declined."""
-        return self._holder.get(value, client) == client and self._promised.get(value, client) == client
+        holder, promised = self._holder.get(value, client), self._promised.get(value, client)
+        return (holder is client or holder == client) and (promised is client or promised == client)
 
     def count(self, duid: bytes) -> int:
         """How many bindings a DUID has, with those that are promised to it."""

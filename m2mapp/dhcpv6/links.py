@@ -62,7 +62,10 @@ class Link:
 
     def lifetimes(self, value: Value) -> Lifetimes:
         """What is left of its prefix."""
-        return next((pool.given for pool in self.pools if pool.has(value)), ENDED)
+        for pool in self.pools:
+            if pool.has(value):
+                return pool.given
+        return ENDED
 
     def fixed(self, value: Value) -> Value | None:
         """A reserved address as it is on this link now: itself, or after renumbering the same interface identifier in the new prefix."""

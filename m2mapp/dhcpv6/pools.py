@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 from itertools import islice
 from typing import ClassVar, Final, Protocol
@@ -20,6 +20,8 @@ _IDENTIFIER: Final = (1 << 64) - 1
 """The bits of an address that are its interface identifier."""
 _RESERVED: Final = (range(1), range(0x02005EFFFE000000, 0x02005EFFFF000000), range(0xFDFFFFFFFFFFFF80, 0xFE00000000000000))
 """Interface identifiers that no host may have (RFC 5453): the routers' anycast, IANA's, the subnet anycasts."""
+
+_COUNTERS: Final = tuple(bytes((counter,)) for counter in range(64))
 
 IsFree = Callable[[Value], bool]
 
@@ -102,20 +104,25 @@ class AddressPool:
     given: Lifetimes
     router: IPv6Address | None = None
     empty: ClassVar[bool] = False
+    _first: int = field(init=False, repr=False, compare=False)
+    """The prefix as a number, its interface identifier 0."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_first", int(self.prefix.network_address))
 
     def pick(self, client: Client, hint: Value | None, is_free: IsFree) -> Value | None:
         """The address that follows from prefix, DUID, IAID and secret; where another host has it, the next that does."""
-        base = self.prefix.network_address
-        for counter in range(64):
-            digest = _digest(client, self.secret + base.packed + bytes([counter]))
-            address = IPv6Address(int(base) | digest & _IDENTIFIER)
+        first = self._first
+        start = self.secret + first.to_bytes(16, "big")
+        for counter in _COUNTERS:
+            address = IPv6Address(first | _digest(client, start + counter) & _IDENTIFIER)
             if self._is_usable(address) and is_free(address):
                 return address
         return None
 
     def has(self, value: Value) -> bool:
         """Whether it is an address of the prefix."""
-        return isinstance(value, IPv6Address) and value in self.prefix
+        return isinstance(value, IPv6Address) and int(value) & ~_IDENTIFIER == self._first
 
     def may_have(self, value: Value) -> bool:
         """Whether a host may have the address: it is of the prefix, not the router's, not one that is for other uses (RFC 5453)."""
@@ -123,7 +130,10 @@ class AddressPool:
 
     def _is_usable(self, address: IPv6Address) -> bool:
         identifier = int(address) & _IDENTIFIER
-        return address != self.router and not any(identifier in reserved for reserved in _RESERVED)
+        for reserved in _RESERVED:
+            if identifier in reserved:
+                return False
+        return address != self.router
 
     def lifetimes(self, value: Value) -> Lifetimes:
         """What is left of the prefix."""

@@ -48,6 +48,8 @@ class Arrival:
     @property
     def link_address(self) -> IPv6Address | None:
         """The address that says which link the client is on: of the relay agent nearest to it that gives one (section 13.1, RFC 6221)."""
+        if not self.relays:
+            return None
         given = (relay.link_address for relay in reversed(self.relays))
         return next((address for address in given if not address.is_unspecified and not address.is_link_local), None)
 
@@ -132,6 +134,7 @@ class Server:
 
     def __init__(self, duid: bytes, terms: Terms, bindings: Bindings) -> None:
         self._duid, self._terms, self._bindings = duid, terms, bindings
+        self._server_id = o.ServerId(duid)
         self._full_at: int | None = None
         codes = terms.codes
         wanted = ({codes.certificate} if codes.in_option else set()) | ({VENDOR_OPTS} if codes.in_vendor else set())
@@ -211,31 +214,32 @@ class Server:
 
     def _assigned(self, ask: _Ask) -> tuple[o.Option, ...]:
         """The client's IAs with what they have from now on; T1 and T2 the same in all (section 14.2)."""
-        ias = _ias(ask.message)[:MAX_IAS]
-        answered: list[tuple[o.Option, ...]] = []
-        for ia in ias:
-            client = Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd))
-            pool = self._terms.prefixes if client.for_prefix else ask.addresses
-            answered.append(self._ia_options(ask, client, ia, pool))
-        given = [value for options in answered for value in options if isinstance(value, _VALUES)]
+        answered = [(ia, self._ia_options(ask, ia)) for ia in _ias(ask.message)[:MAX_IAS]]
+        given = [value for _, options in answered for value in options if isinstance(value, _VALUES)]
         lifetimes = [value.preferred_s for value in given if value.preferred_s] or [value.valid_s for value in given]
         shortest = min(lifetimes, default=0)
         times = (INFINITY, INFINITY) if shortest == INFINITY else (shortest // 2, shortest * 4 // 5)
         told = []
-        for ia, options in zip(ias, answered, strict=True):
-            t1_s, t2_s = (0, 0) if all(type(option) is o.StatusCode for option in options) else times
+        for ia, options in answered:
+            t1_s, t2_s = times if any([isinstance(option, _VALUES) for option in options]) else (0, 0)
             told.append(type(ia)(ia.iaid, t1_s, t2_s, options))
         return tuple(told)
 
-    def _ia_options(self, ask: _Ask, client: Client, ia: Ia, pool: Pool | None) -> tuple[o.Option, ...]:
+    def _ia_options(self, ask: _Ask, ia: Ia) -> tuple[o.Option, ...]:
+        client = Client(ask.duid, ia.iaid, isinstance(ia, o.IaPd))
+        pool = self._terms.prefixes if client.for_prefix else ask.addresses
         named = [_value(option) for option in _values(ia)]
-        strange = [value for value in named if pool is None or not pool.has(value)]
-        if pool is not None and not pool.empty and strange and ask.message.type is MessageType.REQUEST and not client.for_prefix:
-            return (o.StatusCode(Status.NOT_ON_LINK, "not of this link"),)
+        if ask.message.type is MessageType.REQUEST and not client.for_prefix and pool is not None and not pool.empty:
+            for value in named:
+                if not pool.has(value):
+                    return (o.StatusCode(Status.NOT_ON_LINK, "not of this link"),)
         had = self._bindings.find(client)
         value = self._value_for(client, had, pool, named)
-        old = self._old(client, had, pool, named, value) if ask.message.type in (MessageType.RENEW, MessageType.REBIND) else {}
-        others = tuple(_option(one, Lifetimes(0, valid_s)) for one, valid_s in old.items())
+        old: dict[Value, int] = {}
+        others: tuple[o.Option, ...] = ()
+        if ask.message.type in (MessageType.RENEW, MessageType.REBIND):
+            old = self._old(client, had, pool, named, value)
+            others = tuple(_option(one, Lifetimes(0, valid_s)) for one, valid_s in old.items())
         if value is None or pool is None:
             ask.outcome.refused += pool is not None
             return (*others, _none_left(client))
@@ -325,7 +329,7 @@ class Server:
         self._reply(ask, MessageType.REPLY, (o.StatusCode(Status.SUCCESS), *unknown))
 
     def _reply(self, ask: _Ask, kind: MessageType, options: tuple[o.Option, ...]) -> None:
-        identifiers: tuple[o.Option, ...] = (o.ServerId(self._duid),)
+        identifiers: tuple[o.Option, ...] = (self._server_id,)
         if ask.duid:
             identifiers = (o.ClientId(ask.duid), *identifiers)
         told: tuple[o.Option, ...] = ()
