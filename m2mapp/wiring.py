@@ -41,6 +41,8 @@ EXIT_CANNOT_START = 1
 """The exit code where something outside the configuration keeps a node from starting: starting again may help."""
 STORE_THREADS = 8
 """So many threads wait for the disk, for all nodes of the process."""
+COLLECT_AFTER = 10_000
+"""So many objects more than before, and the collector looks for circles among them."""
 USUAL_CONFIG = "/etc/m2mapp/gateway.toml"
 
 
@@ -188,6 +190,9 @@ def makeService(options: Mapping[str, Any]) -> IService:
         gc.enable()
     # What is there now stays: later collections, which stop the reactor, need not look at it.
     gc.freeze()
+    # A request makes hundreds of objects, nearly all of which their last user ends: looked for circles at Python's 700 they cost a
+    # twelfth of the processor (measured with DHCPv6 exchanges).
+    gc.set_threshold(COLLECT_AFTER)
     return nodes
 
 

@@ -123,11 +123,12 @@ def _parse(data: bytes, budget: _Budget) -> Message | RelayMessage:
 def _options(data: bytes, at: int, readers: Mapping[int, _Read], budget: _Budget) -> tuple[Option, ...]:
     """The options from there to the end of the bytes, which must be an end of one."""
     end, found = len(data), []
+    head, head_bytes = _OPTION.unpack_from, _OPTION.size
     while at < end:
-        if end - at < _OPTION.size:
+        if end - at < head_bytes:
             raise MalformedMessage(f"{end - at} bytes behind the last option")
-        code, length = _OPTION.unpack_from(data, at)
-        at += _OPTION.size
+        code, length = head(data, at)
+        at += head_bytes
         if length > end - at:
             raise MalformedMessage(f"option {code} says {length} bytes, {end - at} are left")
         budget.options -= 1
@@ -189,7 +190,7 @@ def _read_ia_prefix(body: bytes, budget: _Budget) -> Option:
 def _read_option_request(body: bytes, _budget: _Budget) -> Option:
     if len(body) % _NUMBER_16.size:
         raise MalformedMessage(f"Option Request: {len(body)} bytes are no whole number of codes")
-    return o.OptionRequest(tuple(code for (code,) in _NUMBER_16.iter_unpack(body)))
+    return o.OptionRequest(struct.unpack(f"!{len(body) // _NUMBER_16.size}H", body))
 
 
 def _read_status(body: bytes, _budget: _Budget) -> Option:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from itertools import islice
 from typing import ClassVar, Final, Protocol
@@ -18,8 +19,8 @@ _MOST_TRIES: Final = 4096
 """So many values are looked at for a free one: a pool in which so many neighbours are taken counts as full."""
 _IDENTIFIER: Final = (1 << 64) - 1
 """The bits of an address that are its interface identifier."""
-_RESERVED: Final = (range(1), range(0x02005EFFFE000000, 0x02005EFFFF000000), range(0xFDFFFFFFFFFFFF80, 0xFE00000000000000))
-"""Interface identifiers that no host may have (RFC 5453): the routers' anycast, IANA's, the subnet anycasts."""
+_RESERVED: Final = ((0, 0), (0x02005EFFFE000000, 0x02005EFFFEFFFFFF), (0xFDFFFFFFFFFFFF80, 0xFDFFFFFFFFFFFFFF))
+"""The first and last of interface identifiers that no host may have (RFC 5453): the routers' anycast, IANA's, the subnet anycasts."""
 
 _COUNTERS: Final = tuple(bytes((counter,)) for counter in range(64))
 
@@ -112,11 +113,10 @@ class AddressPool:
 
     def pick(self, client: Client, hint: Value | None, is_free: IsFree) -> Value | None:
         """The address that follows from prefix, DUID, IAID and secret; where another host has it, the next that does."""
-        first = self._first
-        start = self.secret + first.to_bytes(16, "big")
+        start = self.secret + self._first.to_bytes(16, "big")
         for counter in _COUNTERS:
-            address = IPv6Address(first | _digest(client, start + counter) & _IDENTIFIER)
-            if self._is_usable(address) and is_free(address):
+            number = self._first | _digest(client, start + counter) & _IDENTIFIER
+            if self._is_usable(number) and is_free(address := IPv6Address(number)):
                 return address
         return None
 
@@ -126,14 +126,15 @@ class AddressPool:
 
     def may_have(self, value: Value) -> bool:
         """Whether a host may have the address: it is of the prefix, not the router's, not one that is for other uses (RFC 5453)."""
-        return isinstance(value, IPv6Address) and self.has(value) and self._is_usable(value)
+        return isinstance(value, IPv6Address) and self.has(value) and self._is_usable(int(value))
 
-    def _is_usable(self, address: IPv6Address) -> bool:
-        identifier = int(address) & _IDENTIFIER
-        for reserved in _RESERVED:
-            if identifier in reserved:
+    def _is_usable(self, number: int) -> bool:
+        """Whether a host may have the address of the prefix that is this number."""
+        identifier = number & _IDENTIFIER
+        for first, last in _RESERVED:
+            if first <= identifier <= last:
                 return False
-        return address != self.router
+        return self.router is None or number != int(self.router)
 
     def lifetimes(self, value: Value) -> Lifetimes:
         """What is left of the prefix."""
@@ -145,5 +146,10 @@ class AddressPool:
 
 
 def _digest(client: Client, more: bytes) -> int:
-    data = client.duid + client.iaid.to_bytes(4, "big") + more
+    return _hashed(client.duid + client.iaid.to_bytes(4, "big") + more)
+
+
+@lru_cache(maxsize=4096)
+def _hashed(data: bytes) -> int:
+    """A client's Request follows its Solicit."""
     return int.from_bytes(hashlib.sha256(data).digest()[:16], "big")

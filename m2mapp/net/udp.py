@@ -237,7 +237,8 @@ class Port:
         self._source = socket.inet_pton(self._family.number, self._local[0])
         self._wildcard = not any(self._source)
         self._groups: dict[tuple[bytes, int], _Reader] = {}
-        self._unicast: set[str] = set()
+        # Hosts that may be sent to: by their address, or with their zone where that counts.
+        self._unicast: set[str | tuple[str, object]] = set()
         self._leaving: dict[str, sockets.Ancillary] = {}
 
     def _open(self, address: Sockaddr, shared: bool, device: int = 0) -> _Reader:
@@ -263,10 +264,8 @@ class Port:
         A host that is no numeric address, a multicast address, or a link-local one without its zone: not sent.
         """
         try:
-            if to[0] not in self._unicast and sockets.require_unicast(self._family, to, self._source):
-                if len(self._unicast) >= KNOWN_HOSTS:
-                    self._unicast.clear()
-                self._unicast.add(to[0])
+            if to[0] not in self._unicast and (to[0], to[-1]) not in self._unicast:
+                self._learn_unicast(to)
             if source is None:
                 self._main.sock.sendto(data, to)
             else:
@@ -276,6 +275,13 @@ class Port:
             return self._counts.not_sent(error)
         self._counts.sent.value += 1
         return True
+
+    def _learn_unicast(self, to: Sockaddr) -> None:
+        """See that this is one host, once. Raises as `sockets.require_unicast` does."""
+        anywhere = sockets.require_unicast(self._family, to, self._source)
+        if len(self._unicast) >= KNOWN_HOSTS:
+            self._unicast.clear()
+        self._unicast.add(to[0] if anywhere else (to[0], to[-1]))
 
     def _learn_source(self, source: str) -> sockets.Ancillary:
         """Ancillary data that a datagram leaves with from this address of the host. Raises `OSError` for what is none."""

@@ -59,7 +59,7 @@ class Serving:
     """
 
     most: ClassVar[int] = 1_000
-    gather_s: float = 0.005
+    gather_s: float = 0.02
 
     def __init__(self, reactor: IReactorTime, clock: IClock, committer: ICommit, bindings: Bindings, metrics: Metrics) -> None:
         self._reactor, self._clock, self._committer, self._bindings = reactor, clock, committer, bindings
