@@ -88,18 +88,20 @@ LEASES = 10_000
 
 
 def measure_start() -> tuple[int, float, float]:
-    """How many leases a gateway has after enough exchanges, and the wall-clock and processor seconds until it answers again."""
+    """How many leases a gateway has after enough exchanges, and the seconds until it answers: at its first start, and again."""
     with tempfile.TemporaryDirectory(prefix="m2m-bench-") as name, Lab() as lab:
         folder, server, load = Path(name), lab.host("server", [_ADDRESS]), lab.host("load")
         wait_until(lambda: "tentative" not in load.ip("-6", "addr", "show", "dev", "eth0"))
+        before_s = time.monotonic()
         program = _gateway(server, folder)
+        first_s = time.monotonic() - before_s
         while _leases(server, folder) < LEASES:
-            measure(load, program.process.pid, 1000)
+            measure(load, program.process.pid, 1100)
         program.kill()
         before_s = time.monotonic()
         program.start()
         taken_s = time.monotonic() - before_s
-        found = _leases(server, folder), taken_s, _ticks(program.process.pid) / _TICKS_PER_S
+        found = _leases(server, folder), first_s, taken_s
         program.close()
     return found
 
@@ -154,8 +156,8 @@ def main() -> int:
                 sys.stdout.flush()
                 if run.lost > MOST_LOST:
                     break
-    leases, taken_s, processor_s = measure_start()
-    sys.stdout.write(f"m2mapp with {leases} leases answers {taken_s:.1f} s after its start, {processor_s:.1f} s of the processor\n")
+    leases, first_s, taken_s = measure_start()
+    sys.stdout.write(f"m2mapp with {leases} leases answers {taken_s:.1f} s after its start, with none after {first_s:.1f} s\n")
     return 0
 
 

@@ -29,9 +29,10 @@ from m2mapp.tree.unit import Remove, Unit, Write
 
 _REMEMBERED_SOURCES: Final = 256
 MOST_GATHERED: Final = 64
-CROWD: Final = 256
-"""While so many datagrams wait Solicits are dropped, which costs next to nothing: else what waits grows older, until every answer is too
-late for who asked. A client to whom nothing was offered asks again, or elsewhere; who has something, or was offered it, comes first."""
+CROWD: Final = 768
+"""While so many datagrams wait, some 0.2 s of work, Solicits are dropped, which costs next to nothing: else what waits grows older, until
+every answer is too late for who asked (clients wait 1 s). A client to whom nothing was offered asks again, or elsewhere; who has
+something, or was offered it, comes first. A disk or a host that stalls for less than that costs nobody an answer."""
 _SOLICIT: Final = bytes((MessageType.SOLICIT,))
 LARGEST_REPLY: Final = 1232
 """Bytes that fit into the smallest IPv6 packet that each link carries whole, behind its headers (RFC 8200, section 5)."""

@@ -61,8 +61,10 @@ class Expiry:
 
     def moved(self) -> None:
         """Wait for the earliest end. Called for each that begins: where the end is later than the call, the call stays as it is."""
+        if not self._running:
+            return
         ends_s = self._lifetimes.next_end_s()
-        if not self._running or ends_s is None or (self._call is not None and self._call_at_s <= ends_s):
+        if ends_s is None or (self._call is not None and self._call_at_s <= ends_s):
             return
         self._cancel()
         now_s = self._reactor.seconds()
