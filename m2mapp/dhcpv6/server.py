@@ -230,8 +230,8 @@ class Server:
         pool = self._terms.prefixes if client.for_prefix else ask.addresses
         named = [_value(option) for option in _values(ia)]
         if ask.message.type is MessageType.REQUEST and not client.for_prefix and pool is not None and not pool.empty:
-            for value in named:
-                if not pool.has(value):
+            for one in named:
+                if not pool.has(one):
                     return (o.StatusCode(Status.NOT_ON_LINK, "not of this link"),)
         had = self._bindings.find(client)
         value = self._value_for(client, had, pool, named)

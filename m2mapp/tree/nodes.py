@@ -125,8 +125,7 @@ class Nodes:
 
     def _make(self, path: Path, number: int) -> _Node:
         node = self._root
-        if number > node.latest:
-            node.latest = number
+        node.latest = max(node.latest, number)
         for segment in path:
             if node.children is None:
                 node.children = {}
@@ -136,8 +135,7 @@ class Nodes:
                 if node.order is not None:
                     node.order.add(segment)
             node = child
-            if number > node.latest:
-                node.latest = number
+            node.latest = max(node.latest, number)
         return node
 
     @staticmethod
