@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from m2mapp.admin.timelines import ONE_BY_ONE, Found
 from m2mapp.formats.uris import address_key
@@ -135,7 +136,7 @@ class Devices:
         duid = name if name in self._leases else owned.get(name, "")
         scl = self._scls.get(name)
         hosts = (*_texts(scl.attributes.get("hosts")), *_texts(scl.attributes.get("addresses"))) if scl is not None else ()
-        return " ".join((name, duid, *hosts, *map(_address, self._leases.get(duid, ())))).lower()
+        return " ".join((name, unquote(name), duid, *hosts, *map(_address, self._leases.get(duid, ())))).lower()
 
 
 def merged(members: Iterable[Member]) -> dict[str, str]:

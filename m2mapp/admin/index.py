@@ -12,7 +12,7 @@ from m2mapp.admin.views.account import account
 from m2mapp.admin.views.addresses import addresses_page
 from m2mapp.admin.views.asked import asked
 from m2mapp.admin.views.devices import devices_page
-from m2mapp.admin.views.group_form import GroupForms
+from m2mapp.admin.views.group_form import group_forms
 from m2mapp.admin.views.groups import groups
 from m2mapp.admin.views.network import NetworkPage
 from m2mapp.admin.views.operations import operation_pages
@@ -33,7 +33,7 @@ def all_pages(doors: Doors, samples: Samples, started_s: float) -> Sequence[Page
         *tree_pages(),
         groups(askings),
         asked(askings),
-        *GroupForms().pages(),
+        *group_forms(),
         *operation_pages(),
         timers_page(),
         addresses_page(),

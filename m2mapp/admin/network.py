@@ -6,14 +6,13 @@ A device is in the groups that have a member on it. Not responsible for where it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from m2mapp.admin.groupings import Document, is_alone, joins_of, pairs, texts
-from m2mapp.admin.known import KnownDevices
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault
 from m2mapp.tree.registrations import SCL, Device
@@ -100,13 +99,13 @@ class Network:
         return self.spots.get(self.hosts.get(host_of(uri), ""))
 
 
-def network_of(registrations: Iterable[Resource], known: KnownDevices, peers: Mapping[str, str]) -> Network:
+def network_of(registrations: Iterable[Resource], device_of: Callable[[Resource], Device], peers: Mapping[str, str]) -> Network:
     """The devices and the other nodes; groups come with `add_group`."""
     found = Network(servers={uri.rstrip("/"): Server(uri.rstrip("/"), name) for name, uri in peers.items()})
     for resource in registrations:
         if resource.type != SCL:
             continue
-        device = known.of(resource)
+        device = device_of(resource)
         found.spots[device.name] = Spot(device, prefix_of(device.addresses), resource.created_ms)
         for host in (device.name, *device.hosts, *device.addresses):
             found.hosts[host.lower()] = device.name

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from m2mapp.admin.known import KnownDevices
 from m2mapp.formats.uris import Uri, parse_uri
 from m2mapp.model.errors import Fault
 from m2mapp.tree.registrations import COAP_GROUP_KIND, MC_GROUPS_KIND, SCL, Device
@@ -37,7 +36,7 @@ class Found:
     next: str
 
 
-def find(registrations: Iterable[Resource], known: KnownDevices, text: str, path: str, after: str = "") -> Found:
+def find(registrations: Iterable[Resource], device_of: Callable[[Resource], Device], text: str, path: str, after: str = "") -> Found:
     """What a text finds among devices' names and hosts and their links' paths and `rt`; without a text all.
 
     `path`: taken for each device that is found, in place of its links; for devices that do not say what they have.
@@ -46,7 +45,7 @@ def find(registrations: Iterable[Resource], known: KnownDevices, text: str, path
     shown: list[Candidate] = []
     uris: list[str] = []
     count, reached = 0, not after
-    for one in _candidates(registrations, known, wanted, path.strip()):
+    for one in _candidates(registrations, device_of, wanted, path.strip()):
         count += 1
         if len(uris) < MOST_PICKED:
             uris.append(one.uri)
@@ -57,12 +56,12 @@ def find(registrations: Iterable[Resource], known: KnownDevices, text: str, path
     return Found(tuple(shown[:SHOWN]), count, tuple(uris), shown[SHOWN - 1].uri if more else "")
 
 
-def _candidates(registrations: Iterable[Resource], known: KnownDevices, wanted: str, path: str) -> Iterator[Candidate]:
+def _candidates(registrations: Iterable[Resource], device_of: Callable[[Resource], Device], wanted: str, path: str) -> Iterator[Candidate]:
     for resource in registrations:
         if resource.type != SCL:
             continue
-        device = known.of(resource)
-        is_found = any(wanted in name.lower() for name in (device.name, *device.hosts, *device.addresses))
+        device = device_of(resource)
+        is_found = device.is_found_by(wanted)
         links = [(path, "")] if path else _links(resource)
         base = _base(device)
         for href, rt in links:

@@ -26,6 +26,7 @@ from m2mapp.model.metrics import Metrics
 from m2mapp.model.principal import NOBODY, Principal, Right
 from m2mapp.store.threads import RunBlocking
 from m2mapp.tree.access import check_access, needed
+from m2mapp.tree.registrations import Registrations
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Entry, Resource, Unit
 
@@ -39,8 +40,8 @@ class AdminNode:
     """What the pages stand on: the node's parts, as `wiring` and `node` made them.
 
     `handler` answers requests as it does those of the edges; `describe` is the document at `/node`; `unready` says why the node is not
-    ready, `warnings` what it lacks all the same; `run_blocking` runs in a thread what would keep the reactor waiting; `peers` are the URIs
-    of other nodes, by name.
+    ready, `warnings` what it lacks all the same; `run_blocking` runs in a thread what would keep the reactor waiting; `registrations`
+    are the devices of `/scls`, found; `peers` the URIs of other nodes, by name.
     """
 
     name: str
@@ -56,6 +57,7 @@ class AdminNode:
     unready: Callable[[], list[str]]
     warnings: Callable[[], list[str]]
     run_blocking: RunBlocking
+    registrations: Registrations
     peers: Mapping[str, str] = field(default_factory=dict)
 
 

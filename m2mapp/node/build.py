@@ -314,6 +314,7 @@ class _Builder:
             unready=self._unready,
             warnings=self._warn,
             run_blocking=blocking(world.reactor),
+            registrations=self._registrations,
             peers={peer.name: peer.uri for peer in self._settings.peers},
         )
         return http_front(settings.http, node, anonymous_principals(addresses, self._datagrams.interface_index), self._feeds)

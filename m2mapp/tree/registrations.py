@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from m2mapp.model.identifiers import Path
 from m2mapp.tree.name_index import NameIndex
@@ -43,6 +44,10 @@ class Device:
     fixed_groups: tuple[str, ...]
     coap_group: str = ""
     reporting: bool = False
+
+    def is_found_by(self, text: str) -> bool:
+        """Whether a text, in lower case, is part of its name, as it stands or as the endpoint said it, of a host or of an address."""
+        return any(text in said.lower() for said in (self.name, unquote(self.name), *self.hosts, *self.addresses))
 
 
 def is_reporting(document: Document) -> bool:
@@ -87,6 +92,10 @@ class Registrations:
             if resource.type == SCL:
                 self._enter(device_of(resource))
         tree.watch(SCLS, self._on_change, subtree=True)
+
+    def of(self, resource: Resource) -> Device:
+        """The device that a registration of the tree describes: each is made out once, for those who look at thousands."""
+        return self._devices.get(resource.path[-1]) or device_of(resource)
 
     def named(self, name: str) -> Device | None:
         """The device of that endpoint name, or of the name that one registered elsewhere has here."""

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from m2mapp.admin.effects import tell_joins, tell_leaves
 from m2mapp.admin.groupings import GROUP, GROUPS, members_in, texts, ways_of
-from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.pages import Answer, Page, Redirect, Shown, View
 from m2mapp.admin.picking import MOST_PICKED, Found, find
 from m2mapp.admin.visit import Visit
@@ -39,68 +38,63 @@ class Plan:
     gone: tuple[str, ...]
 
 
-class GroupForms:
+def group_forms() -> tuple[Page, Page]:
     """The page that makes a group, and the one that changes a group: `/admin/edit-group/<name>`."""
+    acts: dict[str, View] = {"find": _show, "more": _more, "pick": _pick, "pick-all": _pick_all, "plan": _plan}
+    new = Page("new-group", "New group", _show, {**acts, "save": _make}, listed=False)
+    return new, Page("edit-group", "Change a group", _show, {**acts, "save": _change}, listed=False)
 
-    def __init__(self) -> None:
-        self._devices = KnownDevices()
 
-    def pages(self) -> tuple[Page, Page]:
-        """The two pages."""
-        acts: dict[str, View] = {
-            "find": self._show,
-            "more": self._more,
-            "pick": self._pick,
-            "pick-all": self._pick_all,
-            "plan": self._plan,
-        }
-        new = Page("new-group", "New group", self._show, {**acts, "save": _make}, listed=False)
-        return new, Page("edit-group", "Change a group", self._show, {**acts, "save": _change}, listed=False)
+async def _show(visit: Visit) -> Answer:
+    return _shown(visit, _members(visit))
 
-    async def _show(self, visit: Visit) -> Answer:
-        return self._shown(visit, _members(visit))
 
-    async def _more(self, visit: Visit) -> Answer:
-        return self._shown(visit, _members(visit), after=visit.field("after"))
+async def _more(visit: Visit) -> Answer:
+    return _shown(visit, _members(visit), after=visit.field("after"))
 
-    async def _pick(self, visit: Visit) -> Answer:
-        return self._shown(visit, _joined(_members(visit), visit.fields("pick")))
 
-    async def _pick_all(self, visit: Visit) -> Answer:
-        return self._shown(visit, _joined(_members(visit), self._found(visit).uris))
+async def _pick(visit: Visit) -> Answer:
+    return _shown(visit, _joined(_members(visit), visit.fields("pick")))
 
-    async def _plan(self, visit: Visit) -> Answer:
-        """The plan; the page's form beneath it, as it was filled in."""
-        members, group = _members(visit), _group(visit)
-        response = await visit.try_out(_request(visit, group, members)._replace(query=_EXPLAIN))
-        document = load_json(response.payload)
-        found: Mapping[str, object] = document if isinstance(document, Mapping) else {}
-        now = set(texts(found.get("members")))
-        gone = tuple(uri for uri in members_in(group) if uri not in now) if group is not None else ()
-        return self._shown(visit, members, Plan(found, gone))
 
-    def _found(self, visit: Visit, after: str = "") -> Found:
-        path = visit.field("path").strip()
-        registrations = visit.children(SCLS, limit=MOST_PICKED) if visit.may_read(SCLS) else []
-        return find(registrations, self._devices, visit.field("find"), f"/{path.lstrip('/')}" if path else "", after)
+async def _pick_all(visit: Visit) -> Answer:
+    return _shown(visit, _joined(_members(visit), _found(visit).uris))
 
-    def _shown(self, visit: Visit, members: list[str], plan: Plan | None = None, after: str = "") -> Answer:
-        group = _group(visit)
-        attributes: Mapping[str, object] = group.attributes if group is not None else {}
-        values: Mapping[str, object] = {
-            "group": group,
-            "name": group.path[-1] if group is not None else "",
-            "attributes": attributes,
-            "kinds": _KINDS,
-            "members": members,
-            "listed": frozenset(members),
-            "reliable": visit.field("reliable") == _TRUE if visit.form else attributes.get("reliable") is True,
-            "found": self._found(visit, after),
-            "plan": plan,
-            "ways": ways_of(_sets(plan)) if plan is not None else [],
-            "may_write": visit.may(Right.WRITE, GROUPS if group is None else group.path),
-        }
-        return Shown("group-form.html", values, f"Change group {group.path[-1]}" if group is not None else "")
+
+async def _plan(visit: Visit) -> Answer:
+    """The plan; the page's form beneath it, as it was filled in."""
+    members, group = _members(visit), _group(visit)
+    response = await visit.try_out(_request(visit, group, members)._replace(query=_EXPLAIN))
+    document = load_json(response.payload)
+    found: Mapping[str, object] = document if isinstance(document, Mapping) else {}
+    now = set(texts(found.get("members")))
+    gone = tuple(uri for uri in members_in(group) if uri not in now) if group is not None else ()
+    return _shown(visit, members, Plan(found, gone))
+
+
+def _found(visit: Visit, after: str = "") -> Found:
+    path = visit.field("path").strip()
+    registrations = visit.children(SCLS, limit=MOST_PICKED) if visit.may_read(SCLS) else []
+    return find(registrations, visit.node.registrations.of, visit.field("find"), f"/{path.lstrip('/')}" if path else "", after)
+
+
+def _shown(visit: Visit, members: list[str], plan: Plan | None = None, after: str = "") -> Answer:
+    group = _group(visit)
+    attributes: Mapping[str, object] = group.attributes if group is not None else {}
+    values: Mapping[str, object] = {
+        "group": group,
+        "name": group.path[-1] if group is not None else "",
+        "attributes": attributes,
+        "kinds": _KINDS,
+        "members": members,
+        "listed": frozenset(members),
+        "reliable": visit.field("reliable") == _TRUE if visit.form else attributes.get("reliable") is True,
+        "found": _found(visit, after),
+        "plan": plan,
+        "ways": ways_of(_sets(plan)) if plan is not None else [],
+        "may_write": visit.may(Right.WRITE, GROUPS if group is None else group.path),
+    }
+    return Shown("group-form.html", values, f"Change group {group.path[-1]}" if group is not None else "")
 
 
 async def _make(visit: Visit) -> Answer:

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from m2mapp.admin.asking import asked_topic
 from m2mapp.admin.groupings import GROUP, GROUPS, MEMBERS, members_in, sets_in
-from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.network import Network, Spot, Standing, add_group, counted, network_of
 from m2mapp.admin.pages import Answer, Page, Shown
 from m2mapp.admin.picture import Draughtsman
@@ -26,7 +25,7 @@ class NetworkPage:
     """The page. It remembers where things are drawn, what was registered, and for a few seconds who is silent."""
 
     def __init__(self) -> None:
-        self._draughtsman, self._known = Draughtsman(), KnownDevices()
+        self._draughtsman = Draughtsman()
         self._silent: dict[str, tuple[float, list[str]]] = {}
 
     def page(self) -> Page:
@@ -66,7 +65,7 @@ class NetworkPage:
     async def _network(self, visit: Visit, layer: str) -> Network:
         """What the visitor may see of it. Who is silent is asked of the group that is looked at, or of all while they are few."""
         devices = visit.children(SCLS, limit=_MOST_DEVICES) if visit.may_read(SCLS) else []
-        found = network_of(devices, self._known, visit.node.peers)
+        found = network_of(devices, visit.node.registrations.of, visit.node.peers)
         groups = visit.children(GROUPS, limit=_MOST_GROUPS) if visit.may_read(GROUPS) else []
         sizes = {group.path[-1]: len(members_in(group)) for group in groups if group.type == GROUP}
         few = sum(sizes.values()) <= _MOST_SILENT
@@ -113,4 +112,4 @@ async def _silent(visit: Visit, name: str) -> list[str]:
 def _is_wanted(spot: Spot, prefix: str, text: str, layer: str) -> bool:
     if (prefix and spot.prefix != prefix) or (layer and layer not in spot.groups):
         return False
-    return not text or any(text in name.lower() for name in (spot.name, *spot.device.hosts, *spot.device.addresses))
+    return not text or spot.device.is_found_by(text)

@@ -26,6 +26,7 @@ from m2mapp.http.tokens import Tokens
 from m2mapp.model.identifiers import Path
 from m2mapp.model.interfaces import IHandle
 from m2mapp.model.metrics import Metrics
+from m2mapp.tree.registrations import Registrations
 from m2mapp.tree.types import ResourceType
 from tests.unit.fakes import Built, build_tree
 from tests.unit.http.harness import ADMIN, HOST, PRINCIPALS, Answer, Client, encode
@@ -74,6 +75,7 @@ class House:
             unready=lambda: self.unready,
             warnings=list,
             run_blocking=now,  # type: ignore[arg-type]
+            registrations=Registrations(built.tree),
         )
         self.node = node
         self.admin = AdminService(node, self.tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from zope.interface import implementer
 
@@ -78,6 +79,8 @@ class ListTests(DevicesCase):
             page = self.page(f"?q={wanted}")
             self.assertIn(said + " fd00", page)
             self.assertEqual(page.count(" fd00::d:"), 1, wanted)
+        self.commit(replace(registration(3), path=("scls", "urn:imei:1%2F2")))
+        self.assertIn("urn:imei:1%2F2 fd00::d:3", self.page("?q=imei:1/2"))
         lacking = self.page("?missing=1")
         self.assertIn(duid(2), lacking)
         self.assertNotIn("dev-1", lacking)

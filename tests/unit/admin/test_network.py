@@ -6,11 +6,10 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.network import NOWHERE, Network, Standing, add_group, network_of, prefix_of
 from m2mapp.admin.picture import CAPACITY, Box, Draughtsman, Picture
 from m2mapp.registry.scl import check
-from m2mapp.tree.registrations import SCL
+from m2mapp.tree.registrations import SCL, device_of
 from m2mapp.tree.unit import Resource
 from tests.unit.admin.house_of_groups import GroupsCase, words
 from tests.unit.groups.parts import answer, uri_at
@@ -27,7 +26,7 @@ def registered(number: int, address: str = "", at_ms: int = 0) -> Resource:
 
 def of(*numbers: int) -> Network:
     """A network of these devices, registered in this order."""
-    return network_of([registered(number, at_ms=place) for place, number in enumerate(numbers)], KnownDevices(), {})
+    return network_of([registered(number, at_ms=place) for place, number in enumerate(numbers)], device_of, {})
 
 
 def only_box(picture: Picture) -> Box:
@@ -49,18 +48,18 @@ class PictureTests(SynchronousTestCase):
         after = where(only_box(draughtsman.draw(of(9, 1, 7), "gw")))
         self.assertEqual((after["d9"], after["d7"]), (before["d9"], before["d7"]))
         self.assertEqual(after["d1"], before["d5"])
-        many = network_of([registered(number, f"fd00:{number:x}::1", number) for number in range(9)], KnownDevices(), {})
+        many = network_of([registered(number, f"fd00:{number:x}::1", number) for number in range(9)], device_of, {})
         corners = {box.key: (box.x, box.y) for box in draughtsman.draw(many, "gw").boxes}
         self.assertEqual(len(set(corners.values())), 9)
-        fewer = network_of([registered(number, f"fd00:{number:x}::1", number) for number in (0, 8, 4)], KnownDevices(), {})
+        fewer = network_of([registered(number, f"fd00:{number:x}::1", number) for number in (0, 8, 4)], device_of, {})
         self.assertEqual({box.key: (box.x, box.y) for box in draughtsman.draw(fewer, "gw").boxes}.items() - corners.items(), set())
 
     def test_the_same_after_a_restart(self) -> None:
         """A new start draws the same, whatever order the registrations are read in."""
         draws = [Draughtsman().draw(of(*numbers), "gw") for numbers in ((1, 2, 3), (1, 2, 3))]
         self.assertEqual(draws[0], draws[1])
-        shuffled = network_of([registered(number, at_ms=number) for number in (3, 1, 2)], KnownDevices(), {})
-        in_order = network_of([registered(number, at_ms=number) for number in (1, 2, 3)], KnownDevices(), {})
+        shuffled = network_of([registered(number, at_ms=number) for number in (3, 1, 2)], device_of, {})
+        in_order = network_of([registered(number, at_ms=number) for number in (1, 2, 3)], device_of, {})
         self.assertEqual(Draughtsman().draw(shuffled, "gw"), Draughtsman().draw(in_order, "gw"))
 
     def test_a_thousand(self) -> None:
@@ -154,7 +153,7 @@ class PageTests(GroupsCase):
 class ServerTests(SynchronousTestCase):
     def test_other_nodes(self) -> None:
         """Nodes of the file and those that have members of a group are drawn, with how many are reached through them."""
-        network = network_of([registered(1)], KnownDevices(), {"n1": "http://n1.example.com/", "n2": "http://n2.example.com"})
+        network = network_of([registered(1)], device_of, {"n1": "http://n1.example.com/", "n2": "http://n2.example.com"})
         sets = [
             {"addressType": "group", "group": "http://n1.example.com/groups/a", "memberList": ["coap://x/1", "coap://x/2"], "joins": {}},
             {"addressType": "group", "memberList": ["coap://g9.example.org/groups/b"], "joins": {}},

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.admin.known import KnownDevices
 from m2mapp.admin.picking import SHOWN, Found, find
 from m2mapp.registry.scl import check
-from m2mapp.tree.registrations import SCL
+from m2mapp.tree.registrations import SCL, device_of
 from m2mapp.tree.unit import Resource
 
 
@@ -18,7 +17,7 @@ def registered(name: str, **given: object) -> Resource:
 
 def found(*devices: Resource, text: str = "", path: str = "", after: str = "") -> Found:
     """What is found among these devices."""
-    return find(devices, KnownDevices(), text, path, after)
+    return find(devices, device_of, text, path, after)
 
 
 class FindTests(SynchronousTestCase):
@@ -52,11 +51,3 @@ class FindTests(SynchronousTestCase):
         self.assertEqual((len(first.shown), first.count, len(first.uris)), (SHOWN, SHOWN + 10, SHOWN + 10))
         rest = found(*many, after=first.next)
         self.assertEqual(({one.uri for one in first.shown} | {one.uri for one in rest.shown}, rest.next), (set(first.uris), ""))
-
-    def test_a_device_that_changes(self) -> None:
-        """What is remembered of a device is dropped with its registration."""
-        known = KnownDevices()
-        for host in ("a", "b"):
-            device = registered("d1", hosts=[host], links=[{"href": "/t"}])
-            for _ in range(2):
-                self.assertEqual(find([device], known, "", "").uris, (f"coap://{host}/t",))

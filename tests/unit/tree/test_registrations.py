@@ -43,6 +43,24 @@ class RegistrationsTests(SynchronousTestCase):
         self.assertEqual(self.registrations.named("d1"), expected)
         self.assertIsNone(self.registrations.named("d2"))
 
+    def test_made_out_once(self) -> None:
+        """A registration that is looked at again is not made out again; one that was written since is another device."""
+        devices = []
+        for host in ("a", "b"):
+            self.put("d1", document((host,)))
+            [resource] = self.built.tree.children(("scls",))
+            devices.append(self.registrations.of(resource))
+            self.assertIs(self.registrations.of(resource), devices[-1])
+        self.assertEqual([device.hosts for device in devices], [("a",), ("b",)])
+
+    def test_found_by_a_text(self) -> None:
+        """A text finds a device by a part of its name, as it stands and as the endpoint said it, of a host, or of an address."""
+        self.put("urn:imei:1%2F2", document(("D1.example.org",), ("fd00::d1",)))
+        device = self.registrations.named("urn:imei:1%2F2")
+        assert device is not None
+        for text, found in (("imei:1/2", True), ("1%2f2", True), ("d1.ex", True), ("::d1", True), ("", True), ("d2", False)):
+            self.assertEqual(device.is_found_by(text), found, text)
+
     def test_hosts_names_and_addresses(self) -> None:
         """A host is looked for among the hosts, in any case, then among the names, then among the addresses."""
         self.put("d1", document(("d2", "d1.example.org"), ("fd00::d1",)))
