@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from m2mapp.admin.natural import in_order
 from m2mapp.admin.timelines import ONE_BY_ONE, Found
 from m2mapp.formats.uris import address_key
 from m2mapp.model.identifiers import Path
@@ -52,7 +53,8 @@ class Devices:
     def names(self) -> list[str]:
         """All devices in order: one that is registered by its name there, one that is not by its DUID."""
         registered = set(self._scls)
-        return sorted(registered | {duid for duid, leases in self._leases.items() if self._registration(leases) is None})
+        others = {duid for duid, leases in self._leases.items() if self._registration(leases) is None}
+        return in_order(registered | others)
 
     def matching(self, wanted: str) -> list[str]:
         """The devices with this text in their name, DUID, host or address, in order."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from m2mapp.admin.groupings import Document, is_alone, joins_of, pairs, texts
+from m2mapp.admin.natural import natural
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault
 from m2mapp.tree.registrations import SCL, Device
@@ -90,7 +91,7 @@ class Network:
     def prefixes(self) -> dict[str, list[Spot]]:
         """The devices of each prefix, those first that were first registered."""
         found: dict[str, list[Spot]] = {}
-        for spot in sorted(self.spots.values(), key=lambda spot: (spot.since_ms, spot.name)):
+        for spot in sorted(self.spots.values(), key=lambda spot: (spot.since_ms, natural(spot.name))):
             found.setdefault(spot.prefix, []).append(spot)
         return found
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from m2mapp import __version__
 from m2mapp.admin.files import Files
 from m2mapp.admin.live import topic
+from m2mapp.admin.natural import in_order
 from m2mapp.admin.pages import Page, Shown
 from m2mapp.admin.visit import Visit
 from m2mapp.formats.documents import rfc3339
@@ -53,7 +54,8 @@ def _environment() -> Environment:
         auto_reload=False,
         bytecode_cache=_COMPILED,
     )
-    environment.filters |= {"topic": topic, "when": when, "size": size, "tree_uri": tree_uri, "path_text": path_text, "duration": duration}
+    environment.filters |= {"topic": topic, "when": when, "size": size, "duration": duration}
+    environment.filters |= {"tree_uri": tree_uri, "path_text": path_text, "in_order": in_order}
     return environment
 
 

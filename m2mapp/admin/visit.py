@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from m2mapp.admin.audit import Deed
 from m2mapp.admin.live import Live
+from m2mapp.admin.natural import natural
 from m2mapp.admin.notices import Notice, Notices, State
 from m2mapp.admin.sessions import Session
 from m2mapp.formats.documents import JSON, dump_json, load_json
@@ -138,6 +139,17 @@ class Visit:
         """The resources right below a path, by name, from after a name on. Raises the `Fault` that says why not."""
         check_access(self.principal, Method.GET, path)
         return self.node.tree.children(path, after, limit)
+
+    def part(self, path: Path, most: int) -> tuple[list[Resource], str | None]:
+        """So many of the resources right below a path, behind the one that the query names, and the name behind which there are more.
+
+        Where these are all, they are in the order that people expect, else in the tree's. Raises as `children`.
+        """
+        after = self.query("after") or None
+        found = self.children(path, after, most + 1)
+        if len(found) > most:
+            return found[:most], found[most - 1].path[-1]
+        return found if after else sorted(found, key=lambda one: natural(one.path[-1])), None
 
     async def journal(self, name: str, about: Path, limit: int = 100) -> list[Entry]:
         """The last entries of a journal, the oldest first, for who may read at the path that it is about. Raises `Fault`s."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from m2mapp.admin.devices import GROUPS, Devices, Member, merged
+from m2mapp.admin.natural import natural
 from m2mapp.admin.pages import Answer, Page, Shown
 from m2mapp.admin.timelines import Found, Heard, Mark, Step, Timeline, bootstrap_steps, timeline
 from m2mapp.admin.visit import Visit
@@ -47,8 +48,8 @@ def _devices(visit: Visit) -> Devices:
 async def _all(visit: Visit) -> Answer:
     wanted, lacking = visit.query("q").strip(), visit.query("missing") == "1"
     devices = _devices(visit)
-    after = visit.query("after")
-    names = (name for name in (devices.matching(wanted) if wanted else devices.names()) if name > after)
+    after = natural(visit.query("after"))
+    names = (name for name in (devices.matching(wanted) if wanted else devices.names()) if natural(name) > after)
     shown = _lacking(devices, list(names)) if lacking else _timelines(devices, list(islice(names, _SHOWN + 1)))
     more = len(shown) > _SHOWN
     del shown[_SHOWN:]

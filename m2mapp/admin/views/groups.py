@@ -27,6 +27,7 @@ from m2mapp.admin.groupings import (
     texts,
     ways_of,
 )
+from m2mapp.admin.natural import natural
 from m2mapp.admin.pages import Answer, Page, Redirect, Shown
 from m2mapp.admin.views import asked as asked_view
 from m2mapp.admin.views.group_members import ONLY, members_page
@@ -99,6 +100,8 @@ def _list(visit: Visit) -> Answer:
             following = rows[-1].name
             break
         rows.append(_row(visit, resource))
+    if not following and after is None:
+        rows.sort(key=lambda row: natural(row.name))
     roles = visit.node.describe().get("roles")
     values = {
         "rows": rows,

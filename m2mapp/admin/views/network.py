@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 
 from m2mapp.admin.asking import asked_topic
 from m2mapp.admin.groupings import GROUP, GROUPS, MEMBERS, members_in, sets_in
-from m2mapp.admin.network import Network, Spot, Standing, add_group, counted, network_of
+from m2mapp.admin.natural import natural
+from m2mapp.admin.network import Layer, Network, Spot, Standing, add_group, counted, network_of
 from m2mapp.admin.pages import Answer, Page, Shown
 from m2mapp.admin.picture import Draughtsman
 from m2mapp.admin.visit import Visit
@@ -40,15 +41,15 @@ class NetworkPage:
         if layer not in found.layers:
             layer = ""
         prefix, text = visit.query("prefix"), visit.query("find").strip().lower()
-        wanted = sorted((spot for spot in found.spots.values() if _is_wanted(spot, prefix, text, layer)), key=lambda spot: spot.name)
-        after = visit.query("after")
-        left = [spot for spot in wanted if spot.name > after]
+        wanted = sorted((spot for spot in found.spots.values() if _is_wanted(spot, prefix, text, layer)), key=_order)
+        after = natural(visit.query("after"))
+        left = [spot for spot in wanted if _order(spot) > after]
         values: Mapping[str, object] = {
             "picture": (self._draughtsman if whole else Draughtsman()).draw(found, visit.node.name, layer),
             "network": found,
             "layer": layer,
             "asked_topic": asked_topic(layer),
-            "layers": list(found.layers.values())[:_LISTED],
+            "layers": sorted(found.layers.values(), key=_order)[:_LISTED],
             "more_layers": max(0, len(found.layers) - _LISTED),
             "prefixes": [(each, len(spots), counted(spots)) for each, spots in sorted(found.prefixes().items())],
             "standings": tuple(Standing),
@@ -88,6 +89,10 @@ class NetworkPage:
             silent = await _silent(visit, name)
             self._silent[name] = now_s, silent
         return silent
+
+
+def _order(one: Spot | Layer) -> tuple[str, str]:
+    return natural(one.name)
 
 
 async def _silent(visit: Visit, name: str) -> list[str]:

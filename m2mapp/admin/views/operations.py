@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
+from m2mapp.admin.natural import natural
 from m2mapp.admin.operation_form import (
     INPUTS,
     METHODS,
@@ -71,8 +72,8 @@ async def _show(visit: Visit) -> Answer:
 
 async def _all(visit: Visit) -> Answer:
     """The operations that the visitor may read, by their paths, those that a search finds."""
-    wanted, after = visit.query("q").strip().lower(), visit.query("after")
-    found = (one for one in _operations(visit) if wanted in _searched(one) and path_text(one.path) > after)
+    wanted, after = visit.query("q").strip().lower(), natural(visit.query("after"))
+    found = (one for one in _operations(visit) if wanted in _searched(one) and _order(one) > after)
     shown = list(islice(found, _SHOWN + 1))
     more = len(shown) > _SHOWN
     del shown[_SHOWN:]
@@ -92,7 +93,11 @@ async def _all(visit: Visit) -> Answer:
 def _operations(visit: Visit) -> Iterator[Resource]:
     walked = islice(visit.node.tree.walk(), _MOST)
     found = [one for one in walked if one.type == OPERATION and visit.may_read(one.path)]
-    return iter(sorted(found, key=lambda one: path_text(one.path)))
+    return iter(sorted(found, key=_order))
+
+
+def _order(operation: Resource) -> tuple[str, str]:
+    return natural(path_text(operation.path))
 
 
 def _searched(operation: Resource) -> str:

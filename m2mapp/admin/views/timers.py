@@ -24,15 +24,13 @@ def timers_page() -> Page:
 
 
 async def _show(visit: Visit) -> Answer:
-    timers = visit.children(TIMERS, visit.query("after") or None, _SHOWN + 1)
-    more = len(timers) > _SHOWN
-    del timers[_SHOWN:]
+    timers, following = visit.part(TIMERS, _SHOWN)
     chosen: dict[str, object] = {}
     if visit.rest:
         chosen = await visit.document(_path(visit))
     values = {
         "timers": [(one.path[-1], await visit.document(one.path), _operations(visit, one.path)) for one in timers],
-        "next": timers[-1].path[-1] if more else None,
+        "next": following,
         "name": visit.rest[0] if visit.rest else "",
         "fields": timer_fields(chosen),
         "schedules": SCHEDULES,

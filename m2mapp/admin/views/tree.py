@@ -49,10 +49,8 @@ async def _show(visit: Visit) -> Answer:
     path = visit.rest
     resource = visit.find(path)
     standing = await _standing(visit, path, resource)
-    after = visit.query("after") or None
-    children = [child for child in visit.children(path, after, _CHILDREN + 1) if visit.may_read(child.path)]
-    more = len(children) > _CHILDREN
-    del children[_CHILDREN:]
+    part, following = visit.part(path, _CHILDREN)
+    children = [child for child in part if visit.may_read(child.path)]
     there = resource is not None or standing is not None or bool(children) or not path
     values: Mapping[str, object] = {
         "path": path,
@@ -60,7 +58,7 @@ async def _show(visit: Visit) -> Answer:
         "resource": resource,
         "standing": standing,
         "children": [(child, _in_short(child)) for child in children],
-        "next": children[-1].path[-1] if more else None,
+        "next": following,
         "there": there,
         "offers": _offers(visit, path, resource),
         "values": await _values(visit, path) if resource is not None and resource.type == CONTENT else [],

@@ -87,7 +87,7 @@ class ListTests(DevicesCase):
         self.assertIn("None that is like that", self.page("?q=xyz"))
 
     def test_many(self) -> None:
-        """A thousand devices in one group are shown in parts, each of which leads to the next; all are reached."""
+        """A thousand devices in one group are shown in parts, each of which leads to the next, by their numbers; all are reached."""
         uris = {f"coap://dev-{number}.example.org/l": "joined" for number in range(1000)}
         self.commit(*(lease(number) for number in range(1000)), *(registration(number) for number in range(1000)), *group("all", uris))
         seen: list[str] = []
@@ -99,7 +99,7 @@ class ListTests(DevicesCase):
             if not following:
                 break
             target = "/admin/devices" + following[0].replace("&amp;", "&")
-        self.assertEqual((len(seen), len(set(seen))), (1000, 1000))
+        self.assertEqual(seen, [f"dev-{number}" for number in range(1000)])
         self.assertIn("None that is like that", self.page("?missing=1"))
 
     def test_rights(self) -> None:

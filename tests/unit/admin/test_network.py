@@ -135,8 +135,8 @@ class PageTests(GroupsCase):
         self.assertIn("1 device.", self.part(AT + "?find=fd00:2::a", "devices-found"))
         page = self.page(AT + "?prefix=fd00:2::/64")
         self.assertIn("120 devices of fd00:2::/64", words(page, "devices-found"))
-        self.assertIn("after=d79#devices", page)
-        self.assertIn("d99 ", self.part(AT + "?prefix=fd00:2::/64&after=d79", "devices-found"))
+        self.assertIn("after=d109#devices", page)
+        self.assertIn("d110 ", self.part(AT + "?prefix=fd00:2::/64&after=d109", "devices-found"))
 
     def test_scoped(self) -> None:
         """Who may not see devices and groups sees none, and does not disturb the picture of others."""

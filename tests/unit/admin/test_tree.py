@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from m2mapp.admin.audit import AUDIT
 from m2mapp.formats.uris import path_uri
@@ -50,6 +51,12 @@ class ReadTests(TreeCase):
         self.assertIn("Only its beginning is shown", self.page("l"))
         self.assertLess(len(self.page("l")), 75_000)
         self.assertNotIn('id="write"', self.page("b"))
+
+    def test_children_in_order(self) -> None:
+        """Children that are shown all at once are in the order that people expect."""
+        for number in (10, 2, 1):
+            self.put(("few", f"d{number}"), b"1")
+        self.assertEqual(re.findall("/admin/tree/few/(d[0-9]+)", self.page("few")), ["d1", "d2", "d10"])
 
     def test_children_in_pages(self) -> None:
         """A large collection is shown in parts, each of which names the next."""
