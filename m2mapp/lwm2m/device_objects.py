@@ -1,6 +1,6 @@
 """The objects Server (1) and Device (3) of a device, for the servers that it is registered at: Read, and the triggers of Server.
 
-Pure (OMA TS-LightweightM2M-Core 1.1, section 6.3 and appendices E.2 and E.4). Security (0) is never shown. Not responsible for the
+Pure; what a Read is answered is in `answering`. Security (0) is never shown. Not responsible for the
 registrations (`drivers.bootstrapping`); what the device measures is in the tree, as on any node.
 """
 
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from m2mapp.formats.documents import LINK_FORMAT, SENML_CBOR, SENML_JSON, choose
+from m2mapp.formats.documents import LINK_FORMAT
 from m2mapp.formats.link_format import Link, format_links
+from m2mapp.lwm2m import answering
 from m2mapp.lwm2m.accounts import SECURITY, SERVER
+from m2mapp.lwm2m.answering import DEVICE, device_instance, part_at, place_of, server_instance
 from m2mapp.lwm2m.held import ToldServer
-from m2mapp.lwm2m.objects import TLV, Instance, payload, payload_of_object
-from m2mapp.model.errors import Forbidden, MethodNotAllowed, NoSuchResource
-from m2mapp.model.identifiers import Path, path_text
+from m2mapp.lwm2m.objects import Instance
+from m2mapp.model.errors import Forbidden, MethodNotAllowed
+from m2mapp.model.identifiers import path_text
 from m2mapp.model.messages import Method, Request, Response, Status
 
-DEVICE: Final = 3
 OBJECTS: Final = frozenset(map(str, (SECURITY, SERVER, DEVICE)))
 """The names at the root that are objects here, and no resources of the tree."""
 UPDATE, BOOTSTRAP = "8", "9"
@@ -27,10 +28,8 @@ _LEVELS: Final = 3
 
 def instances(endpoint: str, version: str, servers: tuple[ToldServer, ...]) -> tuple[Instance, ...]:
     """The instances of both objects."""
-    told = (
-        Instance(SERVER, number, {0: one.short_id, 1: one.lifetime_s, 6: False, 7: one.binding}) for number, one in enumerate(servers, 1)
-    )
-    return (*told, Instance(DEVICE, 0, {0: "m2mapp", 1: "device", 2: endpoint, 3: version, 16: "U"}))
+    told = (server_instance(number, one.short_id, one.lifetime_s, one.binding) for number, one in enumerate(servers, 1))
+    return (*told, device_instance("device", endpoint, version))
 
 
 def links(found: tuple[Instance, ...], node_links: str) -> str:
@@ -45,7 +44,7 @@ def trigger(request: Request, found: tuple[Instance, ...]) -> str | None:
     path = request.path
     if request.method is not Method.POST or len(path) != _LEVELS or path[0] != str(SERVER) or path[2] not in (UPDATE, BOOTSTRAP):
         return None
-    _of(path[:2], found)
+    part_at(place_of(path[:2]), found)
     return path[2]
 
 
@@ -56,22 +55,8 @@ def read(request: Request, found: tuple[Instance, ...]) -> Response:
         raise Forbidden("the object Security is for bootstrap servers")
     if request.method is not Method.GET:
         raise MethodNotAllowed(request.method.value, path_text(path), ("GET",))
-    chosen = _of(path, found)
+    place = place_of(path)
+    part = part_at(place, found)
     if LINK_FORMAT in request.accept[:1]:
-        names = (Link(f"{one.path}/{number}") for one in chosen for number in one.resources)
-        return Response(Status.CONTENT, format_links(names).encode(), LINK_FORMAT)
-    media_type = choose(request.accept, (TLV, SENML_JSON, SENML_CBOR))
-    whole = payload_of_object(chosen, media_type) if len(path) == 1 else payload(chosen[0], media_type)
-    return Response(Status.CONTENT, whole, media_type)
-
-
-def _of(path: Path, found: tuple[Instance, ...]) -> tuple[Instance, ...]:
-    """The instances that a path names, and of a resource's instance that resource alone. Raises `NoSuchResource`."""
-    wanted = "/" + "/".join(path[:2])
-    chosen = tuple(one for one in found if wanted in (f"/{one.object}", one.path))
-    if len(path) == _LEVELS and chosen:
-        number = next((number for number in chosen[0].resources if str(number) == path[2]), None)
-        chosen = () if number is None else (Instance(chosen[0].object, chosen[0].number, {number: chosen[0].resources[number]}),)
-    if not chosen or len(path) > _LEVELS:
-        raise NoSuchResource(path_text(path))
-    return chosen
+        return Response(Status.CONTENT, answering.discover(place, part), LINK_FORMAT)
+    return Response(Status.CONTENT, *answering.read(place, part, request.accept))

@@ -27,11 +27,12 @@ class ObjectsTests(SynchronousTestCase):
         self.assertEqual((links(_FOUND, "</value>"), links(_FOUND, "")), (f"{own},</value>", own))
 
     def test_read(self) -> None:
-        """An object, an instance, a resource; in TLV, in SenML, or as the links of a Discover."""
+        """An object, an instance, a resource; in TLV, in SenML, a resource as its own text too, or as the links of a Discover."""
         self.assertEqual(_get("3", "0", "2", accept=(TLV,)), b"\xc2\x02d1")
         self.assertEqual(_get("3", "0", "2", accept=(SENML_JSON,)), b'[{"bn":"/3/0/","n":"2","vs":"d1"}]')
+        self.assertEqual((_get("3", "0", "2"), _get("1", "1", "1")), (b"d1", b"300"))
         self.assertEqual(_get("1", accept=(TLV,))[:3], b"\x08\x01\x0d")
-        self.assertEqual(_get("3", "0", accept=(LINK_FORMAT,)), b"</3/0/0>,</3/0/1>,</3/0/2>,</3/0/3>,</3/0/16>")
+        self.assertEqual(_get("3", "0", accept=(LINK_FORMAT,)), b"</3/0>,</3/0/0>,</3/0/1>,</3/0/2>,</3/0/3>,</3/0/11>,</3/0/16>")
 
     def test_refused(self) -> None:
         """Security is shown to nobody; what is not there is not found; nothing is written."""
