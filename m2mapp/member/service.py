@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -23,6 +23,7 @@ from m2mapp.model.identifiers import path_text
 from m2mapp.model.interfaces import ICommit, IHandle, IMembership, IRequester
 from m2mapp.model.messages import Answer, Method, Outgoing, Request, Response, Status
 from m2mapp.model.metrics import Metrics
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.access import check_access
 from m2mapp.tree.resources import Decision, ResourceRules
 from m2mapp.tree.service import execute
@@ -63,7 +64,7 @@ class MemberService(Service):
         self._joined: dict[str, None] = {}
         # Writes under way that need an address: it is not left while there are any.
         self._needed: Counter[str] = Counter()
-        self._again: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._join_again)
         self._watch: Watch | None = None
         self._answer_here: Callable[[Request], Response | Deferred[Response]] | None = None
         self._requester: IRequester | None = None
@@ -97,9 +98,7 @@ class MemberService(Service):
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+        self._alarm.stop()
         for address in self._joined:
             self._membership.leave(address)
         self._joined.clear()
@@ -232,11 +231,10 @@ class MemberService(Service):
             except OSError as error:
                 missing = True
                 _log.warn("{address} cannot be joined, again in {s} s: {error}", address=address, s=JOIN_AGAIN_S, error=error)
-        if missing and self._again is None:
-            self._again = self._reactor.callLater(JOIN_AGAIN_S, self._join_again)
+        if missing and not self._alarm.is_set:
+            self._alarm.set(JOIN_AGAIN_S)
 
     def _join_again(self) -> None:
-        self._again = None
         self._join_missing()
 
     # Answering.

@@ -9,13 +9,14 @@ from random import Random
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.model.errors import Fault
 from m2mapp.model.identifiers import new_trace, path_text
 from m2mapp.model.interfaces import ICommit
+from m2mapp.net.alarm import Alarm
 from m2mapp.sim.models import MODELS, Measured
 from m2mapp.sim.settings import SimSettings
 from m2mapp.tree.tree import Tree
@@ -38,7 +39,7 @@ class SimService(Service):
         self._model = MODELS[settings.model](self._random)
         self._path = settings.path or self._model.path
         self._period_s = settings.period_s
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._measure)
         self._writing = self._failing = False
 
     def startService(self) -> None:
@@ -54,12 +55,9 @@ class SimService(Service):
     def stopService(self) -> None:
         """Measure no more. A write that is under way goes on in the store."""
         super().stopService()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
 
     def _measure(self) -> None:
-        self._call = None
         there = self._tree.expected(self._path)
         measured = self._model.next(self._reactor.seconds(), there.content if there is not None else None)
         if measured is None:
@@ -93,4 +91,4 @@ class SimService(Service):
             self._wait()
 
     def _wait(self) -> None:
-        self._call = self._reactor.callLater(self._period_s * self._random.uniform(1 - JITTER, 1 + JITTER), self._measure)
+        self._alarm.set(self._period_s * self._random.uniform(1 - JITTER, 1 + JITTER))

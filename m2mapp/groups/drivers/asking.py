@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +21,7 @@ from m2mapp.groups.plan import GroupServer
 from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IRequester
 from m2mapp.model.messages import Answer, Method, Outgoing
+from m2mapp.net.alarm import Alarm
 
 BATCH = 16
 """So many hosts are asked for in one request."""
@@ -58,7 +59,7 @@ class Asker:
         self._pending: dict[str, None] = {}
         self._waiting: dict[Deferred[None], set[str]] = {}
         self._rounds: dict[Deferred[object], None] = {}
-        self._timer: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._ask_due)
         self._running = False
 
     @property
@@ -74,9 +75,7 @@ class Asker:
     def stop(self) -> None:
         """Ask nothing further; whoever waits goes on with what is known."""
         self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
         self._queue.clear()
         self._pending.clear()
         waiting, self._waiting = self._waiting, {}
@@ -107,11 +106,10 @@ class Asker:
 
     def _schedule(self) -> None:
         due_s = self._elsewhere.next_due_s()
-        if self._running and self._timer is None and due_s is not None:
-            self._timer = self._reactor.callLater(max(LEAST_PAUSE_S, due_s - self._reactor.seconds()), self._ask_due)
+        if self._running and not self._alarm.is_set and due_s is not None:
+            self._alarm.set(max(LEAST_PAUSE_S, due_s - self._reactor.seconds()))
 
     def _ask_due(self) -> None:
-        self._timer = None
         due = self._elsewhere.due(self._reactor.seconds(), BATCH * AT_ONCE * 4)
         for host in due:
             if not self._is_wanted(host):

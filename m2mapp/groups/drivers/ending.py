@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.groups.group import GROUP, GROUPS, expires_ms
 from m2mapp.model.interfaces import IClock
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change
 from m2mapp.tree.watch import Watch
@@ -26,9 +27,9 @@ class Ender:
     """Follows the groups; `end` ends the one of that name, if it still has to be."""
 
     def __init__(self, reactor: IReactorTime, clock: IClock, tree: Tree, end: Callable[[str], Deferred[None]]) -> None:
-        self._reactor, self._clock, self._tree, self._end = reactor, clock, tree, end
+        self._clock, self._tree, self._end = clock, tree, end
         self._expires_ms: dict[str, int] = {}
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._look)
         self._watch: Watch | None = None
 
     def start(self) -> None:
@@ -43,9 +44,7 @@ class Ender:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         self._expires_ms.clear()
 
     def _on_change(self, change: Change) -> None:
@@ -61,15 +60,12 @@ class Ender:
             self._expires_ms[name] = at_ms
 
     def _wait(self, least_s: float = 0.0) -> None:
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         if self._expires_ms and self._watch is not None:
             left_s = (min(self._expires_ms.values()) - self._clock.now_ms()) / 1000
-            self._call = self._reactor.callLater(min(LOOK_S, max(least_s, left_s)), self._look)
+            self._alarm.set(min(LOOK_S, max(least_s, left_s)))
 
     def _look(self) -> None:
-        self._call = None
         now_ms = self._clock.now_ms()
         for name in [name for name, at_ms in self._expires_ms.items() if at_ms <= now_ms]:
             maybeDeferred(self._end, name).addErrback(self._failed, name)

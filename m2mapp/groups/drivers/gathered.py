@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.groups.leaves import SetKey
 from m2mapp.model.interfaces import ICommit
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.unit import Remove, Unit, Write
 
 GATHER_S = 0.1
@@ -33,9 +34,9 @@ class Gathered(Generic[News]):
     """What is known and not yet written. Nothing is taken before `start` and after `stop`. `what` names it in the log."""
 
     def __init__(self, reactor: IReactorTime, committer: ICommit, update: Update[News], what: str) -> None:
-        self._reactor, self._committer, self._update, self._what = reactor, committer, update, what
+        self._committer, self._update, self._what = committer, update, what
         self._news: dict[SetKey, dict[str, News]] = {}
-        self._timer: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._write)
         self._gather_s = GATHER_S
         self._running = False
 
@@ -54,16 +55,13 @@ class Gathered(Generic[News]):
         """Write nothing further: what is lost is learned again by telling the devices again."""
         self._running = False
         self._news.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
 
     def _schedule(self, delay_s: float) -> None:
-        if self._timer is None:
-            self._timer = self._reactor.callLater(delay_s, self._write)
+        if not self._alarm.is_set:
+            self._alarm.set(delay_s)
 
     def _write(self) -> None:
-        self._timer = None
         news, self._news = self._news, {}
         # Read and staged in one turn of the reactor, so no edit can come between what was read and what is written.
         found = [self._update(key, members) for key, members in news.items()]

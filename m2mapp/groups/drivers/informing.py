@@ -10,13 +10,14 @@ from itertools import islice
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from m2mapp.groups.drivers.asking import WAIT_S, Asker
 from m2mapp.groups.drivers.held import HeldKeeper
 from m2mapp.groups.drivers.reading import GroupReader
 from m2mapp.groups.ledger import AddressLedger, Taking
 from m2mapp.groups.nested import FRESH_S, KEEP_S
+from m2mapp.net.alarm import Alarm
 
 AGAIN_S = 60.0
 """So often groups are planned again that wait for an address from another node."""
@@ -36,11 +37,11 @@ class Informed:
         parts: tuple[Asker, GroupReader, HeldKeeper],
         plan_again: Callable[[list[str]], None],
     ) -> None:
-        self._reactor, self._ledger, self._plan_again = reactor, ledger, plan_again
+        self._ledger, self._plan_again = ledger, plan_again
         self._asker, self._reader, self._held = parts
         # The groups that wait, the longest first; whether it is for another node's address.
         self._short: dict[str, bool] = {}
-        self._timer: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._due)
         self._running = False
 
     @property
@@ -56,9 +57,7 @@ class Informed:
     def stop(self) -> None:
         """Plan nothing again."""
         self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
 
     def taking(self, name: str) -> Taking:
         """What one unit of a group takes addresses with."""
@@ -120,10 +119,9 @@ class Informed:
             self._short.pop(name, None)
 
     def _schedule(self) -> None:
-        if self._running and self._timer is None and any(self._short.values()):
-            self._timer = self._reactor.callLater(AGAIN_S, self._due)
+        if self._running and not self._alarm.is_set and any(self._short.values()):
+            self._alarm.set(AGAIN_S)
 
     def _due(self) -> None:
-        self._timer = None
         self._plan_again([name for name, elsewhere in self._short.items() if elsewhere])
         self._schedule()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.groups.index import MemberIndex, hosts_of
 from m2mapp.model.errors import Fault, Overloaded, StorageFailed, StorageFull, TooManyRequests
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.registrations import SCL, SCLS, Device, device_of
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change
@@ -46,8 +47,8 @@ class Replanner:
         self._plan, self._on_registered = plan, on_registered
         self._names: dict[str, None] = {}
         self._failed_names: dict[str, None] = {}
-        self._call: IDelayedCall | None = None
-        self._retry: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._next)
+        self._retry_alarm = Alarm(reactor, self._once_more)
         self._watch: Watch | None = None
 
     @property
@@ -69,12 +70,8 @@ class Replanner:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._alarm.stop()
+        self._retry_alarm.stop()
         self._names.clear()
         self._failed_names.clear()
 
@@ -89,11 +86,10 @@ class Replanner:
 
     def _add(self, names: list[str], after_s: float) -> None:
         self._names.update(dict.fromkeys(names))
-        if self._names and self._call is None:
-            self._call = self._reactor.callLater(after_s, self._next)
+        if self._names and not self._alarm.is_set:
+            self._alarm.set(after_s)
 
     def _next(self) -> None:
-        self._call = None
         name = next(iter(self._names))
         del self._names[name]
         began_s = self._reactor.seconds()
@@ -107,10 +103,9 @@ class Replanner:
         _log.warn("group {name} could not be planned again: {why}", name=name, why=failure.getErrorMessage())
         if failure.check(*_PASSING) is not None and self._watch is not None:
             self._failed_names[name] = None
-            if self._retry is None:
-                self._retry = self._reactor.callLater(RETRY_S, self._once_more)
+            if not self._retry_alarm.is_set:
+                self._retry_alarm.set(RETRY_S)
 
     def _once_more(self) -> None:
-        self._retry = None
         names, self._failed_names = list(self._failed_names), {}
         self._add(names, 0.0)

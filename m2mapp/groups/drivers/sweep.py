@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from m2mapp.groups.drivers.advertise import Advertiser
 from m2mapp.groups.drivers.leaving import LeaveBook
 from m2mapp.groups.leaves import SetKey
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.registrations import SCL, SCLS, device_of
 from m2mapp.tree.tree import Tree
 
@@ -23,23 +24,21 @@ class Sweeper:
 
     def __init__(self, reactor: IReactorTime, tree: Tree, advertiser: Advertiser, leaves: LeaveBook) -> None:
         self._reactor, self._tree, self._advertiser, self._leaves = reactor, tree, advertiser, leaves
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._sweep)
         self._last: str | None = None
         self._missing_since: dict[tuple[SetKey, str, int], float] = {}
 
     def start(self) -> None:
         """The first sweep is an hour from now."""
-        self._call = self._reactor.callLater(EVERY_S, self._sweep)
+        self._alarm.set(EVERY_S)
 
     def stop(self) -> None:
         """None any more."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         self._missing_since.clear()
 
     def _sweep(self) -> None:
-        self._call = self._reactor.callLater(EVERY_S, self._sweep)
+        self._alarm.set(EVERY_S)
         self._give_up()
         share = len(self._tree.children(SCLS)) // ROUND + 1
         part = self._tree.children(SCLS, after=self._last, limit=share)

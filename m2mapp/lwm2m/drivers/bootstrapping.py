@@ -12,7 +12,7 @@ from random import Random
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -30,6 +30,7 @@ from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IAskBack, IClock, ICommit, IHandle, IRequester
 from m2mapp.model.messages import Answer, Method, Request, Response, Status
 from m2mapp.model.metrics import Metrics
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.access import check_access
 from m2mapp.tree.device_address import DEVICE_ADDRESS, DeviceAddress, device_address_of
 from m2mapp.tree.tree import Tree
@@ -70,7 +71,7 @@ class Bootstrapping(Service):
         """The addresses of the servers that this node is registered at."""
         self.on_servers: Callable[[], object] = lambda: None
         self._asking: Deferred[None] | None = None
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._on_wake)
         self._watch: Watch | None = None
         self._counted = {
             name: metrics.counter("m2mapp_device_bootstraps_total", "Bootstraps of this device, by what came of them.", outcome=name)
@@ -131,14 +132,11 @@ class Bootstrapping(Service):
         """Ask where that is to be done, and wait for when the machine wants to be woken."""
         if self.client.phase is Phase.ASKING and self._asking is None:
             self._ask()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         if self.client.wake_at is not None:
-            self._call = self._reactor.callLater(max(0.0, self.client.wake_at - self._reactor.seconds()), self._on_wake)
+            self._alarm.set(self.client.wake_at - self._reactor.seconds())
 
     def _on_wake(self) -> None:
-        self._call = None
         before = self.client.phase
         self.client.wake(self._reactor.seconds())
         self._note(before)

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from m2mapp.lwm2m.followed import GROUPS, LEASES, Followed
 from m2mapp.lwm2m.report import noted, report
 from m2mapp.model.interfaces import IClock, ICommit
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.node import REPORTS
 from m2mapp.tree.registrations import SCLS, Registrations
 from m2mapp.tree.tree import Tree
@@ -37,12 +38,12 @@ class Noting:
     """Notes what the tree has of devices. `start` before anything else; `stop` leaves nothing pending."""
 
     def __init__(self, reactor: IReactorTime, tree: Tree, committer: ICommit, clock: IClock, registrations: Registrations) -> None:
-        self._reactor, self._tree, self._committer, self._clock = reactor, tree, committer, clock
+        self._tree, self._committer, self._clock = tree, committer, clock
         self._registrations = registrations
         self._followed = Followed(tree, registrations)
         self._touched: dict[str, None] = {}
         self._watches: list[Watch] = []
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._note)
         self._count = 0
         self._writing = False
 
@@ -61,9 +62,7 @@ class Noting:
             watch.stop()
         self._watches.clear()
         self._touched.clear()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
 
     def _on_change(self, change: Change) -> None:
         self._touch(sorted(self._followed.changed(change)))
@@ -77,11 +76,10 @@ class Noting:
         self._schedule(GATHER_S)
 
     def _schedule(self, pause_s: float) -> None:
-        if self._touched and self._call is None and not self._writing:
-            self._call = self._reactor.callLater(pause_s, self._note)
+        if self._touched and not self._alarm.is_set and not self._writing:
+            self._alarm.set(pause_s)
 
     def _note(self) -> None:
-        self._call = None
         duids = list(self._touched)[:BATCH]
         changes: list[Write | Remove] = []
         number = self._tree.next_number

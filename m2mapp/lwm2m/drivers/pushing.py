@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,6 +22,7 @@ from m2mapp.lwm2m.report import QUEUED, Queue, confirmed, queued_again, refused
 from m2mapp.model.errors import Fault, PeerFailed
 from m2mapp.model.interfaces import IClock, ICommit, IRequester
 from m2mapp.model.messages import Answer, Outgoing
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.node import REPORTS
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Remove, Resource, Unit, Write
@@ -54,10 +55,10 @@ class Pushing:
     def __init__(
         self, reactor: IReactorTime, node: PushNode, target: Target, batch_s: float, on_confirmed: Callable[[int], object] = lambda _: None
     ) -> None:
-        self._reactor, self._node, self._target, self._batch_s, self._on_confirmed = reactor, node, target, batch_s, on_confirmed
+        self._node, self._target, self._batch_s, self._on_confirmed = node, target, batch_s, on_confirmed
         self._queue = Queue()
         self._watch: Watch | None = None
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._push)
         self._under_way: Deferred[None] | None = None
         self._busy = self._greeted = self._singly = False
         self._pause_s = FIRST_PAUSE_S
@@ -82,9 +83,7 @@ class Pushing:
             self._watch.stop()
             self._watch = None
         self._queue.clear()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.cancel()
@@ -95,11 +94,10 @@ class Pushing:
             self._schedule(self._batch_s)
 
     def _schedule(self, pause_s: float) -> None:
-        if self._call is None and not self._busy and self._watch is not None and (len(self._queue) or not self._greeted):
-            self._call = self._reactor.callLater(pause_s, self._push)
+        if not self._alarm.is_set and not self._busy and self._watch is not None and (len(self._queue) or not self._greeted):
+            self._alarm.set(pause_s)
 
     def _push(self) -> None:
-        self._call = None
         if not self._greeted:
             self._send(self._target.greeting(), self._greeting_answered)
             return

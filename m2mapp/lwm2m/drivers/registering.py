@@ -7,7 +7,7 @@ from random import Random
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,6 +15,7 @@ from m2mapp.lwm2m.registering import Account, Registration, State
 from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IRequester
 from m2mapp.model.messages import Answer
+from m2mapp.net.alarm import Alarm
 
 _log = Logger()
 _UNDER_WAY = (State.REGISTERING, State.UPDATING)
@@ -41,7 +42,7 @@ class Registering(Service):
     ) -> None:
         self._reactor, self._requester, self._links, self._on_agreed = reactor, requester, links, on_agreed
         self.registration = Registration(account, random.random)
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._ask)
         self._under_way: Deferred[None] | None = None
 
     @property
@@ -80,15 +81,12 @@ class Registering(Service):
 
     def _schedule(self) -> None:
         """One delayed call at most, for when the machine wants to be asked."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         wake_at = self.registration.wake_at
         if wake_at is not None:
-            self._call = self._reactor.callLater(max(0.0, wake_at - self._reactor.seconds()), self._ask)
+            self._alarm.set(wake_at - self._reactor.seconds())
 
     def _ask(self) -> None:
-        self._call = None
         sent: Deferred[Answer] = maybeDeferred(self._requester.send, self.registration.ask(self._links()))
         done = sent.addCallback(self._answered).addErrback(self._failed)
         if not done.called:

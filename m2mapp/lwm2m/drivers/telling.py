@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from m2mapp.lwm2m.client_objects import ClientObjects, ObjectWatch, Tell
 from m2mapp.model.identifiers import Path
+from m2mapp.net.alarm import Alarm
 
 
 class Telling:
@@ -33,7 +34,7 @@ class Told:
         self.watch: ObjectWatch | None = None
         self._told_s = reactor.seconds()
         self._changed = False
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._tell)
         self._plan()
 
     def changed(self, *, periods: bool = False) -> None:
@@ -45,27 +46,21 @@ class Told:
         """No further calls. Stopping again does nothing."""
         if self.watch is not None:
             self.watch.stop()
-        self._cancel()
+        self._alarm.stop()
 
     def _plan(self) -> None:
-        self._cancel()
+        self._alarm.stop()
         due_s = self._objects.periods(self._path).due(self._told_s, changed=self._changed)
         if due_s is None:
             return
         wait_s = due_s - self._reactor.seconds()
         if wait_s > 0:
-            self._call = self._reactor.callLater(wait_s, self._tell)
+            self._alarm.set(wait_s)
         else:
             self._tell()
 
     def _tell(self) -> None:
-        self._call = None
         again, self._changed = not self._changed, False
         self._told_s = self._reactor.seconds()
         self._on_change(again=again)
         self._plan()
-
-    def _cancel(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,6 +23,7 @@ from m2mapp.model.errors import Fault, Malformed, PeerFailed
 from m2mapp.model.identifiers import new_trace
 from m2mapp.model.interfaces import IRequester
 from m2mapp.model.messages import Answer, Method, Outgoing
+from m2mapp.net.alarm import Alarm
 
 UPDATE_AT = 0.75
 """The part of the lifetime after which the registration is renewed: two further attempts fit before its end."""
@@ -58,12 +59,12 @@ class Registering(Service):
     _log = Logger()
 
     def __init__(self, reactor: IReactorTime, requester: IRequester, registrar_uri: str, registrant: Registrant, random: Random) -> None:
-        self._reactor, self._requester, self._registrant, self._random = reactor, requester, registrant, random
+        self._requester, self._registrant, self._random = requester, registrant, random
         self._registrar = parse_uri(registrar_uri, "registrar")
         self._location: Uri | None = None
         self._links_there = ""
         self._pause_s = FIRST_PAUSE_S
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._renew)
         self._under_way: Deferred[None] | None = None
 
     @property
@@ -75,14 +76,12 @@ class Registering(Service):
         """Register within a second."""
         super().startService()
         self._pause_s = FIRST_PAUSE_S
-        self._call = self._reactor.callLater(START_S * (1 - 0.5 * self._random.random()), self._renew)
+        self._alarm.set(START_S * (1 - 0.5 * self._random.random()))
 
     def stopService(self) -> Deferred[None]:
         """Take the registration away, as far as the registrar answers in time. The Deferred fires after that and never fails."""
         super().stopService()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         if self._under_way is not None:
             self._under_way.cancel()
             self._under_way = None
@@ -94,7 +93,6 @@ class Registering(Service):
         return removed.addCallbacks(lambda _: None, self._not_removed)
 
     def _renew(self) -> None:
-        self._call = None
         links = self._registrant.links()
         location = self._location if links == self._links_there else None
         outgoing = self._registration(links) if location is None else self._update(location)
@@ -155,7 +153,7 @@ class Registering(Service):
         self._wait(pause_s)
 
     def _wait(self, pause_s: float) -> None:
-        self._call = self._reactor.callLater(pause_s * (1 - SPREAD * self._random.random()), self._renew)
+        self._alarm.set(pause_s * (1 - SPREAD * self._random.random()))
 
     def _not_removed(self, failure: Failure) -> None:
         text = "the registration of {endpoint} was not taken away; it ends with its lifetime: {fault}"

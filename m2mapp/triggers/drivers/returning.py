@@ -13,7 +13,7 @@ from math import inf
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +21,7 @@ from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Overloaded
 from m2mapp.model.interfaces import IClock
 from m2mapp.model.metrics import Metrics
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.registrations import SCL, SCLS, Device, Registrations, device_of
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Document
@@ -103,7 +104,7 @@ class Away:
         self._by_number: dict[int, dict[str, None]] = {}
         self._by_operation: dict[str, dict[str, None]] = {}
         self._watch: Watch | None = None
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._look)
         metrics.gauge("m2mapp_operations_away", "Operations that wait for a target to be heard again", lambda: len(self._waiting))
 
     def __len__(self) -> int:
@@ -186,9 +187,7 @@ class Away:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         for waiting in self._waiting.values():
             trying, waiting.trying = waiting.trying, None
             if trying is not None:
@@ -230,15 +229,12 @@ class Away:
         """Look when the first one is due or over."""
         if self._watch is None:
             return
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         soonest = min((min(one.due_s, one.until_s) for one in self._waiting.values() if one.trying is None), default=None)
         if soonest is not None and sum(one.trying is not None for one in self._waiting.values()) < AT_ONCE:
-            self._call = self._reactor.callLater(max(0.0, soonest - self._reactor.seconds()), self._look)
+            self._alarm.set(soonest - self._reactor.seconds())
 
     def _look(self) -> None:
-        self._call = None
         now_s = self._reactor.seconds()
         free = AT_ONCE - sum(one.trying is not None for one in self._waiting.values())
         for key, waiting in list(self._waiting.items()):

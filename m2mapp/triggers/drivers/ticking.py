@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sortedcontainers import SortedList
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,6 +18,7 @@ from m2mapp.model.errors import Fault, Malformed
 from m2mapp.model.identifiers import Path, new_trace, path_text
 from m2mapp.model.interfaces import IClock, ICommit
 from m2mapp.model.metrics import Metrics
+from m2mapp.net.alarm import Alarm
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Change, Resource
 from m2mapp.tree.watch import Watch
@@ -53,7 +54,7 @@ class Ticking:
         self._timers: dict[Path, _Running] = {}
         self._by_time = SortedList()
         self._watch: Watch | None = None
-        self._call: IDelayedCall | None = None
+        self._alarm = Alarm(reactor, self._look)
         self._ahead_ms = 0
         self._fired = metrics.counter("m2mapp_timers_fired_total", "Firings of timers")
         metrics.gauge("m2mapp_timers", "Timers that will fire", lambda: len(self._by_time))
@@ -71,9 +72,7 @@ class Ticking:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         self._timers.clear()
         self._by_time.clear()
 
@@ -104,15 +103,12 @@ class Ticking:
 
     def _look_later(self) -> None:
         """Look when the first one is due, and now and then at the clock."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._alarm.stop()
         if self._by_time and self._watch is not None:
             wait_s = (self._by_time[0][0] - self._clock.now_ms()) / 1000
-            self._call = self._reactor.callLater(max(0.0, min(LOOK_S, wait_s)), self._look)
+            self._alarm.set(min(LOOK_S, wait_s))
 
     def _look(self) -> None:
-        self._call = None
         ahead_ms = self._ahead()
         if ahead_ms < self._ahead_ms - STEPPED_MS:
             for path, running in self._timers.items():
