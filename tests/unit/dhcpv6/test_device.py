@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv6Address
 from random import Random
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.around import Dhcpv6Node
@@ -20,66 +18,18 @@ from m2mapp.dhcpv6.drivers.uplink import COMMIT_AGAIN_S
 from m2mapp.dhcpv6.message import Message
 from m2mapp.dhcpv6.numbers import MessageType as T
 from m2mapp.dhcpv6.numbers import Status
-from m2mapp.dhcpv6.packet import build, parse
+from m2mapp.dhcpv6.packet import build
 from m2mapp.dhcpv6.service import dhcpv6_device
 from m2mapp.model.errors import MethodNotAllowed, StorageFull
 from m2mapp.model.messages import Method
 from m2mapp.model.metrics import Metrics
-from m2mapp.net.interfaces import AddressState, IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
+from m2mapp.net.interfaces import AddressState
 from m2mapp.tree.device_address import DEVICE_ADDRESS, DeviceAddress, device_address_of
+from tests.unit.dhcpv6.client_parts import ClientNetwork
 from tests.unit.fakes import FakeHost, ask, build_tree
 
 _DUID, _SERVER = b"\0\4device", o.ServerId(b"\0\4server")
 _FIRST, _SECOND = IPv6Address("2001:db8:5::d1"), IPv6Address("2001:db8:5::d2")
-
-
-@implementer(IDatagramPort, IDatagrams)
-class _Network:
-    """One interface, and one port that records what is sent to all servers."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-        self.opened: list[tuple[str, int]] = []
-        self.stopped = False
-
-    def open_port(self, host: str, port: int, receiver: IDatagramReceiver) -> _Network:
-        self.opened.append((host, port))
-        self.receiver = receiver
-        return self
-
-    def interface_index(self, name: str) -> int:
-        return 3
-
-    def interface_addresses(self, name: str) -> tuple[IPv4Interface | IPv6Interface, ...]:
-        return ()
-
-    def addresses(self) -> tuple[()]:
-        return ()
-
-    def waiting(self) -> int:
-        return 0
-
-    def send(self, data: bytes, to: Sockaddr, source: str | None = None) -> bool:
-        raise AssertionError("a client sends to the multicast address")
-
-    def send_to_group(self, data: bytes, group: str, port: int, interface: int) -> bool:
-        message = parse(data)
-        assert isinstance(message, Message)
-        self.sent.append(message)
-        return True
-
-    def join(self, group: str, interface: int) -> None:
-        raise AssertionError("a client joins nothing")
-
-    def leave(self, group: str, interface: int) -> None:
-        raise AssertionError("a client leaves nothing")
-
-    def local(self) -> Sockaddr:
-        return ("::", 546, 0, 0)
-
-    def stop(self) -> Deferred[None]:
-        self.stopped = True
-        return succeed(None)
 
 
 class _Device:
@@ -93,7 +43,7 @@ class _Device:
 
     def start(self) -> None:
         """Start, on what the tree holds."""
-        self.network = _Network()
+        self.network = ClientNetwork()
         node = Dhcpv6Node(self.built.tree, self.built.committer, self.built.clock, self.network)
         around = LinkNode(self.network, self.host, Random(1))
         self.service = dhcpv6_device(self.clock, node, (_DUID, self.link, BootstrapCodes()), around, self.metrics)
@@ -101,7 +51,7 @@ class _Device:
 
     def answer(self, *options: o.Option) -> None:
         """A server answers what was sent last."""
-        message = Message(T.REPLY, self.network.sent[-1].transaction_id, (o.ClientId(_DUID), _SERVER, *options))
+        message = Message(T.REPLY, self.network.port.sent[-1].transaction_id, (o.ClientId(_DUID), _SERVER, *options))
         self.network.receiver.datagram_received(build(message), ("fe80::1", 547, 0, 3), "fe80::d1", 3)
 
     def bind(self, address: IPv6Address = _FIRST, uri: bytes = b"coap://bs") -> None:
@@ -158,7 +108,7 @@ class DeviceTests(SynchronousTestCase):
         device = self.device()
         device.host.states = [AddressState.ABSENT]
         device.bind()
-        self.assertEqual((device.network.sent[-1].type, device.learned(), device.has()), (T.DECLINE, None, []))
+        self.assertEqual((device.network.port.sent[-1].type, device.learned(), device.has()), (T.DECLINE, None, []))
         device.answer(o.StatusCode(Status.SUCCESS))
         device.bind(_SECOND)
         self.assertEqual((device.has(), device.metrics.counter("m2mapp_dhcpv6_client_declined_total", "").value), ([f"{_SECOND}/128"], 1))
@@ -168,7 +118,7 @@ class DeviceTests(SynchronousTestCase):
         device = self.device()
         device.bind()
         device.advance(500)
-        self.assertEqual(device.network.sent[-1].type, T.RENEW)
+        self.assertEqual(device.network.port.sent[-1].type, T.RENEW)
         device.answer(_ia(), o.Opaque(65001, b"coap://other"))
         device.clock.advance(0)
         self.assertEqual(device.host.addresses, {(3, f"{_FIRST}/128"): (1000, 2000)})
@@ -201,7 +151,7 @@ class DeviceTests(SynchronousTestCase):
         device.clock.advance(0)
         self.assertEqual(device.host.addresses, {(3, f"{_FIRST}/128"): (900, 1900)})
         device.clock.advance(1)
-        self.assertEqual(device.network.sent[-1].type, T.CONFIRM)
+        self.assertEqual(device.network.port.sent[-1].type, T.CONFIRM)
         device.answer(o.StatusCode(Status.NOT_ON_LINK))
         self.assertEqual((device.has(), device.learned()), ([], None))
 
@@ -211,18 +161,18 @@ class DeviceTests(SynchronousTestCase):
         self.assertEqual(device.network.opened, [("fe80::d1%eth0", 546)])
         device.bind()
         stopped = device.service.stopService()
-        self.assertEqual((device.network.sent[-1].type, device.has()), (T.RELEASE, []))
+        self.assertEqual((device.network.port.sent[-1].type, device.has()), (T.RELEASE, []))
         device.answer(o.StatusCode(Status.SUCCESS))
         self.successResultOf(stopped)
-        self.assertEqual((device.learned(), device.network.stopped, device.clock.getDelayedCalls()), (None, True, []))
+        self.assertEqual((device.learned(), device.network.port.stopped, device.clock.getDelayedCalls()), (None, True, []))
 
     def test_stop(self) -> None:
         """Otherwise it keeps what it has, says nothing, and nothing is pending."""
         device = self.device()
         device.bind()
-        sent = len(device.network.sent)
+        sent = len(device.network.port.sent)
         self.successResultOf(device.service.stopService())
-        self.assertEqual((len(device.network.sent), device.has(), device.clock.getDelayedCalls()), (sent, [f"{_FIRST}/128"], []))
+        self.assertEqual((len(device.network.port.sent), device.has(), device.clock.getDelayedCalls()), (sent, [f"{_FIRST}/128"], []))
         self.assertIsNotNone(device.learned())
 
     def test_no_right(self) -> None:

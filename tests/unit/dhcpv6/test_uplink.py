@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from random import Random
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.around import Dhcpv6Node
@@ -16,83 +14,20 @@ from m2mapp.dhcpv6.bootstrap_options import Bootstrap
 from m2mapp.dhcpv6.message import Message
 from m2mapp.dhcpv6.numbers import INFINITY
 from m2mapp.dhcpv6.numbers import MessageType as T
-from m2mapp.dhcpv6.packet import build, parse
+from m2mapp.dhcpv6.packet import build
 from m2mapp.dhcpv6.service import dhcpv6_uplink
 from m2mapp.dhcpv6.settings import Dhcpv6Settings, UplinkSettings
 from m2mapp.dhcpv6.uplink import UPLINK_TYPE
 from m2mapp.model.errors import StorageFull
 from m2mapp.model.metrics import Metrics
-from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
+from tests.unit.dhcpv6.client_parts import ClientNetwork
 from tests.unit.fakes import FakeClock, FakeCommitter
 
 _DUID, _SERVER = b"\0\4gateway", o.ServerId(b"\0\4server")
 _PREFIX = IPv6Network("2001:db8:5::/56")
 _FROM = ("fe80::1", 547, 0, 3)
-
-
-@implementer(IDatagramPort)
-class _Port:
-    """Records what is sent to all servers."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-        self.stopped = False
-
-    def send(self, data: bytes, to: Sockaddr, source: str | None = None) -> bool:
-        raise AssertionError("a client sends to the multicast address")
-
-    def send_to_group(self, data: bytes, group: str, port: int, interface: int) -> bool:
-        assert (group, port, interface) == ("ff02::1:2", 547, 3)
-        message = parse(data)
-        assert isinstance(message, Message)
-        self.sent.append(message)
-        return True
-
-    def join(self, group: str, interface: int) -> None:
-        raise AssertionError("a client joins nothing")
-
-    def leave(self, group: str, interface: int) -> None:
-        raise AssertionError("a client leaves nothing")
-
-    def waiting(self) -> int:
-        return 0
-
-    def local(self) -> Sockaddr:
-        return ("::", 546, 0, 0)
-
-    def stop(self) -> Deferred[None]:
-        self.stopped = True
-        return succeed(None)
-
-
-@implementer(IDatagrams)
-class _Network:
-    """One port, and the interfaces that are there."""
-
-    def __init__(self) -> None:
-        self.interfaces = {"eth0": 3}
-        self.port = _Port()
-        self.fault: OSError | None = None
-
-    def open_port(self, host: str, port: int, receiver: IDatagramReceiver) -> _Port:
-        assert (host, port) == ("::%eth0", 546)
-        if self.fault is not None:
-            raise self.fault
-        self.receiver, self.port = receiver, _Port()
-        return self.port
-
-    def interface_index(self, name: str) -> int:
-        if name not in self.interfaces:
-            raise OSError(19, "No such device")
-        return self.interfaces[name]
-
-    def interface_addresses(self, name: str) -> tuple[IPv4Interface | IPv6Interface, ...]:
-        return ()
-
-    def addresses(self) -> tuple[()]:
-        return ()
 
 
 class _Gateway:
@@ -101,7 +36,7 @@ class _Gateway:
     def __init__(self, *, release: bool = False) -> None:
         types = Types([UPLINK_TYPE])
         self.tree = Tree(types.derived, lambda error: None)
-        self.wall, self.clock, self.network = FakeClock(), Clock(), _Network()
+        self.wall, self.clock, self.network = FakeClock(), Clock(), ClientNetwork()
         self.committer = FakeCommitter(self.tree, self.wall)
         self.settings = Dhcpv6Settings(uplink=UplinkSettings("eth0", None, release))
         self.told: list[list[str]] = []
@@ -151,6 +86,7 @@ class UplinkTests(SynchronousTestCase):
         """A prefix that is given stands in the tree with its times and the service that came with it, and listeners are told."""
         gateway = self.gateway()
         gateway.bind(o.Opaque(65001, b"coaps://bs"), o.Opaque(65002, b"der"))
+        self.assertEqual(gateway.network.opened, [("::%eth0", 546)])
         self.assertEqual((gateway.told, gateway.uplink.bootstrap()), ([[str(_PREFIX)]], Bootstrap("coaps://bs", b"der")))
         shown = UPLINK_TYPE.describe(gateway.tree.get(("prefixes", "1")), gateway.tree)
         self.assertEqual((shown["prefix"], shown["from"], shown["state"]), (str(_PREFIX), _SERVER.duid.hex(), "preferred"))
