@@ -108,16 +108,6 @@ def option_name(number: int) -> str:
     return known.name if known else f"option {number}"
 
 
-def is_critical(number: int) -> bool:
-    """Whether a message with this option must be refused by who does not know it (RFC 7252, section 5.4.6)."""
-    return bool(number & 1)
-
-
-def is_unsafe(number: int) -> bool:
-    """Whether a proxy that does not know this option must not forward it (RFC 7252, section 5.4.6)."""
-    return bool(number & 2)
-
-
 def is_no_cache_key(number: int) -> bool:
     """Whether requests that differ in this option alone ask for the same (RFC 7252, section 5.4.6)."""
     return number & 0x1E == 0x1C  # noqa: PLR2004 - the mask and the pattern of the RFC's figure 11

@@ -39,7 +39,6 @@ class Asked:
     block1: Block | None = None
     block2: Block | None = None
     observe: int | None = None
-    size1: int | None = None
     size2: int | None = None
     echo: bytes | None = None
     no_response: int | None = None
@@ -165,10 +164,6 @@ def _observe(asked: Asked, value: bytes) -> None:
     asked.observe = number_in(value)
 
 
-def _size1(asked: Asked, value: bytes) -> None:
-    asked.size1 = number_in(value)
-
-
 def _size2(asked: Asked, value: bytes) -> None:
     asked.size2 = number_in(value)
 
@@ -200,7 +195,7 @@ def _deadline(asked: Asked, value: bytes) -> None:
 
 
 def _ignored(_asked: Asked, _value: bytes) -> None:
-    """Known, and of no consequence to this server: one node has one name space, whatever it is called (RFC 7252, section 5.10.1)."""
+    """Known, and of no consequence here: a node has one name space, whatever it is called (RFC 7252, section 5.10.1); bytes are counted."""
 
 
 def _proxy(_asked: Asked, _value: bytes) -> NoReturn:
@@ -223,7 +218,7 @@ _READ_BY: Final[dict[int, Callable[[Asked, bytes], None]]] = {
     things.PROXY_URI: _proxy,
     things.PROXY_SCHEME: _proxy,
     things.SIZE2: _size2,
-    things.SIZE1: _size1,
+    things.SIZE1: _ignored,
     numbers.ECHO: _echo,
     numbers.NO_RESPONSE: _no_response,
     numbers.REQUEST_ID: _request_id,

@@ -1,6 +1,6 @@
 """DHCP unique identifiers (RFC 9915, section 11): bytes that name a client or a server, compared as bytes and nothing more.
 
-Responsible for making this node's own and for showing any. Not responsible for where it is kept.
+Responsible for making this node's own and for the length of any. Not responsible for where it is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from uuid import UUID
 SHORTEST, LONGEST = 3, 130
 """Bytes of a DUID: two of type, then at least one and at most 128 (RFC 9915, section 11.1)."""
 _UUID: Final = 4
-_TYPES: Final = {1: "DUID-LLT", 2: "DUID-EN", 3: "DUID-LL", _UUID: "DUID-UUID"}
 
 
 def new_duid(uuid: UUID) -> bytes:
@@ -23,9 +22,3 @@ def new_duid(uuid: UUID) -> bytes:
 def is_duid(data: bytes) -> bool:
     """Whether bytes have the length of a DUID; what is in it is its maker's affair."""
     return SHORTEST <= len(data) <= LONGEST
-
-
-def duid_type(duid: bytes) -> str:
-    """The type of a DUID as people read it: DUID-LLT, DUID-EN, DUID-LL, DUID-UUID, or its number."""
-    number = int.from_bytes(duid[:2], "big")
-    return _TYPES.get(number, f"DUID type {number}")

@@ -16,13 +16,12 @@ from m2mapp.groups.dialogue import Place
 from m2mapp.groups.group import REACHED, sets_of
 from m2mapp.groups.index import hosts_of
 from m2mapp.groups.plan import leisure_of
+from m2mapp.groups.settings import BROADCAST, MULTICAST
 from m2mapp.model.identifiers import Path, path_text
 from m2mapp.tree.registrations import Device
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.unit import Document
 
-UNICAST, MULTICAST, BROADCAST = "unicast", "multicast", "broadcast"
-MODES = (UNICAST, MULTICAST, BROADCAST)
 ALL_COAP_NODES = {6: "ff02::fd", 4: "224.0.1.187"}
 """RFC 7252, section 12.8; of IPv6 the link's."""
 MOST_BYTES = 1024

@@ -13,6 +13,8 @@ from m2mapp.model.errors import Fault, Malformed
 from m2mapp.tree.paths import parse_path
 
 Network = IPv4Network | IPv6Network
+UNICAST, MULTICAST, BROADCAST = "unicast", "multicast", "broadcast"
+"""How devices are told of their groups (spec section 3)."""
 GLOBAL_SCOPE = 0xE
 """The scope of global addresses (RFC 4291, section 2.7)."""
 _PLACE_OF_GROUP = "{group}"
@@ -28,7 +30,7 @@ class GroupSettings:
     `local_pool` empty: derived from the interface's prefix (`pool.derived_pool`). `global_pool` is handed out to others too, as
     `/mcAddrPool`; `address_server` is the `/mcAddrPool` of the node that has the global addresses, where this one has none; empty: nobody.
 
-    `advertise` says how devices are told of their groups (`announcement.MODES`); `advertise_group` names the group that those joined
+    `advertise` says how devices are told of their groups (`announcement`); `advertise_group` names the group that those joined
     beforehand who are told by multicast.
     """
 
@@ -40,7 +42,7 @@ class GroupSettings:
     address_server: str = ""
     subgroup_threshold: int = 2
     virtual_uri: str = "/well-known/{group}"
-    advertise: str = "unicast"
+    advertise: str = UNICAST
     advertise_group: str = ""
     request_id: str = AUTO
 
@@ -103,7 +105,7 @@ _SHAPE = Shape(
         "address_per_set": Field(boolean, False),
         "virtual_uri": Field(_virtual_uri, "/well-known/{group}"),
         "deadline_s": Field(number(0.1, 3600), 30.0),
-        "advertise": Field(choice("unicast", "multicast", "broadcast"), "unicast"),
+        "advertise": Field(choice(UNICAST, MULTICAST, BROADCAST), UNICAST),
         "advertise_group": Field(text, ""),
         "request_id": Field(choice(AUTO, ALWAYS), AUTO),
     }
@@ -132,7 +134,7 @@ def _across(settings: GroupSettings, where: str) -> list[Malformed]:
         for local in settings.local_pool
         if wide.version == local.version and wide.overlaps(local)
     ]
-    if settings.advertise == "multicast" and not settings.advertise_group:
+    if settings.advertise == MULTICAST and not settings.advertise_group:
         faults.append(Malformed(f"{where}advertise_group", "", "the name of the group that devices joined beforehand (advertise)"))
     if settings.global_pool and settings.address_server:
         faults.append(

@@ -13,7 +13,7 @@ from m2mapp.model.identifiers import Path, path_text
 from m2mapp.model.messages import Method, Request
 from m2mapp.tree.paths import RESERVED
 from m2mapp.tree.tree import Tree
-from m2mapp.tree.unit import COLLECTION, CONTENT, Document, Remove, Resource, Write
+from m2mapp.tree.unit import COLLECTION, Document, Remove, Resource, Write
 
 Check = Callable[[str, Document], Document]
 """From the resource's name and the document that was given to the attributes that are kept. Raises `Malformed`."""
@@ -135,8 +135,3 @@ def named_as(name: str, given: Mapping[str, object]) -> dict[str, object]:
     if given.get("name", name) != name:
         raise Malformed("name", given["name"], f"the name in the path, {name!r}, or left out")
     return {key: value for key, value in given.items() if key != "name"}
-
-
-def is_content(resource: Resource) -> bool:
-    """Whether this is a content resource."""
-    return resource.type == CONTENT

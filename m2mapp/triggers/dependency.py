@@ -56,9 +56,4 @@ def dependency_of(name: str, document: Mapping[str, object]) -> Dependency:
     return Dependency(name, str(document["uri"]), parse_rule(document["rule"]), Logic(document["logic"]))
 
 
-def document_of(dependency: Dependency) -> dict[str, object]:
-    """A dependency as it is shown."""
-    return {"name": dependency.name, "uri": dependency.uri, "rule": dependency.rule.text, "logic": dependency.logic.value}
-
-
 _SHAPE = Shape({"uri": Field(check_link), "rule": Field(text), "logic": Field(choice(*(one.value for one in Logic)), Logic.AND.value)})

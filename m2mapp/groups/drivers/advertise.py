@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from m2mapp.formats.documents import rfc3339
 from m2mapp.formats.uris import parse_uri
 from m2mapp.groups.advertisement import LONGEST_PAUSE_S, SPREAD, Told, after_join, after_leave
-from m2mapp.groups.announcement import UNICAST, Addressee
+from m2mapp.groups.announcement import Addressee
 from m2mapp.groups.checking import check
 from m2mapp.groups.dialogue import Place, Said, say
 from m2mapp.groups.drivers.announce import Announcer
@@ -31,6 +31,7 @@ from m2mapp.groups.drivers.talk import talk
 from m2mapp.groups.group import FAILURES, FANOUT_SET, GROUPS, REACHED, SETS, Join, raw_joins
 from m2mapp.groups.leaves import LEAVE, LEAVES, SetKey
 from m2mapp.groups.memberships import Memberships, Slot, set_path
+from m2mapp.groups.settings import UNICAST
 from m2mapp.model.interfaces import IClock, IRequester
 from m2mapp.model.messages import Answer, Outgoing
 from m2mapp.tree.registrations import Device, Registrations

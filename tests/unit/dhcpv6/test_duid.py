@@ -1,4 +1,4 @@
-"""DUIDs: this node's own, and how others are shown."""
+"""DUIDs: this node's own, and which others may be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from m2mapp.dhcpv6.duid import duid_type, is_duid, new_duid
+from m2mapp.dhcpv6.duid import is_duid, new_duid
 
 
 class DuidTests(SynchronousTestCase):
@@ -19,10 +19,3 @@ class DuidTests(SynchronousTestCase):
     def test_length(self) -> None:
         """Bytes that are too short or too long are no DUID."""
         self.assertEqual([is_duid(bytes(size)) for size in (0, 2, 3, 130, 131, 200)], [False, False, True, True, False, False])
-
-    def test_type(self) -> None:
-        """The four types by name, others by number."""
-        self.assertEqual(
-            [duid_type(bytes([0, number, 1])) for number in (1, 2, 3, 4, 5)],
-            ["DUID-LLT", "DUID-EN", "DUID-LL", "DUID-UUID", "DUID type 5"],
-        )

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.model.errors import Conflict, Malformed
 from m2mapp.model.identifiers import Path
 from m2mapp.tree.paths import RESERVED
-from m2mapp.tree.types import ANYWHERE, ResourceType, Types, attributes_only, is_content, named_as
-from m2mapp.tree.unit import COLLECTION, CONTENT, EMPTY, Document, Resource
+from m2mapp.tree.types import ANYWHERE, ResourceType, Types, attributes_only, named_as
+from m2mapp.tree.unit import COLLECTION, CONTENT, Document, Resource
 from tests.unit.fakes import build_tree
 
 
@@ -117,9 +117,3 @@ class TypesTests(SynchronousTestCase):
         tree.load([(resource, {"lastSeen": 5})], 1)
         shown: Mapping[str, object] = attributes_only(resource, tree)
         self.assertEqual(shown, {"port": 1, "lastSeen": 5})
-
-    def test_content(self) -> None:
-        """Content resources are told from others."""
-        self.assertEqual(
-            [is_content(Resource(("a",), kind, EMPTY, b"", None, 0, 0, 1)) for kind in (CONTENT, COLLECTION, "scl")], [True, False, False]
-        )
