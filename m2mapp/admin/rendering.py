@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
 from jinja2.bccache import Bucket
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from m2mapp import __version__
 from m2mapp.admin.files import Files
@@ -54,7 +54,7 @@ def _environment() -> Environment:
         auto_reload=False,
         bytecode_cache=_COMPILED,
     )
-    environment.filters |= {"topic": topic, "when": when, "size": size, "duration": duration}
+    environment.filters |= {"topic": topic, "when": when, "moment": moment, "size": size, "duration": duration}
     environment.filters |= {"tree_uri": tree_uri, "path_text": path_text, "in_order": in_order}
     return environment
 
@@ -79,9 +79,13 @@ _COMPILED = _Compiled()
 
 
 def when(at_ms: float) -> Markup:
-    """A moment (wall-clock milliseconds): as RFC 3339; a script puts it in the reader's own time."""
-    text = rfc3339(int(at_ms))
-    return Markup('<time datetime="{}">{}</time>').format(text, text[:19].replace("T", " "))
+    """A moment (wall-clock milliseconds), as `moment`."""
+    return moment(rfc3339(int(at_ms)))
+
+
+def moment(text: str | None, none: str = "\u2013") -> Markup:
+    """A moment as documents have it (RFC 3339), or what stands for `none`; a script puts it in the reader's own time."""
+    return Markup('<time datetime="{}">{}</time>').format(text, text[:19].replace("T", " ")) if text else escape(none)
 
 
 def size(count: float) -> str:
