@@ -6,7 +6,6 @@ state wins. In what words it is told is in `dialogue`; what it holds is compared
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +24,7 @@ from m2mapp.groups.announcement import Addressee
 from m2mapp.groups.checking import check
 from m2mapp.groups.dialogue import Place, Said, say
 from m2mapp.groups.drivers.announce import Announcer
+from m2mapp.groups.drivers.attempts import Attempts
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.drivers.leaving import LeaveBook
 from m2mapp.groups.drivers.talk import talk
@@ -96,18 +96,14 @@ class Advertiser:
         self._registrations, self._teller = registrations, teller
         self._announced: dict[Task, _News] = {}
         self.memberships = Memberships(tree, registrations, teller.name)
-        self._queue: deque[Task] = deque()
-        self._attempts: dict[Task, int] = {}
-        self._again: set[Task] = set()
-        self._pauses: dict[Task, IDelayedCall] = {}
-        self._under_way: dict[Task, Deferred[Any]] = {}
+        self._outdated: set[Task] = set()
+        self._tasks = Attempts(reactor, AT_ONCE, self._tell)
         self._watches: list[Watch] = []
-        self._working = False
 
     @property
     def depth(self) -> int:
         """How many advertisements are not confirmed."""
-        return len(self._attempts)
+        return len(self._tasks)
 
     def start(self) -> None:
         """Go on where the last run of the program ended."""
@@ -117,25 +113,18 @@ class Advertiser:
         for resource in self._tree.children(LEAVES):
             self._leave_changed(None, resource)
         self._watches = [self._tree.watch(place, self._on_change, subtree=True) for place in (GROUPS, LEAVES)]
-        self._work()
+        self._tasks.work()
 
     def stop(self) -> None:
         """Tell nobody anything further."""
         for watch in self._watches:
             watch.stop()
         self._watches.clear()
-        for pause in self._pauses.values():
-            pause.cancel()
-        under_way, self._under_way = self._under_way, {}
-        self._pauses.clear()
-        self._queue.clear()
-        self._attempts.clear()
-        self._again.clear()
         self._announced.clear()
+        self._outdated.clear()
         self._teller.announcer.stop()
         self.memberships.clear()
-        for told in under_way.values():
-            told.cancel()
+        self._tasks.stop()
 
     def device_is_back(self, device: Device) -> None:
         """A device registered, or is suspected to have lost a group: it is asked what it holds, and told what it does not."""
@@ -145,7 +134,7 @@ class Advertiser:
                 self._leaves.note(key, members)
         elif device.addresses and (device.multicast_enabled or self.memberships.owed(device)):
             self._add(Task(device.name))
-            self._work()
+            self._tasks.work()
 
     def members_are_deaf(self, uris: Iterable[str]) -> None:
         """These members do not hear their group: their devices may have lost it."""
@@ -163,7 +152,7 @@ class Advertiser:
     def _on_change(self, change: Change) -> None:
         self._set_changed(_of_type(change.before, FANOUT_SET), _of_type(change.after, FANOUT_SET))
         self._leave_changed(_of_type(change.before, LEAVE), _of_type(change.after, LEAVE))
-        self._work()
+        self._tasks.work()
 
     def _set_changed(self, before: Resource | None, after: Resource | None) -> None:
         self._add_all(self.memberships.set_changed(before, after))
@@ -188,7 +177,7 @@ class Advertiser:
         alone = []
         for device in devices.values():
             news, document = self._news(Task(device.name, slot), slot, device)
-            if news.task in self._attempts or news.task in self._announced or (document is None and len(news.owed) != 1):
+            if news.task in self._tasks or news.task in self._announced or (document is None and len(news.owed) != 1):
                 alone.append(device.name)
                 continue
             key, uris = (news.key, news.uris) if document is not None else next((key, list(owed)) for key, owed in news.owed.items())
@@ -203,13 +192,16 @@ class Advertiser:
     def _heard(self, slot: Slot, one: Addressee, confirmed: bool) -> None:
         """A device has confirmed an advertisement to many, or it has to be told alone."""
         news = self._announced.pop(Task(one.device.name, slot))
+        is_old = news.task in self._outdated
+        self._outdated.discard(news.task)
         if confirmed:
-            self._attempts[news.task] = 1
+            self._tasks.take(news.task)
+            if is_old:
+                self._tasks.add(news.task)
             self._said(news, Said(Answer("2.04"), frozenset(key[2] for key in news.owed)))
         else:
-            self._again.discard(news.task)
-            self._add(news.task)
-            self._work()
+            self._tasks.add(news.task)
+            self._tasks.work()
 
     def _device_of(self, uri: str) -> Device | None:
         parsed = parse_uri(uri)
@@ -218,42 +210,20 @@ class Advertiser:
     # Telling.
 
     def _add(self, task: Task) -> None:
-        if task in self._under_way or task in self._announced:
-            self._again.add(task)
-            return
-        pause = self._pauses.pop(task, None)
-        if pause is not None:
-            # It is news: it does not wait for the end of a pause that an older state brought.
-            pause.cancel()
-        elif task in self._attempts:
-            return
-        self._attempts[task] = 0
-        self._queue.append(task)
+        if task in self._announced:
+            self._outdated.add(task)
+        else:
+            self._tasks.add(task)
 
-    def _work(self) -> None:
-        # A loop, and not each answer telling the next: answers that are there at once would be as many calls deep.
-        if self._working:
-            return
-        self._working = True
-        while self._queue and len(self._under_way) < AT_ONCE:
-            self._tell(self._queue.popleft())
-        self._working = False
-
-    def _tell(self, task: Task) -> None:
+    def _tell(self, task: Task) -> Deferred[Any] | None:
         device = self._registrations.named(task.device)
         if device is None or not device.addresses:
-            # It is told when it registers again.
-            self._attempts.pop(task, None)
-            return
-        self._attempts[task] += 1
+            return None  # It is told when it registers again.
         attempt = self._check(task, device) if task.slot is None else self._say(task, task.slot, device)
         if attempt is None:
-            del self._attempts[task]
-            return
+            return None
         dialogue, then = attempt
-        talking = talk(self._requester, dialogue)
-        self._under_way[task] = talking
-        talking.addCallback(then).addErrback(self._failed, task)
+        return talk(self._requester, dialogue).addCallback(then).addErrback(self._failed, task)
 
     # One attempt: what is told, and what comes of it.
 
@@ -279,9 +249,9 @@ class Advertiser:
         return _News(task, key, self.memberships.members(device, key) if document is not None else [], owed), document
 
     def _said(self, news: _News, said: Said) -> None:
-        task, attempts = news.task, self._attempts.get(news.task)
-        if attempts is None:
+        if news.task not in self._tasks:
             return  # It was stopped meanwhile.
+        attempts = self._tasks.number(news.task)
         told = after_join(said.answer, attempts) if news.uris else after_leave(said.answer, attempts)
         if told.join is not None:
             self._joins.note(news.key, news.uris, told.join)
@@ -290,7 +260,7 @@ class Advertiser:
             self._leaves.note(one, news.owed[one])
         if told.pause_s is None and len(left) < len(news.owed):
             told = after_leave(None, attempts)
-        pause_s = self._ended(task, told.pause_s)
+        pause_s = self._over(news.task, told.pause_s)
         if news.uris:
             self._show(news.key, news.uris, told, pause_s)
 
@@ -304,7 +274,7 @@ class Advertiser:
         return check(device, wanted, owed, self._is_ours), partial(self._compared, task, device)
 
     def _compared(self, task: Task, device: Device, held: frozenset[Place] | None) -> None:
-        if task not in self._attempts:
+        if task not in self._tasks:
             return  # It was stopped meanwhile.
         for key in self.memberships.wanted(device):
             if held is None or self.memberships.place(key) not in held:
@@ -313,7 +283,7 @@ class Advertiser:
                 self._holds(device, key)
         for key in self.memberships.owed(device):
             self._add(Task(device.name, key[:2]))
-        self._ended(task, None)
+        self._tasks.over(task, None)
 
     def _holds(self, device: Device, key: SetKey) -> None:
         """The device shows that it is in the group as it shall be: those of its members that were not known to be are."""
@@ -322,38 +292,18 @@ class Advertiser:
         uris = [uri for uri in self.memberships.members(device, key) if known.get(uri) in _NOT_REACHED]
         if uris:
             self._joins.note(key, uris, Join.JOINED)
-        task = Task(device.name, key[:2])
-        if task in self._pauses:
-            self._pauses.pop(task).cancel()
-            del self._attempts[task]
+        self._tasks.settle(Task(device.name, key[:2]))
 
-    def _ended(self, task: Task, pause_s: float | None) -> float | None:
-        """One attempt is over: it is made again at once where there is news, after a pause (given back), or not (None)."""
-        self._under_way.pop(task, None)
-        if task in self._again:
-            self._again.discard(task)
-            self._attempts[task] = 0
-            self._queue.append(task)
-            pause_s = 0.0
-        elif pause_s is None:
-            self._attempts.pop(task, None)
-        else:
-            pause_s *= 1 + SPREAD * self._teller.random.random()
-            self._pauses[task] = self._reactor.callLater(pause_s, self._pause_over, task)
-        self._work()
-        return pause_s
+    def _over(self, task: Task, pause_s: float | None) -> float | None:
+        """As `Attempts.over`: many that failed together are not tried again together."""
+        return self._tasks.over(task, None if pause_s is None else pause_s * (1 + SPREAD * self._teller.random.random()))
 
     def _failed(self, failure: Failure, task: Task) -> None:
         """The end of this program, or a mistake of it, which does not keep the others from being told."""
         if failure.check(CancelledError) is None:
             _log.failure("telling {device}", failure, device=task.device)
-            if task in self._attempts:
-                self._ended(task, LONGEST_PAUSE_S)
-
-    def _pause_over(self, task: Task) -> None:
-        del self._pauses[task]
-        self._queue.append(task)
-        self._work()
+            if task in self._tasks:
+                self._over(task, LONGEST_PAUSE_S)
 
     # What is told of a set, and shown of it.
 

@@ -6,11 +6,10 @@ told; a record stays until that node has heard that it is not wanted any more, h
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,6 +17,7 @@ from m2mapp.formats.documents import JSON, bare, dump_json, load_cbor, load_json
 from m2mapp.formats.uris import parse_uri, path_uri
 from m2mapp.groups.advertisement import pause_s
 from m2mapp.groups.dialogue import TIMEOUT_S
+from m2mapp.groups.drivers.attempts import Attempts
 from m2mapp.groups.drivers.joins import JoinBook
 from m2mapp.groups.edit import Surroundings
 from m2mapp.groups.group import FANOUT_SET, GROUPS, FanoutSet, Join, is_multicast_address, sets_of
@@ -56,42 +56,33 @@ class HeldKeeper:
         self._lent: dict[str, dict[str, str]] = {}
         self._told: dict[str, tuple[str, ...]] = {}
         self._renewed: dict[str, tuple[float, float]] = {}
-        self._attempts: dict[str, int] = {}
-        self._pauses: dict[str, IDelayedCall] = {}
-        self._queue: deque[str] = deque()
-        self._under_way: dict[str, Deferred[Answer]] = {}
-        self._again: set[str] = set()
+        self._tasks = Attempts(reactor, AT_ONCE, self._tell)
         self._watches: list[Watch] = []
-        self._working = False
 
     @property
     def depth(self) -> int:
         """How many records are not settled: told again, or waited for."""
-        return len(self._attempts)
+        return len(self._tasks)
 
     def start(self) -> None:
         """Go on where the last run of the program ended."""
         for resource in self._tree.children(HELD_AT):
             self._enter(held_of(resource))
-            self._look(resource.path[-1])
+            self._tasks.add(resource.path[-1])
         self._watches = [
             self._tree.watch(HELD_AT, self._on_record, subtree=True),
             self._tree.watch(GROUPS, self._on_set, subtree=True),
         ]
-        self._work()
+        self._tasks.work()
 
     def stop(self) -> None:
         """Tell nobody anything further."""
         for watch in self._watches:
             watch.stop()
         self._watches.clear()
-        for pause in self._pauses.values():
-            pause.cancel()
-        under_way, self._under_way = self._under_way, {}
-        for state in (self._pauses, self._queue, self._attempts, self._again, self._told, self._renewed, self._lent):
+        for state in (self._told, self._renewed, self._lent):
             state.clear()
-        for answered in under_way.values():
-            answered.cancel()
+        self._tasks.stop()
 
     @property
     def can_borrow(self) -> bool:
@@ -111,8 +102,8 @@ class HeldKeeper:
         """A server says that the group of that URI is not there: make it again."""
         name = held_name(uri)
         self._told[name] = ()
-        self._look(name)
-        self._work()
+        self._tasks.add(name)
+        self._tasks.work()
 
     # Borrowing.
 
@@ -142,8 +133,8 @@ class HeldKeeper:
         after = change.after if change.after is not None and change.after.type == HELD else None
         if after is not None:
             self._enter(held_of(after))
-            self._look(after.path[-1])
-            self._work()
+            self._tasks.add(after.path[-1])
+            self._tasks.work()
         elif before is not None:
             self._leave(held_of(before))
 
@@ -157,9 +148,9 @@ class HeldKeeper:
                 names.update({address: None} if is_multicast_address(address) else {})
         for name in names:
             if self._tree.find((*HELD_AT, name)) is not None:
-                self._look(name)
+                self._tasks.add(name)
         if names:
-            self._work()
+            self._tasks.work()
 
     def _enter(self, held: Held) -> None:
         if held.address:
@@ -175,44 +166,19 @@ class HeldKeeper:
 
     # Telling.
 
-    def _look(self, name: str) -> None:
-        if name in self._under_way:
-            self._again.add(name)
-            return
-        pause = self._pauses.pop(name, None)
-        if pause is not None:
-            pause.cancel()
-        elif name in self._attempts:
-            return
-        self._attempts[name] = 0
-        self._queue.append(name)
-
-    def _work(self) -> None:
-        # A loop, and not each answer telling the next: answers that are there at once would be as many calls deep.
-        if self._working:
-            return
-        self._working = True
-        while self._queue and len(self._under_way) < AT_ONCE:
-            self._tell(self._queue.popleft())
-        self._working = False
-
-    def _tell(self, name: str) -> None:
+    def _tell(self, name: str) -> Deferred[None] | None:
         resource = self._tree.find((*HELD_AT, name))
         if resource is None:
-            self._attempts.pop(name, None)
-            return
+            return None
         held = held_of(resource)
         user = user_of(held, sets_of(self._tree, held.group))
         outgoing = self._outgoing(held, user)
         if outgoing is None:
             self._rest(held)
-            return
-        self._attempts[name] += 1
+            return None
         answered: Deferred[Answer] = maybeDeferred(self._requester.send, outgoing)
-        self._under_way[name] = answered
-        told = answered.addErrback(self._no_answer)
-        told.addCallback(self._on_answer, held, user)
-        told.addErrback(lambda failure: _log.failure("telling another node", failure))
+        told = answered.addErrback(self._no_answer).addCallback(self._on_answer, held, user)
+        return told.addErrback(self._failed, name)
 
     def _outgoing(self, held: Held, user: FanoutSet | None) -> Outgoing | None:
         """What the other node has to be told now; None: nothing."""
@@ -232,11 +198,10 @@ class HeldKeeper:
 
     def _rest(self, held: Held) -> None:
         """Nothing is to be said now: a borrowed address is renewed when half of its time is over."""
-        self._attempts.pop(held.name, None)
         began_s, lifetime_s = self._renewed.get(held.address, (0.0, 0.0))
         if held.address and lifetime_s:
             due_s = max(1.0, began_s + lifetime_s / 2 - self._reactor.seconds())
-            self._pause(held.name, due_s)
+            self._tasks.rest(held.name, due_s)
 
     @staticmethod
     def _no_answer(failure: Failure) -> None:
@@ -244,74 +209,62 @@ class HeldKeeper:
             _log.failure("another node could not be told", failure)
 
     def _on_answer(self, answer: Answer | None, held: Held, user: FanoutSet | None) -> None:
-        self._under_way.pop(held.name, None)
-        if held.name not in self._attempts:
+        if held.name not in self._tasks:
             return
-        if held.name in self._again:
+        is_settled = False
+        if self._tasks.has_news(held.name):
             # Whether it took what it was told is no matter: it is told the newest.
-            self._again.discard(held.name)
             self._told[held.name] = ()
-            self._attempts[held.name] = 0
-            self._queue.append(held.name)
         elif user is None:
-            self._on_ended(answer, held)
+            is_settled = self._on_ended(answer, held)
         elif held.address:
-            self._on_renewed(answer, held)
+            is_settled = self._on_renewed(answer, held)
         else:
-            self._on_made(answer, held, user)
-        self._work()
+            is_settled = self._on_made(answer, held, user)
+        self._tasks.over(held.name, None if is_settled else pause_s(self._tasks.number(held.name)))
 
-    def _on_ended(self, answer: Answer | None, held: Held) -> None:
+    def _failed(self, failure: Failure, name: str) -> None:
+        """A mistake of this program, which does not keep the others from being told."""
+        _log.failure("telling another node", failure)
+        if name in self._tasks:
+            self._tasks.over(name, pause_s(self._tasks.number(name)))
+
+    def _on_ended(self, answer: Answer | None, held: Held) -> bool:
         if answer is None or not (answer.ok or answer.code in _GONE):
-            self._later(held.name)
-            return
-        self._attempts.pop(held.name, None)
+            return False
         done: Deferred[object] = self._committer.commit(Unit((Remove((*HELD_AT, held.name)),)))
         done.addErrback(lambda failure: _log.warn("{uri} is told again: {why}", uri=held.uri, why=failure.getErrorMessage()))
+        return True
 
-    def _on_made(self, answer: Answer | None, held: Held, user: FanoutSet) -> None:
+    def _on_made(self, answer: Answer | None, held: Held, user: FanoutSet) -> bool:
         if answer is None or not answer.ok:
             if answer is not None:
                 _log.warn("{uri} could not be made: {code}", uri=held.uri, code=answer.code)
                 self._book.note((held.group, user.name, user.address), [user.group], Join.FAILED)
-            self._later(held.name)
-            return
-        self._attempts.pop(held.name, None)
+            return False
         self._told[held.name] = user.members
         self._confirm(held, user)
+        return True
 
     def _confirm(self, held: Held, user: FanoutSet) -> None:
         """The group is there; where its server is told to join an address, it counts when that has, which the advertiser sees to."""
         if user.joins.get(user.group) is not Join.JOINED and not is_multicast_address(user.address):
             self._book.note((held.group, user.name, user.address), [user.group], Join.JOINED)
 
-    def _on_renewed(self, answer: Answer | None, held: Held) -> None:
+    def _on_renewed(self, answer: Answer | None, held: Held) -> bool:
         lease = _lease_in(answer) if answer is not None else None
         now = self._reactor.seconds()
         if lease is not None and lease[0] == held.address:
             self._renewed[held.address] = (now, lease[1])
             self._rest(held)
-            return
+            return True
         began_s, lifetime_s = self._renewed.setdefault(held.address, (now, 0.0))
         if lease is None and now < began_s + (lifetime_s or LEASE_S):
-            self._later(held.name)
-            return
+            return False
         # It is another's from now on, or may be: the group is planned without it.
-        self._attempts.pop(held.name, None)
         done: Deferred[object] = self._committer.commit(Unit((Remove((*HELD_AT, held.name)),)))
         done.addCallbacks(lambda _: self._on_lost(held.group), lambda failure: _log.warn("{why}", why=failure.getErrorMessage()))
-
-    def _later(self, name: str) -> None:
-        self._pause(name, pause_s(self._attempts[name]))
-
-    def _pause(self, name: str, seconds: float) -> None:
-        self._pauses[name] = self._reactor.callLater(seconds, self._pause_over, name)
-
-    def _pause_over(self, name: str) -> None:
-        del self._pauses[name]
-        self._attempts.setdefault(name, 0)
-        self._queue.append(name)
-        self._work()
+        return True
 
 
 def _lease_in(answer: Answer) -> tuple[str, float] | None:
