@@ -23,7 +23,7 @@ _MOST_SILENT = 5_000
 
 
 class NetworkPage:
-    """The page. It remembers where things are drawn, what was registered, and for a few seconds who is silent."""
+    """The page. It remembers where things are drawn, and for a few seconds who is silent."""
 
     def __init__(self) -> None:
         self._draughtsman = Draughtsman()
