@@ -6,7 +6,7 @@ Pure: values to documents and back. When a change is kept, handed on and forgott
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from m2mapp.formats.rules.sample import MAX_READ_BYTES
 from m2mapp.model.identifiers import Path
@@ -41,6 +41,8 @@ class SubjectChange:
     first (`cause`). `principal`: the name of who wrote it.
 
     `only`: no write made it; it is for this operation alone, whose rule has held since `since_ms` for its time (`holding`).
+
+    `weight`: how many bytes it takes in memory, roughly.
     """
 
     number: int
@@ -53,17 +55,17 @@ class SubjectChange:
     principal: str = ""
     only: str = ""
     since_ms: int = 0
+    weight: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Weigh it, once: every part that it passes through asks."""
+        before = 0 if self.before is None else len(self.before.data)
+        object.__setattr__(self, "weight", WEIGHT_BYTES + len(self.after.data) + before + CAUSE_BYTES * len(self.cause))
 
     @property
     def size_bytes(self) -> int:
         """How many bytes it takes on disk, roughly."""
-        size = SIZE_BYTES + len(self.after.data) + CAUSE_BYTES * len(self.cause)
-        return size if self.before is None else size + len(self.before.data)
-
-    @property
-    def weight(self) -> int:
-        """How many bytes it takes in memory, roughly."""
-        return WEIGHT_BYTES - SIZE_BYTES + self.size_bytes
+        return self.weight - WEIGHT_BYTES + SIZE_BYTES
 
     def document(self) -> Document:
         """How it is kept on disk."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,10 +30,11 @@ from m2mapp.triggers.changes import SubjectChange, change_in, written_by
 from m2mapp.triggers.drivers.keeping import Keeper
 from m2mapp.triggers.state_log import Make
 
-Handler = Callable[[SubjectChange, frozenset[str]], Deferred[None]]
-"""Evaluates the operations of a change, but for those named: they were done with before the last stop. Fires when it is dealt with.
+Handler = Callable[[SubjectChange, frozenset[str]], Deferred[None] | None]
+"""Evaluates the operations of a change, but for those named: they were done with before the last stop.
 
-It is cancelled at the stop: then the change is handed on again after the next start."""
+None: it was dealt with at once, and nothing was sent, as for most changes. Else a Deferred that fires when it is. That is cancelled
+at the stop: then the change is handed on again after the next start."""
 
 ROOM_BYTES = 8 << 20
 """What all changes that wait may take in memory, roughly (`SubjectChange.weight`): a quarter of what the journal keeps."""
@@ -266,9 +267,16 @@ class Feed:
     def _hand(self, path: Path) -> None:
         subject = self._subjects[path]
         change = subject.waiting[0]
+        try:
+            handling = self.handler(change, self._settled(change.number))
+        except Exception:  # noqa: BLE001 - whatever it is, it must not keep the others from their turn
+            handling = fail()
+        if handling is None:
+            self._over(subject, change, has_sent=False)
+            return
+        subject.handling = handling
         self._busy += 1
         self._at_work[path] = self._reactor.seconds()
-        handling = subject.handling = maybeDeferred(self.handler, change, self._settled(change.number))
         # One that is over at once has sent nothing, and does nothing again: that it is over may wait for the disk a little.
         handling.addBoth(self._ended, subject, change, handling, not handling.called)
 
@@ -281,13 +289,17 @@ class Feed:
         if isinstance(result, Failure):
             told = "change {number} of {path} could not be dealt with"
             self._log.failure(told, result, number=change.number, path=path_text(change.path), trace=change.trace)
+        self._over(subject, change, has_sent)
+        self._hand_on()
+
+    def _over(self, subject: _Subject, change: SubjectChange, has_sent: bool) -> None:
+        """A change is dealt with: forget it, and let the next one of its subject wait for its turn."""
         subject.waiting.popleft()
         self._keeper.remove(_key(change), soon=has_sent)
         self._forget(change.number)
         self._weigh(change.path, -change.weight)
         if subject.waiting:
             self._ready.append(change.path)
-        self._hand_on()
 
 
 def _key(change: SubjectChange) -> str:
