@@ -127,7 +127,6 @@ class Feed:
             return
         while self._staged and self._staged[0].number <= last_number:
             self._queue(self._staged.popleft())
-        self._keeper.kick()
         if self._call is None and self._running:
             self._call = self._reactor.callLater(0, self._answered)
 
@@ -262,17 +261,19 @@ class Feed:
 
     def _next_turn(self) -> None:
         self._call = None
+        self._keeper.kick()
         self._hand_on()
 
     def _hand(self, path: Path) -> None:
         subject = self._subjects[path]
         change = subject.waiting[0]
+        settled = self._settled(change.number)
         try:
-            handling = self.handler(change, self._settled(change.number))
+            handling = self.handler(change, settled)
         except Exception:  # noqa: BLE001 - whatever it is, it must not keep the others from their turn
             handling = fail()
         if handling is None:
-            self._over(subject, change, has_sent=False)
+            self._over(subject, change, noted=bool(settled))
             return
         subject.handling = handling
         self._busy += 1
@@ -289,14 +290,15 @@ class Feed:
         if isinstance(result, Failure):
             told = "change {number} of {path} could not be dealt with"
             self._log.failure(told, result, number=change.number, path=path_text(change.path), trace=change.trace)
-        self._over(subject, change, has_sent)
+        self._over(subject, change, has_sent=has_sent)
         self._hand_on()
 
-    def _over(self, subject: _Subject, change: SubjectChange, has_sent: bool) -> None:
-        """A change is dealt with: forget it, and let the next one of its subject wait for its turn."""
+    def _over(self, subject: _Subject, change: SubjectChange, *, has_sent: bool = False, noted: bool = True) -> None:
+        """A change is dealt with: it is forgotten, with what was `noted` of its operations, and the next one of its subject waits."""
         subject.waiting.popleft()
         self._keeper.remove(_key(change), soon=has_sent)
-        self._forget(change.number)
+        if noted:
+            self._forget(change.number)
         self._weigh(change.path, -change.weight)
         if subject.waiting:
             self._ready.append(change.path)
