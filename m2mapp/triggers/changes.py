@@ -73,12 +73,13 @@ class SubjectChange:
             "number": self.number,
             "path": list(self.path),
             "at": self.at_ms,
-            "after": [self.after.data, self.after.media_type],
+            "content": self.after.data,
+            "contentType": self.after.media_type,
             "trace": self.trace,
             "principal": self.principal,
         }
         if self.before is not None:
-            kept["before"] = [self.before.data, self.before.media_type]
+            kept["before"], kept["beforeType"] = self.before.data, self.before.media_type
         if self.cause:
             kept["cause"] = list(self.cause)
         if self.only:
@@ -100,14 +101,13 @@ def written_by(unit: Unit, change: Change) -> SubjectChange | None:
 def change_in(kept: Mapping[str, object]) -> SubjectChange | None:
     """The change that a document is; None where it is none."""
     try:
-        before, cause = kept.get("before"), kept.get("cause", [])
         return SubjectChange(
             int(str(kept["number"])),
             tuple(map(str, _list(kept["path"]))),
-            None if before is None else _pair(before),
-            _pair(kept["after"]),
+            _content_in(kept, "before") if "before" in kept else None,
+            _content_in(kept, "content"),
             int(str(kept["at"])),
-            tuple(map(str, _list(cause))),
+            tuple(map(str, _list(kept.get("cause", [])))),
             str(kept["trace"]),
             str(kept["principal"]),
             str(kept.get("only", "")),
@@ -136,8 +136,8 @@ def _list(value: object) -> list[object]:
     return value
 
 
-def _pair(value: object) -> Content:
-    data, media_type = _list(value)
+def _content_in(kept: Mapping[str, object], name: str) -> Content:
+    data, media_type = kept[name], kept[f"{name}Type"]
     if not isinstance(data, bytes):
         raise TypeError(type(data).__name__)
     return Content(data, None if media_type is None else str(media_type))
