@@ -5,7 +5,8 @@ Not responsible for bodies: `http`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -69,15 +70,18 @@ class _Limited(WrappingFactory):
 
 @implementer(IStreamClientEndpoint)
 class _LimitedEndpoint:
-    """Connects as another endpoint does; what connects is who counts, what is given is the client's own protocol behind it."""
+    """Connects as the endpoint that `make` makes does; what connects is who counts, what is given is the client's own protocol behind it.
 
-    def __init__(self, inner: IStreamClientEndpoint) -> None:
-        self._inner = inner
+    An Agent asks for an endpoint before it looks for a connection that is open: the endpoint is made where it connects.
+    """
+
+    def __init__(self, make: Callable[[], IStreamClientEndpoint]) -> None:
+        self._make = make
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - the interface's name
         """A Deferred of the client's protocol, connected."""
         protocolFactory.noisy = False  # type: ignore[attr-defined]  # Twisted's own logs a line for each connection
-        return self._inner.connect(_Limited(protocolFactory)).addCallback(_client_of)
+        return self._make().connect(_Limited(protocolFactory)).addCallback(_client_of)
 
 
 def _client_of(limit: IProtocol) -> IProtocol:
@@ -95,4 +99,5 @@ class LimitedHeads:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - Twisted's name
         """The endpoint of a URI's host, an IP literal, and port."""
-        return _LimitedEndpoint(HostnameEndpoint(self._reactor, uri.host.decode("ascii"), uri.port, timeout=self._connect_timeout_s))
+        host, port = uri.host.decode("ascii"), uri.port
+        return _LimitedEndpoint(partial(HostnameEndpoint, self._reactor, host, port, timeout=self._connect_timeout_s))

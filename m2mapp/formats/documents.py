@@ -44,7 +44,7 @@ _KINDS = frozenset({type(None), bool, int, float, str, bytes, list, dict})
 _WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|\"[ !#-\[\]-~]*\"))*[ \t]*;?")
 _MAX_MEDIA_TYPE = 255
-_MEDIA_TYPES_KNOWN = 256
+MEDIA_TYPES_KNOWN = 256
 """So many media types are looked at once: the same few stand beside every content."""
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -57,21 +57,21 @@ def bare(media_type: str | None) -> str:
     return media_type.partition(";")[0].strip().lower() if media_type else ""
 
 
-@lru_cache(maxsize=_MEDIA_TYPES_KNOWN)
+@lru_cache(maxsize=MEDIA_TYPES_KNOWN)
 def is_json(media_type: str | None) -> bool:
     """Whether the media type is JSON or has the +json suffix (RFC 6839)."""
     kind = bare(media_type)
     return kind == JSON or kind.endswith("+json")
 
 
-@lru_cache(maxsize=_MEDIA_TYPES_KNOWN)
+@lru_cache(maxsize=MEDIA_TYPES_KNOWN)
 def is_cbor(media_type: str | None) -> bool:
     """Whether the media type is CBOR or has the +cbor suffix (RFC 8949, 9.5)."""
     kind = bare(media_type)
     return kind == CBOR or kind.endswith("+cbor")
 
 
-@lru_cache(maxsize=_MEDIA_TYPES_KNOWN)
+@lru_cache(maxsize=MEDIA_TYPES_KNOWN)
 def is_text(media_type: str | None) -> bool:
     """Whether the media type is text that is written in UTF-8: text/*, with no other charset, or link format."""
     kind = bare(media_type)

@@ -12,8 +12,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
-from m2mapp.formats.documents import SENML_CBOR, SENML_JSON, bare, dump_cbor, dump_json, load_json, load_labelled
+from m2mapp.formats.documents import MEDIA_TYPES_KNOWN, SENML_CBOR, SENML_JSON, bare, dump_cbor, dump_json, load_json, load_labelled
 from m2mapp.model.errors import Malformed, UnsupportedMediaType
 
 VERSION = 10
@@ -75,6 +76,7 @@ class Record:
         return at if self.time_s >= ABSOLUTE_S else now_ms + at
 
 
+@lru_cache(maxsize=MEDIA_TYPES_KNOWN)
 def is_senml(media_type: str | None) -> bool:
     """Whether the media type is a pack that is read here."""
     return bare(media_type) in (SENML_JSON, SENML_CBOR)

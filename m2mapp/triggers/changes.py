@@ -6,7 +6,7 @@ Pure: values to documents and back. When a change is kept, handed on and forgott
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from m2mapp.formats.rules.sample import MAX_READ_BYTES
 from m2mapp.model.identifiers import Path
@@ -41,6 +41,8 @@ class SubjectChange:
     first (`cause`). `principal`: the name of who wrote it.
 
     `only`: no write made it; it is for this operation alone, whose rule has held since `since_ms` for its time (`holding`).
+
+    `weight`: how many bytes it takes in memory, roughly.
     """
 
     number: int
@@ -53,17 +55,17 @@ class SubjectChange:
     principal: str = ""
     only: str = ""
     since_ms: int = 0
+    weight: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Weigh it, once: every part that it passes through asks."""
+        before = 0 if self.before is None else len(self.before.data)
+        object.__setattr__(self, "weight", WEIGHT_BYTES + len(self.after.data) + before + CAUSE_BYTES * len(self.cause))
 
     @property
     def size_bytes(self) -> int:
         """How many bytes it takes on disk, roughly."""
-        size = SIZE_BYTES + len(self.after.data) + CAUSE_BYTES * len(self.cause)
-        return size if self.before is None else size + len(self.before.data)
-
-    @property
-    def weight(self) -> int:
-        """How many bytes it takes in memory, roughly."""
-        return WEIGHT_BYTES - SIZE_BYTES + self.size_bytes
+        return self.weight - WEIGHT_BYTES + SIZE_BYTES
 
     def document(self) -> Document:
         """How it is kept on disk."""
@@ -71,12 +73,13 @@ class SubjectChange:
             "number": self.number,
             "path": list(self.path),
             "at": self.at_ms,
-            "after": [self.after.data, self.after.media_type],
+            "content": self.after.data,
+            "contentType": self.after.media_type,
             "trace": self.trace,
             "principal": self.principal,
         }
         if self.before is not None:
-            kept["before"] = [self.before.data, self.before.media_type]
+            kept["before"], kept["beforeType"] = self.before.data, self.before.media_type
         if self.cause:
             kept["cause"] = list(self.cause)
         if self.only:
@@ -98,14 +101,13 @@ def written_by(unit: Unit, change: Change) -> SubjectChange | None:
 def change_in(kept: Mapping[str, object]) -> SubjectChange | None:
     """The change that a document is; None where it is none."""
     try:
-        before, cause = kept.get("before"), kept.get("cause", [])
         return SubjectChange(
             int(str(kept["number"])),
             tuple(map(str, _list(kept["path"]))),
-            None if before is None else _pair(before),
-            _pair(kept["after"]),
+            _content_in(kept, "before") if "before" in kept else None,
+            _content_in(kept, "content"),
             int(str(kept["at"])),
-            tuple(map(str, _list(cause))),
+            tuple(map(str, _list(kept.get("cause", [])))),
             str(kept["trace"]),
             str(kept["principal"]),
             str(kept.get("only", "")),
@@ -134,8 +136,8 @@ def _list(value: object) -> list[object]:
     return value
 
 
-def _pair(value: object) -> Content:
-    data, media_type = _list(value)
+def _content_in(kept: Mapping[str, object], name: str) -> Content:
+    data, media_type = kept[name], kept[f"{name}Type"]
     if not isinstance(data, bytes):
         raise TypeError(type(data).__name__)
     return Content(data, None if media_type is None else str(media_type))

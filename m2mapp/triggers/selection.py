@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from m2mapp.formats.rules.language import Verdict
 from m2mapp.formats.rules.sample import Sample
 from m2mapp.formats.rules.sight import Sight
-from m2mapp.triggers.changes import Content, SubjectChange
+from m2mapp.triggers.changes import SubjectChange
 from m2mapp.triggers.operation import Operation
 
 
@@ -34,8 +34,5 @@ def explain(operation: Operation, change: SubjectChange) -> Verdict:
 
 def samples_of(change: SubjectChange) -> tuple[Sample, Sample | None]:
     """The contents of a change, after and before, as rules read them."""
-    return _sample(change.after), _sample(change.before) if change.before is not None else None
-
-
-def _sample(content: Content) -> Sample:
-    return Sample(content.data, content.media_type)
+    after, before = change.after, change.before
+    return Sample(after.data, after.media_type), None if before is None else Sample(before.data, before.media_type)

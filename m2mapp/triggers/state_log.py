@@ -7,7 +7,7 @@ forgotten. Pure: it makes entries and reads them; who commits them is `drivers.k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -66,7 +66,7 @@ class StateLog:
             if kept is not None and kept.number == number:
                 yield key, kept.make()
 
-    def entry(self, number: int, puts: Mapping[str, Make], gone: Iterable[str] = (), size_bytes: int | None = None) -> Append:
+    def entry(self, number: int, puts: Mapping[str, Make], gone: Collection[str] = (), size_bytes: int | None = None) -> Append:
         """What is to be appended to the journal for these documents; its number will be `number` or more.
 
         Until `settle` what was written before counts too, since this may never be written. `size_bytes`: its size on disk, roughly, where
@@ -74,10 +74,9 @@ class StateLog:
         """
         body: dict[str, object] = {}
         if puts:
-            body["put"] = [[key, make()] for key, make in puts.items()]
-        gone = list(gone)
+            body["put"] = {key: make() for key, make in puts.items()}
         if gone:
-            body["gone"] = gone
+            body["gone"] = list(gone)
         size_bytes = len(dump_cbor(body)) if size_bytes is None else size_bytes
         for key, make in puts.items():
             kept = self._kept.get(key)
@@ -174,9 +173,9 @@ def floor_of(entry: Entry) -> int:
 
 def _puts(body: Document) -> Iterator[tuple[str, Document]]:
     puts = body.get("put")
-    for pair in puts if isinstance(puts, list) else ():
-        if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], Mapping):  # noqa: PLR2004 - a pair
-            yield str(pair[0]), pair[1]
+    for key, document in puts.items() if isinstance(puts, Mapping) else ():
+        if isinstance(document, Mapping):
+            yield str(key), document
 
 
 def _same(document: Document) -> Make:

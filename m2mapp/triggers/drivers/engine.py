@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from m2mapp.formats.durations import duration_text
 from m2mapp.formats.uris import parse_uri
@@ -93,8 +93,8 @@ class Engine:
         self.add: Callable[[SubjectChange], Deferred[None]] = _unset
         around.holds.elapsed = self._elapsed
 
-    def handle(self, change: SubjectChange, settled: frozenset[str] = frozenset()) -> Deferred[None]:
-        """Evaluate the operations of a change, but for those that are settled. Fires when all have run."""
+    def handle(self, change: SubjectChange, settled: frozenset[str] = frozenset()) -> Deferred[None] | None:
+        """Evaluate the operations of a change, but for those that are settled. Fires when all have run; None: none had to run."""
         around = self._around
         resource = around.tree.find(change.path)
         if change.only:
@@ -102,10 +102,10 @@ class Engine:
         if resource is not None and TIES in resource.attributes:
             return Deferred.fromCoroutine(self._handle(change, settled))
         selection = self._selected(around.ties.here(change.path), change, settled)
-        if not selection.runs:
-            self._did_nothing(selection, change)
-            return succeed(None)
-        return Deferred.fromCoroutine(self._run_all(selection, change))
+        if selection.runs:
+            return Deferred.fromCoroutine(self._run_all(selection, change))
+        self._did_nothing(selection, change)
+        return None
 
     async def operations(self, subject: Path, trace: str, cause: tuple[str, ...]) -> tuple[tuple[Operation, ...], list[Lost]]:
         """All operations of a subject in the order in which they run, and which of them could not be had."""

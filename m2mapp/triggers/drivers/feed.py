@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,10 +30,11 @@ from m2mapp.triggers.changes import SubjectChange, change_in, written_by
 from m2mapp.triggers.drivers.keeping import Keeper
 from m2mapp.triggers.state_log import Make
 
-Handler = Callable[[SubjectChange, frozenset[str]], Deferred[None]]
-"""Evaluates the operations of a change, but for those named: they were done with before the last stop. Fires when it is dealt with.
+Handler = Callable[[SubjectChange, frozenset[str]], Deferred[None] | None]
+"""Evaluates the operations of a change, but for those named: they were done with before the last stop.
 
-It is cancelled at the stop: then the change is handed on again after the next start."""
+None: it was dealt with at once, and nothing was sent, as for most changes. Else a Deferred that fires when it is. That is cancelled
+at the stop: then the change is handed on again after the next start."""
 
 ROOM_BYTES = 8 << 20
 """What all changes that wait may take in memory, roughly (`SubjectChange.weight`): a quarter of what the journal keeps."""
@@ -126,7 +127,6 @@ class Feed:
             return
         while self._staged and self._staged[0].number <= last_number:
             self._queue(self._staged.popleft())
-        self._keeper.kick()
         if self._call is None and self._running:
             self._call = self._reactor.callLater(0, self._answered)
 
@@ -261,14 +261,23 @@ class Feed:
 
     def _next_turn(self) -> None:
         self._call = None
+        self._keeper.kick()
         self._hand_on()
 
     def _hand(self, path: Path) -> None:
         subject = self._subjects[path]
         change = subject.waiting[0]
+        settled = self._settled(change.number)
+        try:
+            handling = self.handler(change, settled)
+        except Exception:  # noqa: BLE001 - whatever it is, it must not keep the others from their turn
+            handling = fail()
+        if handling is None:
+            self._over(subject, change, noted=bool(settled))
+            return
+        subject.handling = handling
         self._busy += 1
         self._at_work[path] = self._reactor.seconds()
-        handling = subject.handling = maybeDeferred(self.handler, change, self._settled(change.number))
         # One that is over at once has sent nothing, and does nothing again: that it is over may wait for the disk a little.
         handling.addBoth(self._ended, subject, change, handling, not handling.called)
 
@@ -281,13 +290,18 @@ class Feed:
         if isinstance(result, Failure):
             told = "change {number} of {path} could not be dealt with"
             self._log.failure(told, result, number=change.number, path=path_text(change.path), trace=change.trace)
+        self._over(subject, change, has_sent=has_sent)
+        self._hand_on()
+
+    def _over(self, subject: _Subject, change: SubjectChange, *, has_sent: bool = False, noted: bool = True) -> None:
+        """A change is dealt with: it is forgotten, with what was `noted` of its operations, and the next one of its subject waits."""
         subject.waiting.popleft()
         self._keeper.remove(_key(change), soon=has_sent)
-        self._forget(change.number)
+        if noted:
+            self._forget(change.number)
         self._weigh(change.path, -change.weight)
         if subject.waiting:
             self._ready.append(change.path)
-        self._hand_on()
 
 
 def _key(change: SubjectChange) -> str:

@@ -82,6 +82,7 @@ class Recorder:
         self._running = False
         about = "Evaluations of operations, by what came of them"
         self._counts = {one: metrics.counter("m2mapp_operations_evaluations_total", about, outcome=one.value) for one in Outcome}
+        self._did_nothing = self._counts[Outcome.DID_NOTHING]
 
     # What the engine tells.
 
@@ -137,7 +138,7 @@ class Recorder:
                 passed[operation.key] = _Passed(operation, at, at, explain)
             else:
                 known.operation, known.last, known.count = operation, at, known.count + 1
-        self._counts[Outcome.DID_NOTHING].add(len(operations))
+        self._did_nothing.add(len(operations))
         self._write_later()
 
     # What the feed asks.

@@ -75,5 +75,5 @@ class ChangeTests(SynchronousTestCase):
     def test_what_is_none(self) -> None:
         """A document that is no change is passed over."""
         kept = SubjectChange(5, ("t",), None, Content(b"1", None), 7).document()
-        for wrong in ({}, {**kept, "after": b"1"}, {**kept, "after": ["1", None]}, {**kept, "path": "/t"}, {**kept, "number": "x"}):
+        for wrong in ({}, {**kept, "content": "1"}, {**kept, "before": b"1"}, {**kept, "path": "/t"}, {**kept, "number": "x"}):
             self.assertIsNone(change_in(wrong))

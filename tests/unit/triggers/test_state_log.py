@@ -128,5 +128,5 @@ class StateLogTests(SynchronousTestCase):
     def test_what_is_none_is_passed_over(self) -> None:
         """Entries that are not of this form count for nothing."""
         log = StateLog()
-        log.restore([Entry(OPERATIONS, 1, 0, {"put": [["a"], 5, ["b", 7]], "gone": "a"}), Entry(OPERATIONS, 2, 0, {})])
+        log.restore([Entry(OPERATIONS, 1, 0, {"put": {"a": 5, "b": ["c"]}, "gone": "a"}), Entry(OPERATIONS, 2, 0, {})])
         self.assertEqual((len(log), floor_of(Entry(OPERATIONS, 3, 0, {}))), (0, 0))

@@ -10,8 +10,9 @@ from zope.interface.verify import verifyObject
 
 from m2mapp.model.errors import Overloaded, StorageFailed
 from m2mapp.model.interfaces import IFollow
+from m2mapp.model.metrics import Metrics
 from m2mapp.triggers.changes import SubjectChange
-from m2mapp.triggers.drivers.feed import MOST_A_WORKER
+from m2mapp.triggers.drivers.feed import MOST_A_WORKER, Feed
 from m2mapp.triggers.trace import Outcome
 from tests.simulation import Simulation, seeded
 from tests.unit.triggers.rig import Box
@@ -43,7 +44,7 @@ class FeedTests(SynchronousTestCase):
         seen: list[tuple[SubjectChange, list[int]]] = []
         evaluate = box.durable.feed.handler
 
-        def handler(change: SubjectChange, settled: frozenset[str]) -> Deferred[None]:
+        def handler(change: SubjectChange, settled: frozenset[str]) -> Deferred[None] | None:
             seen.append((change, list(box.answered)))
             return evaluate(change, settled)
 
@@ -71,7 +72,7 @@ class FeedTests(SynchronousTestCase):
         turns: list[str] = []
         evaluate, time = box.durable.feed.handler, box.time
 
-        def handler(change: SubjectChange, settled: frozenset[str]) -> Deferred[None]:
+        def handler(change: SubjectChange, settled: frozenset[str]) -> Deferred[None] | None:
             turns.append("evaluated")
             return evaluate(change, settled)
 
@@ -157,17 +158,50 @@ class FeedTests(SynchronousTestCase):
 
     @seeded(1)
     def test_a_handler_that_fails(self, simulation: Simulation) -> None:
-        """A change whose evaluation raises is logged and dealt with: those behind it are not kept."""
+        """A change whose evaluation raises, at once or later, is logged and dealt with: those behind it are not kept."""
         box = build(simulation)
         evaluate = box.durable.feed.handler
-        box.durable.feed.handler = lambda *_: fail(IndexError())
-        box.write("/a", b"1")
-        box.run()
-        self.assertEqual(len(self.flushLoggedErrors(IndexError)), 1)
+
+        def raising(*_: object) -> Deferred[None]:
+            raise LookupError
+
+        for handler, error in ((lambda *_: fail(IndexError()), IndexError), (raising, LookupError)):
+            box.durable.feed.handler = handler
+            box.write("/a", b"1")
+            box.run()
+            self.assertEqual(len(self.flushLoggedErrors(error)), 1)
         box.durable.feed.handler = evaluate
         box.write("/a", b"2")
         box.run()
-        self.assertEqual(box.evaluated, box.answered[1:])
+        self.assertEqual(box.evaluated, box.answered[2:])
+        box.stop()
+
+    @seeded(1)
+    def test_dealt_with_at_once(self, simulation: Simulation) -> None:
+        """Changes that set nothing off are handed on in order and forgotten, also on the disk, with what was known of their operations."""
+        box = build(simulation)
+        seen: list[int] = []
+        forgotten: list[int] = []
+
+        def settled(number: int) -> frozenset[str]:
+            return frozenset({ADD}) if number % 2 else frozenset()
+
+        given = {"reactor": box.time, "metrics": Metrics(), "settled": settled, "forget": forgotten.append}
+        feed = box.tree.follower = Feed(keeper=box.durable.keeper, concerns=lambda path: path == ("a",), **given)  # type: ignore[arg-type]
+        feed.handler = lambda change, _: seen.append(change.number)
+        feed.start()
+        for content in (b"1", b"2", b"3", b"4"):
+            box.write("/a", content)
+            box.write("/b", content)
+        box.run()
+        self.assertEqual(seen, [change for change in sorted(box.answered) if change in seen])
+        self.assertEqual((len(seen), len(feed), len(box.durable.keeper.log)), (4, 0, 0))
+        self.assertEqual(forgotten, [number for number in seen if number % 2])
+        feed.stop()
+        box.stop()
+        box.start()
+        box.run()
+        self.assertEqual(box.evaluated, [])
         box.stop()
 
 
