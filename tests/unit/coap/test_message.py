@@ -136,6 +136,16 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(parse(head + options), first)
         self.assertEqual(parse(head).options, ())
 
+    def test_marker_byte_within_an_option(self) -> None:
+        """A byte of an option that looks like the payload marker is none, whatever was remembered before."""
+        head = bytes.fromhex("40010001")
+        for _ in range(2):
+            for payload in (b"", b"1", b"1\xff2"):
+                data = head + bytes.fromhex("b361ff62") + (b"\xff" + payload if payload else b"")
+                self.assertEqual(parse(data), Message(things.CON, 1, 1, b"", ((11, b"a\xffb"),), payload))
+            self._fault("40010001b361")
+            self.assertEqual(parse(head + bytes.fromhex("b161ff62")), Message(things.CON, 1, 1, b"", ((11, b"a"),), b"b"))
+
     def test_options_remembered(self) -> None:
         """What is remembered of options is bounded."""
         for number in range(3000):
