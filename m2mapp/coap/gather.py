@@ -78,7 +78,8 @@ class Gathering:
             if number & 1:  # critical: a response with one that is not known is rejected (RFC 7252, section 5.4.1)
                 if number not in numbers.OPTIONS:
                     return False
-                block2 = value if number == things.BLOCK2 and block2 is None else block2
+                if number == things.BLOCK2 and block2 is None:
+                    block2 = value
         try:
             more = block2 is not None and Block.parse(block2, "Block2").more
         except Malformed:

@@ -106,15 +106,14 @@ def _check_head(data: bytes, first: int, code: int, mid: int) -> None:
 
 
 def _read_options(data: bytes, at: int, written: bytes) -> tuple[Options, bytes]:
-    """Options and payload from a position on; the options are remembered by their bytes, if those are what `written` holds.
+    """Options and payload from a position on; short options are remembered by their bytes, if those are what `written` holds.
 
-    Those with an ETag are not: it is another one each time. A marker byte inside an option ends `written` too early: then there is more
-    behind it than the payload.
+    A marker byte inside an option ends `written` too early: then there is more behind it than the payload. Options that begin with an
+    ETag are not remembered: it is another one each time.
     """
     options, payload = _parse_options(data, at)
-    if options and options[0][0] == things.ETAG:
-        return options, payload
-    if len(written) <= _SHORT_BYTES and at + len(written) + bool(payload) + len(payload) == len(data):
+    whole = at + len(written) + bool(payload) + len(payload) == len(data)
+    if whole and len(written) <= _SHORT_BYTES and not (options and options[0][0] == things.ETAG):
         if len(_short) >= _REMEMBERED:
             _short.clear()
         _short[written] = options

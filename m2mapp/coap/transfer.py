@@ -26,9 +26,6 @@ from m2mapp.net.interfaces import Sockaddr
 
 _RESTARTS: Final = 2
 _SUCCESS: Final = 2
-_ETAG: Final = things.ETAG
-_CONTENT_FORMAT: Final = things.CONTENT_FORMAT
-_MAX_AGE: Final = things.MAX_AGE
 _LOCATION: Final = (things.LOCATION_PATH, things.LOCATION_QUERY)
 _WHY: Final[dict[Outcome, str]] = {
     Outcome.RESET: "it answered with a Reset",
@@ -71,11 +68,11 @@ def answer_of(message: Message, payload: bytes, source: tuple[str, int], elapsed
     located = False
     # Most answers of a group have one option or none: one look at each costs a third of a search for each that may be there.
     for number, value in message.options:
-        if number == _CONTENT_FORMAT and content_format is None:
+        if number == things.CONTENT_FORMAT and content_format is None:
             content_format = value
-        elif number == _ETAG and etag is None:
+        elif number == things.ETAG and etag is None:
             etag = value
-        elif number == _MAX_AGE and max_age is None:
+        elif number == things.MAX_AGE and max_age is None:
             max_age = number_in(value)
         elif number in _LOCATION:
             located = True

@@ -151,6 +151,10 @@ class FaultTests(SynchronousTestCase):
         for number in range(3000):
             parse(bytes((0x40, 1, 0, 1, 0xB2, *number.to_bytes(2, "big"))))
         self.assertLessEqual(len(message._short), 1024)
+        before = dict(message._short)
+        for number in range(3000):
+            self.assertEqual(parse(bytes((0x50, 0x45, 0, 1, 0x42, *number.to_bytes(2, "big"), 0x80, 0xFF, 0x31))).payload, b"1")
+        self.assertEqual(message._short, before, "an ETag is another one each time")
 
     def test_sum_of_deltas(self) -> None:
         """Deltas that add up to more than 65535 are malformed, wherever the message ends."""
