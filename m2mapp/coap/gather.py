@@ -22,7 +22,7 @@ from m2mapp.coap.context import Context
 from m2mapp.coap.deadlines import Deadline
 from m2mapp.coap.endpoint import Endpoint
 from m2mapp.coap.message import Message, encode, uint
-from m2mapp.coap.transfer import Asking, Transfer, answer_of, critical_unknown, echo_of
+from m2mapp.coap.transfer import Asking, Transfer, answer_of, echo_of
 from m2mapp.model.errors import AnswerTooLarge, Fault, Malformed, PeerFailed, TooLarge
 from m2mapp.model.interfaces import IGathering
 from m2mapp.model.messages import Answer, GroupOutgoing
@@ -73,12 +73,16 @@ class Gathering:
         if not self._open:
             self._context.counters.late.add()
             return True
-        value = message.first(things.BLOCK2)
+        block2 = None
+        for number, value in message.options:
+            if number & 1:  # critical: a response with one that is not known is rejected (RFC 7252, section 5.4.1)
+                if number not in numbers.OPTIONS:
+                    return False
+                if number == things.BLOCK2 and block2 is None:
+                    block2 = value
         try:
-            more = value is not None and Block.parse(value, "Block2").more
+            more = block2 is not None and Block.parse(block2, "Block2").more
         except Malformed:
-            return False
-        if critical_unknown(message) is not None:
             return False
         echo = echo_of(message)
         if more or echo is not None:

@@ -17,11 +17,13 @@ Options = tuple[tuple[int, bytes], ...]
 """Options as number and value, in the order of their numbers; those of one number in the order of the message."""
 
 _HEADER: Final = Struct("!BBH")
+_read_header: Final = _HEADER.unpack_from
 _HEADER_BYTES: Final = 4
 _VERSION_BITS: Final = 0x40
 _VERSION_MASK: Final = 0xC0
 _TOKEN_MASK: Final = 0x0F
 LONGEST_TOKEN: Final = 8
+_LONGEST_HEAD: Final = _HEADER_BYTES + LONGEST_TOKEN
 _MARKER: Final = 0xFF
 _MARKER_BYTE: Final = b"\xff"
 _ONE_MORE: Final = 13
@@ -30,13 +32,12 @@ _RESERVED: Final = 15
 _ONE_FROM: Final = 13
 _TWO_FROM: Final = 269
 _LONGEST: Final = _TWO_FROM + 0xFFFF
-_LAST_REQUEST_CODE: Final = 31
 _SHORT_BYTES: Final = 64
 _REMEMBERED: Final = 1024
 _BUILT: Final = 256
 _short: dict[bytes, Options] = {}
-"""Options that came without payload, by their bytes: a device asks for the same again and again, and who gets the same options can
-remember, by them, what they say (`requests`)."""
+"""Options that came, by their bytes: a device asks for the same again and again, the answers of a group have the same ones, and who gets
+the same options can remember, by them, what they say (`requests`)."""
 
 
 class MalformedMessage(ValueError):  # noqa: N818 - a fact, not a mistake of the program
@@ -77,31 +78,46 @@ def parse(data: bytes) -> Message:
     """The message in a datagram. Raises `MalformedMessage` and nothing else, whatever the bytes (RFC 7252, section 3)."""
     if len(data) < _HEADER_BYTES:
         raise MalformedMessage("shorter than the header")
-    first, code, mid = _HEADER.unpack_from(data)
+    first, code, mid = _read_header(data)
+    token_end = _HEADER_BYTES + (first & _TOKEN_MASK)
+    if first & _VERSION_MASK != _VERSION_BITS or token_end > _LONGEST_HEAD or token_end > len(data) or code == things.EMPTY:
+        _check_head(data, first, code, mid)
+    written, marker, payload = data[token_end:].partition(_MARKER_BYTE)
+    options = _short.get(written) if len(written) <= _SHORT_BYTES else None
+    if options is None or (marker and not payload):
+        try:
+            options, payload = _read_options(data, token_end, written)
+        except MalformedMessage as fault:
+            raise MalformedMessage(str(fault), first >> 4 & 3, mid) from None
+    return Message(first >> 4 & 3, code, mid, data[_HEADER_BYTES:token_end], options, payload)
+
+
+def _check_head(data: bytes, first: int, code: int, mid: int) -> None:
+    """Raises `MalformedMessage` for what is wrong with the header or the token; an Empty message is nothing but its header."""
     if first & _VERSION_MASK != _VERSION_BITS:
         raise MalformedMessage(f"version {first >> 6} is not 1")
-    mtype = first >> 4 & 3
-    token_end = _HEADER_BYTES + (first & _TOKEN_MASK)
+    mtype, token_bytes = first >> 4 & 3, first & _TOKEN_MASK
     if code == things.EMPTY and len(data) != _HEADER_BYTES:
         raise MalformedMessage("an Empty message has more than its header", mtype, mid)
-    if token_end > _HEADER_BYTES + LONGEST_TOKEN:
-        raise MalformedMessage(f"token length {first & _TOKEN_MASK} is reserved", mtype, mid)
-    if token_end > len(data):
+    if token_bytes > LONGEST_TOKEN:
+        raise MalformedMessage(f"token length {token_bytes} is reserved", mtype, mid)
+    if _HEADER_BYTES + token_bytes > len(data):
         raise MalformedMessage("the token is cut short", mtype, mid)
-    token = data[_HEADER_BYTES:token_end]
-    rest = data[token_end:] if len(data) <= _SHORT_BYTES and code <= _LAST_REQUEST_CODE else b""
-    known = _short.get(rest)
-    if known is not None:
-        return Message(mtype, code, mid, token, known)
-    try:
-        options, payload = _parse_options(data, token_end)
-    except MalformedMessage as fault:
-        raise MalformedMessage(str(fault), mtype, mid) from None
-    if rest and not payload:
+
+
+def _read_options(data: bytes, at: int, written: bytes) -> tuple[Options, bytes]:
+    """Options and payload from a position on; short options are remembered by their bytes, if those are what `written` holds.
+
+    A marker byte inside an option ends `written` too early: then there is more behind it than the payload. Options that begin with an
+    ETag are not remembered: it is another one each time.
+    """
+    options, payload = _parse_options(data, at)
+    whole = at + len(written) + bool(payload) + len(payload) == len(data)
+    if whole and len(written) <= _SHORT_BYTES and not (options and options[0][0] == things.ETAG):
         if len(_short) >= _REMEMBERED:
             _short.clear()
-        _short[rest] = options
-    return Message(mtype, code, mid, token, options, payload)
+        _short[written] = options
+    return options, payload
 
 
 def _parse_options(data: bytes, at: int) -> tuple[Options, bytes]:

@@ -91,10 +91,12 @@ class MulticastLeg:
     targets: tuple[Target, ...]
     leisure_s: float
     servers: bool = False
+    uris: tuple[str, ...] = field(init=False)
     by_source: Mapping[tuple[str, int], tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Index who answers from where: a leg may serve many requests."""
+        """List the members, and index who answers from where: a leg may serve many requests."""
+        object.__setattr__(self, "uris", tuple(target.uri for target in self.targets))
         found: dict[tuple[str, int], tuple[str, ...]] = {}
         for target in self.targets:
             for address in target.addresses:
@@ -143,15 +145,17 @@ class FanOut:
     first_s: float | None = None
     _size_bytes: int = 0
     _last_at: float = 0.0
-    _expected: dict[str, None] = field(default_factory=dict)
+    _expected: int = 0
+    _awaited: dict[str, None] = field(default_factory=dict)
     _by_multicast: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Who is expected to answer. Whose an answer is, each leg says of its own: a device may have members in several."""
         for leg in self.legs:
-            self._by_multicast.update((target.uri, None) for target in leg.targets)
-        self._expected.update(self._by_multicast)
-        self._expected.update(dict.fromkeys(self.alone))
+            self._by_multicast.update(dict.fromkeys(leg.uris))
+        self._awaited.update(self._by_multicast)
+        self._awaited.update(dict.fromkeys(self.alone))
+        self._expected = len(self._awaited)
 
     def start(self) -> list[Ask]:
         """The members that are asked one by one from the beginning; the multicast legs are sent besides."""
@@ -160,9 +164,9 @@ class FanOut:
     def not_sent(self, leg: MulticastLeg) -> list[Ask]:
         """The multicast request could not be sent: its members are asked one by one, now."""
         self.legs = tuple(other for other in self.legs if other is not leg)
-        for target in leg.targets:
-            self._by_multicast.pop(target.uri, None)
-        return [Ask(target.uri, "unicast") for target in leg.targets]
+        for uri in leg.uris:
+            self._by_multicast.pop(uri, None)
+        return [Ask(uri, "unicast") for uri in leg.uris]
 
     @property
     def first_look_at(self) -> float | None:
@@ -195,20 +199,21 @@ class FanOut:
     @property
     def silent(self) -> tuple[str, ...]:
         """The members that have not answered."""
-        return tuple(uri for uri in self._expected if uri not in self.results and uri not in self.looped)
+        return tuple(self._awaited)
 
     @property
     def refused(self) -> Fault | None:
         """Why nobody could be asked, where that is so: one fault that holds of all members."""
         kinds = {fault.kind for fault in self.lost.values()}
         first = next(iter(self.lost.values()), None)
-        same = len(self.lost) == len(self._expected) and len(kinds) == 1 and not isinstance(first, PeerFailed)
+        same = len(self.lost) == self._expected and len(kinds) == 1 and not isinstance(first, PeerFailed)
         return first if same else None
 
     def multicast_answer(self, leg: MulticastLeg, answer: Answer, now: float) -> list[str]:
         """An answer to a multicast request: whose it is, which is nobody's for a stranger and for a repeated one."""
         uris = leg.uris_at(answer)
-        new = [uri for uri in uris if not self._has_said(uri)]
+        awaited = self._awaited
+        new = [uri for uri in uris if uri in awaited]
         if self.done or not new:
             self._count_extra()
             return []
@@ -220,7 +225,7 @@ class FanOut:
 
     def unicast_answer(self, ask: Ask, answer: Answer, now: float) -> bool:
         """An answer of a member that was asked by unicast: whether it counts, which the first one does."""
-        if self.done or self._has_said(ask.uri):
+        if self.done or ask.uri not in self._awaited:
             self._count_extra()
             return False
         self.received += 1
@@ -231,7 +236,7 @@ class FanOut:
 
         One that answers more than is taken has answered: it is not asked again, and that is its result.
         """
-        if self.done or self._has_said(ask.uri):
+        if self.done or ask.uri not in self._awaited:
             return None
         if isinstance(fault, AnswerTooLarge):
             self.unicast_answer(ask, _refusal(fault.detail), now)
@@ -243,21 +248,17 @@ class FanOut:
         elif now >= self.deadline:
             return None
         self.lost[ask.uri] = fault
-        self._step(Event.LAST_SETTLED if self._all_settled() else Event.SETTLED)
+        self._settled()
         return None
 
     def leisure_over(self) -> list[Ask]:
         """The leisure time is over: those who are silent and were asked by multicast are asked one by one."""
         self._step(Event.LEISURE_OVER)
-        return [Ask(uri, "repair") for uri in self._by_multicast if not self._has_said(uri) and self._may_repeat(uri)]
+        return [Ask(uri, "repair") for uri in self._by_multicast if uri in self._awaited and self._may_repeat(uri)]
 
     def deadline_passed(self) -> None:
         """The deadline is there: what is not answered stays silent."""
         self._step(Event.DEADLINE)
-
-    def _has_said(self, uri: str) -> bool:
-        """Whether a member has answered, be it that it had the request by another way."""
-        return uri in self.results or uri in self.looped
 
     def _may_repeat(self, uri: str) -> bool:
         return self.method is not Method.POST or uri in self.keepers
@@ -267,6 +268,7 @@ class FanOut:
         ms = (now - self.started) * 1000
         taken = []
         for uri, answer in parts:
+            self._awaited.pop(uri, None)
             self.lost.pop(uri, None)
             if answer.code in _HAS_IT:
                 self.looped[uri] = None
@@ -277,11 +279,11 @@ class FanOut:
                 self._size_bytes += len(answer.payload)
             self.results[uri] = MemberResult(answer.code, answer.payload, answer.content_type, via, ms, answer.max_age_s)
             taken.append(uri)
-        self._step(Event.LAST_SETTLED if self._all_settled() else Event.SETTLED)
+        self._settled()
         return taken
 
-    def _all_settled(self) -> bool:
-        return len(self.results) + len(self.looped) + len(self.lost) == len(self._expected)
+    def _settled(self) -> None:
+        self._step(Event.LAST_SETTLED if len(self._awaited) == len(self.lost) else Event.SETTLED)
 
     def _count_extra(self) -> None:
         self.extra += 1
@@ -289,5 +291,5 @@ class FanOut:
 
     def _step(self, event: Event) -> None:
         before, self.phase = self.phase, FANOUT[self.phase, event]
-        if self.done and before is not Phase.DONE and self.legs and self.first_s is not None:
+        if self.phase is not before and self.done and self.legs and self.first_s is not None:
             self.pace.saw(self._last_at - self._leisure_over_at)

@@ -40,7 +40,7 @@ class Reach:
     @property
     def everybody(self) -> tuple[str, ...]:
         """All members: for what cannot go by multicast."""
-        return (*(target.uri for leg in self.legs for target in leg.targets), *self.alone)
+        return (*(uri for leg in self.legs for uri in leg.uris), *self.alone)
 
     @property
     def size(self) -> int:

@@ -101,10 +101,10 @@ class _Joiner:
 
     def add_leg(self, leg: MulticastLeg) -> None:
         """A multicast request reaches also those who were asked already: it is sent where these know a request that they had."""
-        new = set(self.new(target.uri for target in leg.targets))
+        new = set(self.new(leg.uris))
         if len(new) == len(leg.targets):
             self.legs.append(leg)
-        elif len(new) > 1 and all(target.uri in new or target.uri in self.keepers for target in leg.targets):
+        elif len(new) > 1 and all(uri in new or uri in self.keepers for uri in leg.uris):
             self.legs.append(replace(leg, targets=tuple(target for target in leg.targets if target.uri in new)))
         else:
-            self.alone += [target.uri for target in leg.targets if target.uri in new]
+            self.alone += [uri for uri in leg.uris if uri in new]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
@@ -251,6 +252,15 @@ class Channel(HTTPChannel):
         self.handling = request
         self.served += 1
         self._serve(request)
+
+    def flush(self) -> None:
+        """Send what the socket takes now, and not in the reactor's next turn: who gets an answer does not wait for what is done after it.
+
+        TLS, and a connection that ends with this answer, send in their own time.
+        """
+        socket = self._socket
+        if isinstance(socket, FileDescriptor) and socket.connected and not socket.disconnecting:
+            socket.doWrite()  # What fails here fails again in the reactor's next turn, which ends the connection.
 
     def may_hold(self, request: WireRequest, size: int) -> bool:
         """Whether so many more bytes of the request's body are taken; refuses the request where they are not."""

@@ -229,6 +229,7 @@ class Edge:
             wire.late_at = request.deadline + _LATE_BY_S
         self._hold(answered, wire)
         answered.addCallback(self._answer, wire, request, reading).addErrback(self._failed, wire)
+        answered.addCallback(lambda _: wire.connection.flush())
 
     def _hold(self, answered: Deferred[_Found], wire: WireRequest) -> None:
         """Count a request as one that awaits its answer, until it has it; who goes, or waits too long, ends it."""

@@ -145,13 +145,13 @@ class _Reader:
 
     def _hand_on(self, most: int) -> int:
         """Hand on so many of those taken; how many were there. A receiver that closes this socket gets no more."""
-        handed = 0
-        while self.taken and handed < most and not self.closed:
-            data, source, arrival = self.taken.popleft()
+        handed, taken, receive = 0, self.taken, self._receiver.datagram_received
+        while taken and handed < most and not self.closed:
+            data, source, (destination, interface) = taken.popleft()
             self.taken_bytes -= len(data)
             handed += 1
             try:
-                self._receiver.datagram_received(data, source, *arrival)
+                receive(data, source, destination, interface)
             except Exception:  # noqa: BLE001 - the entry point of all datagrams: whatever it is, the port goes on
                 self._receiver_raised(source)
         return handed

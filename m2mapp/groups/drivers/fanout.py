@@ -251,7 +251,7 @@ class RunningFanOut:
         self._queue.clear()
         for answered in list(self._under_way):
             answered.cancel()
-        if self._proven:
-            self._on_proven(self._proven)
         if not self._done.called:
             self._done.callback(self.so_far())
+        if self._proven:
+            self._on_proven(self._proven)

@@ -136,11 +136,25 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(parse(head + options), first)
         self.assertEqual(parse(head).options, ())
 
+    def test_marker_byte_within_an_option(self) -> None:
+        """A byte of an option that looks like the payload marker is none, whatever was remembered before."""
+        head = bytes.fromhex("40010001")
+        for _ in range(2):
+            for payload in (b"", b"1", b"1\xff2"):
+                data = head + bytes.fromhex("b361ff62") + (b"\xff" + payload if payload else b"")
+                self.assertEqual(parse(data), Message(things.CON, 1, 1, b"", ((11, b"a\xffb"),), payload))
+            self._fault("40010001b361")
+            self.assertEqual(parse(head + bytes.fromhex("b161ff62")), Message(things.CON, 1, 1, b"", ((11, b"a"),), b"b"))
+
     def test_options_remembered(self) -> None:
         """What is remembered of options is bounded."""
         for number in range(3000):
             parse(bytes((0x40, 1, 0, 1, 0xB2, *number.to_bytes(2, "big"))))
         self.assertLessEqual(len(message._short), 1024)
+        before = dict(message._short)
+        for number in range(3000):
+            self.assertEqual(parse(bytes((0x50, 0x45, 0, 1, 0x42, *number.to_bytes(2, "big"), 0x80, 0xFF, 0x31))).payload, b"1")
+        self.assertEqual(message._short, before, "an ETag is another one each time")
 
     def test_sum_of_deltas(self) -> None:
         """Deltas that add up to more than 65535 are malformed, wherever the message ends."""

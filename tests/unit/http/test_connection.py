@@ -7,7 +7,12 @@ import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.testing import MemoryReactor
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.http.connection import ChannelFactory
@@ -15,7 +20,7 @@ from m2mapp.http.limits import HttpLimits
 from m2mapp.model.messages import Response, Status
 from tests.unit import examples
 from tests.unit.http.cases import HEAD, PUT, ConnectionCase
-from tests.unit.http.harness import Client, Node, encode, parse_answers
+from tests.unit.http.harness import HOST, Client, Node, encode, parse_answers
 
 
 class SizeTests(ConnectionCase):
@@ -244,6 +249,60 @@ PIECES = st.sampled_from(
         ),
     ]
 )
+
+
+class _Descriptor(FileDescriptor):
+    """A socket that takes so many bytes, and a reactor that waits until it takes more."""
+
+    def __init__(self, takes: int) -> None:
+        self.reactor: MemoryReactor = MemoryReactor()
+        super().__init__(self.reactor)
+        self.connected = 1
+        self.takes, self.sent = takes, b""
+
+    def writeSomeData(self, data: bytes) -> int:  # noqa: N802 - Twisted's name
+        taken, self.takes = min(self.takes, len(data)), max(0, self.takes - len(data))
+        self.sent += data[:taken]
+        return taken
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", HOST, 4711)
+
+    getHost = getPeer
+
+
+class FlushTests(ConnectionCase):
+    def _answered(self, takes: int, connection: str = "keep-alive") -> _Descriptor:
+        """The socket of a connection whose one request was answered after a while."""
+        answered: Deferred[Response] = Deferred()
+        self.node.handler.outcome = answered
+        channel, socket = self.node.factory.buildProtocol(None), _Descriptor(takes)
+        channel.makeConnection(socket)
+        self.addCleanup(channel.connectionLost, Failure(CONNECTION_DONE))
+        channel.dataReceived(encode("GET", "/a", Connection=connection))
+        answered.callback(Response(Status.CONTENT, b"x" * 1000))
+        return socket
+
+    def test_awaited_answer_is_sent_at_once(self) -> None:
+        """Who answers may do other things after it: the answer is in the socket before."""
+        socket = self._answered(1 << 20)
+        self.assertEqual(parse_answers(socket.sent)[0].body, b"x" * 1000)
+        self.assertEqual(socket.reactor.getWriters(), [])
+
+    def test_socket_without_room(self) -> None:
+        """What the socket does not take at once the reactor sends when it does."""
+        socket = self._answered(100)
+        self.assertEqual((len(socket.sent), socket.reactor.getWriters()), (100, [socket]))
+        socket.takes = 1 << 20
+        self.assertIsNone(socket.doWrite())
+        self.assertEqual(parse_answers(socket.sent)[0].body, b"x" * 1000)
+
+    def test_last_answer_of_a_connection(self) -> None:
+        """A connection that ends with the answer is left to the reactor, which has to learn of its end."""
+        socket = self._answered(1 << 20, "close")
+        self.assertEqual((socket.sent, socket.reactor.getWriters()), (b"", [socket]))
+        self.assertIs(socket.doWrite(), CONNECTION_DONE)
+        self.assertEqual(parse_answers(socket.sent)[0].body, b"x" * 1000)
 
 
 class AnyBytesTests(SynchronousTestCase):
