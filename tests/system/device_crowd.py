@@ -32,14 +32,19 @@ class DeviceCrowd:
         numbers = range(1, count + 1)
         host = host_of_devices(site, "devices")
         host.add_addresses([f"{_link_local(number)}/64" for number in numbers])
-        self._processes = [self._devices(host, numbers[first : first + each]) for first in range(0, count, each)]
+        self.processes = [self._devices(host, numbers[first : first + each]) for first in range(0, count, each)]
+
+    @property
+    def pids(self) -> list[int]:
+        """The devices' processes, which are up."""
+        return [process.process.pid for process in self.processes]
 
     def power_on(self) -> float:
         """All devices get power; the seconds until all their processes are up."""
         began = time.monotonic()
-        for process in self._processes:
+        for process in self.processes:
             process.start(wait=False)
-        for process in self._processes:
+        for process in self.processes:
             process.ready()
         return time.monotonic() - began
 
