@@ -49,8 +49,8 @@ STORE_THREADS = 8
 """So many threads wait for the disk, for all nodes of the process."""
 COLLECT_AFTER = 10_000
 """So many objects more than before, and the collector looks for circles among them."""
-FILES_A_NODE = 9
-"""So many files a device has open: seven of its store, a socket for DHCPv6 and one for CoAP. Groups take one each for all nodes."""
+FILES_A_NODE = 8
+"""So many files a device has open: six of its store, a socket for DHCPv6 and one for CoAP. Groups take one each for all nodes."""
 USUAL_CONFIG = "/etc/m2mapp/gateway.toml"
 
 
