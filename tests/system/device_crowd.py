@@ -19,6 +19,8 @@ GROUP = "values"
 _PREFIX = "2001:db8:5::/64"
 _GATEWAY, _BOOTSTRAP = "2001:db8:5::1", "2001:db8::b5"
 _PATIENCE_S = 60.0
+_START_EACH_S = 0.1
+"""So much longer a process may take to start for each of its devices."""
 
 
 class DeviceCrowd:
@@ -130,6 +132,7 @@ class DeviceCrowd:
             }
             write_config(files / f"d{number}.toml", tables)
         program = Program(host, self.site.folder, name, files)
+        program.start_s += _START_EACH_S * len(numbers)
         self.site.add(program)
         return program
 

@@ -84,7 +84,7 @@ def lose(share: float) -> None:
         return join(GroupSockets(self.clock), key, receiver, counts, open_)
 
     sockets.open_socket = open_socket
-    GroupSockets.join = join_alone  # type: ignore[method-assign]
+    GroupSockets.join = join_alone  # type: ignore[method-assign,assignment]
     signal.signal(signal.SIGUSR1, switch)
     signal.signal(signal.SIGUSR2, switch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -245,8 +246,8 @@ class OpenFilesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.hard, self.taken = 4_000, list[tuple[int, int]]()
-        self.patch(wiring.resource, "getrlimit", lambda _: (1_024, self.hard))
-        self.patch(wiring.resource, "setrlimit", lambda _, limits: self.taken.append(limits))
+        self.patch(resource, "getrlimit", lambda _: (1_024, self.hard))
+        self.patch(resource, "setrlimit", lambda _, limits: self.taken.append(limits))
         self.told: list[str] = []
 
         def observe(event: LogEvent) -> None:

@@ -163,7 +163,7 @@ _VALUE = Field("value", (), "value")
 
 @cache
 def _parser() -> Lark:
-    """Made for the first rule: it takes some 50 ms, which a node without rules does not spend. One that has some reads them at its start."""
+    """Made for the first rule: it takes some 50 ms, which a node without rules does not spend. One with rules reads them at its start."""
     return Lark(
         files(__package__).joinpath("rule.lark").read_text("utf-8"),
         start="rule",
