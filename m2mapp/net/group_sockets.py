@@ -19,7 +19,6 @@ from m2mapp.net.reading import Reader
 
 _log = Logger()
 
-
 Key = tuple[int, bytes, int, int]
 """IP family, group, interface, UDP port."""
 
