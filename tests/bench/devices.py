@@ -48,8 +48,9 @@ def main(count: int, each: int) -> list[Row]:
         spent = {node.name: processor_s(node.process.pid) for node in (crowd.gateway, crowd.server)}
         rows += (Row(f"{count} devices: processor time of {name} (s)", spent_s, "", None, None) for name, spent_s in spent.items())
         rows += _each(crowd, start)
-        silent = [uri for uri, status in crowd.read_group().items() if status != "2.05"]
-        rows.append(Row(f"{count} devices: silent in a read of their group", len(silent), "limit", 0, None))
+        silent = [status for status in crowd.read_group().values() if status != "2.05"]
+        note = f"in place of 2.05: {', '.join(sorted(set(silent)))}" if silent else ""
+        rows.append(Row(f"{count} devices: silent in a read of their group", len(silent), "limit", 0, None, note))
     return rows
 
 
