@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, NoReturn, cast
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorPluggableNameResolver, IReactorTime
+from twisted.logger import Logger
 from twisted.python import usage
 
 from m2mapp.clients.resolver import SystemResolver
@@ -24,9 +26,11 @@ from m2mapp.model.errors import Malformed
 from m2mapp.model.metrics import Metrics
 from m2mapp.net.addresses import AddressSource
 from m2mapp.net.clock import WallClock, make_monotonic
+from m2mapp.net.group_sockets import GroupSockets
 from m2mapp.net.host import SystemHost
 from m2mapp.net.notify import notify
-from m2mapp.net.udp import Reactor, SystemDatagrams
+from m2mapp.net.reading import Reactor
+from m2mapp.net.udp import SystemDatagrams
 from m2mapp.node.build import make_node
 from m2mapp.node.life import CannotStart
 from m2mapp.node.world import HostAddresses, World
@@ -37,12 +41,16 @@ from m2mapp.store.service import StoreService
 from m2mapp.store.threads import StoreThreads
 from m2mapp.tree.tree import Tree
 
+_log = Logger(namespace="m2mapp")
+
 EXIT_CANNOT_START = 1
 """The exit code where something outside the configuration keeps a node from starting: starting again may help."""
 STORE_THREADS = 8
 """So many threads wait for the disk, for all nodes of the process."""
 COLLECT_AFTER = 10_000
 """So many objects more than before, and the collector looks for circles among them."""
+FILES_A_NODE = 8
+"""So many files a device has open: six of its store, a socket for DHCPv6 and one for CoAP. Groups take one each for all nodes."""
 USUAL_CONFIG = "/etc/m2mapp/gateway.toml"
 
 
@@ -127,10 +135,11 @@ def system_world() -> tuple[World, StoreThreads]:
     make_monotonic(reactor)
     timed = cast("IReactorTime", reactor)
     disk = _Disk(timed)
+    groups = GroupSockets(timed)
     world = World(
         reactor=timed,
         clock=WallClock(),
-        datagrams=lambda _, metrics: SystemDatagrams(reactor, metrics),
+        datagrams=lambda _, metrics: SystemDatagrams(cast("Reactor", reactor), metrics, groups=groups),
         addresses=_Host(timed).addresses,
         open_store=disk.open_store,
         kept=lambda settings, name, make: kept(FilePath(settings.node.state_dir) / name, make),
@@ -175,6 +184,7 @@ class Nodes(MultiService):
 
 def makeService(options: Mapping[str, Any]) -> IService:
     """The service of `twistd m2m`: the nodes of the configuration. A store or a token file that is refused ends the program with 78."""
+    _have_files(len(options["settings"]))
     world, threads = system_world()
     nodes = Nodes(threads)
     # A tree being loaded is only growing: the collector would walk it again and again, and find nothing.
@@ -194,6 +204,20 @@ def makeService(options: Mapping[str, Any]) -> IService:
     # twelfth of the processor (measured with DHCPv6 exchanges).
     gc.set_threshold(COLLECT_AFTER)
     return nodes
+
+
+def _have_files(nodes: int) -> None:
+    """Take as many open files as the system lets this process have. The usual limit (1,024) is for programs that use select(2)."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if nodes * FILES_A_NODE > most:
+        _log.warn(
+            "{nodes} nodes have about {wanted} files open, and this process may have {most}: some will not get their sockets; "
+            "raise LimitNOFILE= of its unit (ulimit -Hn), or run several processes",
+            nodes=nodes,
+            wanted=nodes * FILES_A_NODE,
+            most=most,
+        )
 
 
 def _end(lines: Sequence[str], code: int) -> NoReturn:

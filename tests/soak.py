@@ -27,6 +27,7 @@ _RUNS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("properties, twenty times the examples", f"tests/unit --ignore={_SIMULATION}", {}),
     ("a million messages of a thousand sources, and mutations, to a gateway", "tests/system/test_hostile.py", {}),
     ("groups in groups on five servers, one datagram in five lost", "tests/system/test_groups_in_groups.py", {}),
+    ("two thousand devices in one process, from power to their group", "tests/system/test_device_crowd.py", {}),
     ("kill -9 of a gateway while operations run", "tests/system/test_kill9_operations.py", {}),
     (
         f"whole nodes in simulation, {SEEDS} seeds a test; a million mutations are among them",

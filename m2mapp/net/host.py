@@ -23,7 +23,7 @@ from zope.interface import implementer
 from m2mapp.net.addresses import address_state, is_permanent
 from m2mapp.net.icmpv6 import Icmpv6Port, Receive
 from m2mapp.net.interfaces import AddressState, IHost, Route
-from m2mapp.net.udp import Reactor
+from m2mapp.net.reading import Reactor
 
 _SIOCGIFHWADDR: Final = 0x8927
 _IFREQ: Final = struct.Struct("@16sH14s8x")

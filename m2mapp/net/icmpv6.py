@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from m2mapp.net.interfaces import IIcmpv6Port
-from m2mapp.net.udp import Reactor
+from m2mapp.net.reading import Reactor
 
 # Of <linux/in6.h> and <linux/icmpv6.h>; Python does not name the last two.
 _IPV6_RECVHOPLIMIT: Final = 51

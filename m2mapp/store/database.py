@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path as FilePath
 from threading import Lock
 
@@ -31,6 +31,8 @@ from m2mapp.tree.unit import Change, Document, Entry, Resource, Staged
 DATABASE_NAME = "tree.db"
 RESERVE_NAME = "reserve"
 _CACHE_KB = 8_192
+_SELDOM_READS = 8
+"""After so many reads of journals their connection is kept: it takes 130 kB and a file, and most nodes read at their start only."""
 _TIDY_PATIENCE_MS = 2_000
 """How long taking over the log waits for readers: ours read briefly, other programs may look too."""
 
@@ -63,6 +65,7 @@ class Database:
         self._opened: tuple[sqlite3.Connection, Journals, Wal] | None = None
         self._reader: sqlite3.Connection | None = None
         self._reading = Lock()
+        self._reads = 0
         self._unflushed: list[Staged] = []
         self._prepared = self._failed = False
 
@@ -78,18 +81,17 @@ class Database:
                 writer.execute("PRAGMA wal_autocheckpoint = 0")
                 writer.execute(f"PRAGMA journal_size_limit = {2 * self._settings.wal_bytes}")
                 _count_start(writer)
-                reader = self._connect(undo)
-                reader.execute("PRAGMA query_only = ON")
                 wal = Wal(self.path.with_name(self.path.name + "-wal"), PAGE_BYTES, self._sync)
                 undo.callback(wal.close)
                 wal.sync()
                 sync_directory(self.path.parent)
-                self._opened, self._reader = (writer, Journals(writer, self._settings), wal), reader
+                self._opened = writer, Journals(writer, self._settings), wal
             except (sqlite3.Error, OSError) as error:
                 raise StoreRefused(f"{self.path}: cannot be opened: {error}; see that the disk has room and works") from error
             undo.pop_all()
         self._unflushed.clear()
         self._failed = False
+        self._reads = 0
         if self._reserve.fits():
             self._reserve.take()
 
@@ -109,9 +111,7 @@ class Database:
         finally:
             self._opened = None
             with self._reading:
-                if self._reader is not None:
-                    self._reader.close()
-                    self._reader = None
+                self._close_reader()
             wal.close()
             writer.close()
 
@@ -272,23 +272,43 @@ class Database:
         try:
             if self._reserve.fits() and self._reserve.take():
                 return True
-            with self._reading:
-                if self._reader is None:
-                    return False
-                (pages,) = self._reader.execute("PRAGMA freelist_count").fetchone()
-        except (sqlite3.Error, OSError):
+            with self._to_read() as reader:
+                (pages,) = reader.execute("PRAGMA freelist_count").fetchone()
+        except (sqlite3.Error, OSError, StorageFailed):
             return False
         return bool(pages * PAGE_BYTES >= self._reserve.size_bytes)
 
     def read_journal(self, name: str, upto: int, after: int, limit: int, newest: bool) -> list[Entry]:
         """See `IDatabase`."""
         try:
-            with self._reading:
-                if self._reader is None:
-                    raise StorageFailed("the store is not open")
-                return read_entries(self._reader, name, (after, upto), limit, newest=newest)
+            with self._to_read() as reader:
+                return read_entries(reader, name, (after, upto), limit, newest=newest)
         except (sqlite3.Error, Damaged, UnicodeEncodeError, OverflowError) as error:
             raise self._fault(error) from error
+
+    @contextmanager
+    def _to_read(self) -> Iterator[sqlite3.Connection]:
+        """The connection that reads, for one reader at a time. Raises `sqlite3.Error`, `StorageFailed`."""
+        with self._reading:
+            if self._opened is None:
+                raise StorageFailed("the store is not open")
+            if self._reader is None:
+                with ExitStack() as undo:
+                    reader = self._connect(undo)
+                    reader.execute("PRAGMA query_only = ON")
+                    undo.pop_all()
+                    self._reader = reader
+            self._reads += 1
+            try:
+                yield self._reader
+            finally:
+                if self._reads <= _SELDOM_READS:
+                    self._close_reader()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _fault(self, error: Exception) -> Fault:
         """What went wrong, as an error of the family; who reads the log finds the system's words in its cause."""

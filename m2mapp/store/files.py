@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -24,6 +24,7 @@ _WAL_VERSIONS = bytes((2, 2))
 _RESTORE = "put a copy of it back, or move it away to begin with an empty tree"
 
 
+@cache
 def read_steps() -> tuple[str, ...]:
     """The SQL of each step of the schema, in order; the number of steps is the version that this program uses."""
     folder = resources.files("m2mapp.store.schema")

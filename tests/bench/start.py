@@ -7,7 +7,6 @@ start with no state directory, and then again with the ones they made.
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -85,8 +84,6 @@ def main() -> list[Row]:
 
 def _many_nodes(folder: Path) -> tuple[float, float, int]:
     """Start many member devices; how long that took the first time and again, and their memory."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
     configs = folder / "configs"
     configs.mkdir()
     for number in range(NODES):

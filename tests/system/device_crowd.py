@@ -19,6 +19,8 @@ GROUP = "values"
 _PREFIX = "2001:db8:5::/64"
 _GATEWAY, _BOOTSTRAP = "2001:db8:5::1", "2001:db8::b5"
 _PATIENCE_S = 60.0
+_START_EACH_S = 0.1
+"""So much longer a process may take to start for each of its devices."""
 
 
 class DeviceCrowd:
@@ -32,14 +34,19 @@ class DeviceCrowd:
         numbers = range(1, count + 1)
         host = host_of_devices(site, "devices")
         host.add_addresses([f"{_link_local(number)}/64" for number in numbers])
-        self._processes = [self._devices(host, numbers[first : first + each]) for first in range(0, count, each)]
+        self.processes = [self._devices(host, numbers[first : first + each]) for first in range(0, count, each)]
+
+    @property
+    def pids(self) -> list[int]:
+        """The devices' processes, which are up."""
+        return [process.process.pid for process in self.processes]
 
     def power_on(self) -> float:
         """All devices get power; the seconds until all their processes are up."""
         began = time.monotonic()
-        for process in self._processes:
+        for process in self.processes:
             process.start(wait=False)
-        for process in self._processes:
+        for process in self.processes:
             process.ready()
         return time.monotonic() - began
 
@@ -125,6 +132,7 @@ class DeviceCrowd:
             }
             write_config(files / f"d{number}.toml", tables)
         program = Program(host, self.site.folder, name, files)
+        program.start_s += _START_EACH_S * len(numbers)
         self.site.add(program)
         return program
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import resource
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from weakref import WeakSet
 
 from twisted.scripts.twistd import run
 
 from m2mapp.net import sockets
-from m2mapp.net.interfaces import Sockaddr
+from m2mapp.net.counts import Counts
+from m2mapp.net.group_sockets import GroupSockets, Key, Membership
+from m2mapp.net.interfaces import IDatagramReceiver, Sockaddr
+from m2mapp.net.reading import Reader
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _LOAD, _JUMP_IF_GREATER_OR_EQUAL, _RETURN = 0x20, 0x35, 0x06
@@ -68,7 +71,20 @@ def lose(share: float) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
+    join = GroupSockets.join
+
+    def join_alone(
+        self: GroupSockets,
+        key: Key,
+        receiver: IDatagramReceiver,
+        counts: Counts,
+        open_: Callable[[IDatagramReceiver, Counts], Reader],
+    ) -> Membership:
+        """A socket for each member, as devices have that are no neighbours in one process."""
+        return join(GroupSockets(self.clock), key, receiver, counts, open_)
+
     sockets.open_socket = open_socket
+    GroupSockets.join = join_alone  # type: ignore[method-assign,assignment]
     signal.signal(signal.SIGUSR1, switch)
     signal.signal(signal.SIGUSR2, switch)
 
@@ -76,9 +92,6 @@ def lose(share: float) -> None:
 if __name__ == "__main__":
     # It ends with the process that started it (PR_SET_PDEATHSIG): nothing is left of a test run that was killed.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    # A device has about ten files open.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     lose(float(sys.argv.pop(1)))
     sys.argv[0] = "twistd"
     run()

@@ -105,6 +105,7 @@ class Program:
 
     def __init__(self, place: Place, folder: Path, name: str, config: Path) -> None:
         self.place, self.name, self.config = place, name, config
+        self.start_s = START_S
         self.log_file = folder / f"{name}.log"
         self._folder = folder
         self._notify_file = folder / f"{name}.notify"
@@ -147,7 +148,7 @@ class Program:
 
     def ready(self) -> None:
         """Wait until it tells the service manager that it is ready. Raises `NotReadyError` where it ends before."""
-        wait_until(self._is_up, START_S, f"READY=1 of {self.name}")
+        wait_until(self._is_up, self.start_s, f"READY=1 of {self.name}")
 
     @property
     def notices(self) -> list[str]:

@@ -1,6 +1,8 @@
-"""Many devices in few processes on one link, powered on at once: none is forgotten on the way to its group."""
+"""Many devices in few processes on one link, powered on at once: none is forgotten on the way to its group. In the soak in one process."""
 
 from __future__ import annotations
+
+import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -9,7 +11,8 @@ from tests.system.device_crowd import DeviceCrowd
 from tests.system.namespaces import skip_reason, wait_until
 from tests.system.nodes import SMOKE, Site
 
-_COUNT, _EACH = (50, 50) if SMOKE else (1000, 250)
+_SOAK = os.environ.get("M2MAPP_SOAK") == "1"
+_COUNT, _EACH = (2000, 2000) if _SOAK else (50, 50) if SMOKE else (1000, 250)
 _PATIENCE_S = 120.0
 
 

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from m2mapp.model.metrics import Counter, Metrics
 from m2mapp.net import host as host_module
 from m2mapp.net.addresses import OnLink
-from m2mapp.net.udp import Port, SystemDatagrams, _Reader
+from m2mapp.net.reading import Reader
+from m2mapp.net.udp import Port, SystemDatagrams
 from tests.system import namespaces
 from tests.system.namespaces import Host, Lab, skip_reason, wait_until
 from tests.unit.net.fakes import ReadingReactor, Received
@@ -31,11 +32,13 @@ class Node:
         self.host = host
         self.metrics = Metrics()
         self.datagrams = SystemDatagrams(reactor, self.metrics)
+        self.ports: list[Port] = []
 
     def open(self, address: str, port: int = 5683) -> tuple[Port, Received]:
         received = Received()
         with self.host.entered():
-            return self.datagrams.open_port(address, port, received), received
+            self.ports.append(self.datagrams.open_port(address, port, received))
+        return self.ports[-1], received
 
     def index(self, name: str = "eth0") -> int:
         with self.host.entered():
@@ -66,8 +69,10 @@ class LabCase(SynchronousTestCase):
         self.two = Node(self.lab.host("two", ["fd00:2::d2/64", "10.2.0.2/16"], link="lan2"), self.reactor)
 
     def close_ports(self) -> None:
-        for reader in list(self.reactor.readers):
-            cast(_Reader, reader).close()
+        for node in (self.gateway, self.one, self.two):
+            for port in node.ports:
+                port.stop()
+            node.ports.clear()
 
 
 class UnicastTests(LabCase):
@@ -179,7 +184,7 @@ class GroupTests(LabCase):
                 sender, _ = node.open("::", 0)
                 for number in (5683, 5684):
                     sender.send_to_group(node.host.name.encode(), GROUP, number, node.index())
-            self.reactor.read_until(lambda at_other=at_other: bool(at_other.datagrams))  # type: ignore[misc]
+            self.reactor.read_until(lambda of=(received, at_other): all(one.datagrams for one in of))  # type: ignore[misc]
             self.reactor.read_all()
             self.assertEqual([(data, where) for data, _, where, _ in received.datagrams], [(b"one", GROUP)])
             self.assertEqual([(data, where) for data, _, where, _ in at_other.datagrams], [(b"two", GROUP)])
@@ -298,5 +303,5 @@ class LabTests(SynchronousTestCase):
             port.send(b"y", ("fd00:1::2", 5683, 0, 0))
             reactor.read_all()
             for reader in list(reactor.readers):
-                cast(_Reader, reader).close()
+                cast(Reader, reader).close()
         self.assertEqual(received.payloads, [b"x"])

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from twisted.internet import reactor as _reactor  # noqa: TID251 - whole nodes on the real one
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from m2mapp import wiring
 from m2mapp.config import EXIT_CONFIG, load
 from m2mapp.http.service import HttpService
 from m2mapp.model.messages import Method, Response
 from m2mapp.model.metrics import Metrics
 from m2mapp.node.build import make_node
 from m2mapp.node.life import Between, Node
-from m2mapp.wiring import EXIT_CANNOT_START, Nodes, Options, config_files, makeService, system_world
+from m2mapp.wiring import EXIT_CANNOT_START, FILES_A_NODE, Nodes, Options, config_files, makeService, system_world
 from tests.unit.fakes import ask
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -235,3 +239,31 @@ class ProcessTests(SynchronousTestCase):
                 first.terminate()
             self.assertIsNotNone(first.wait(30))
         self.assertEqual(json.dumps(told.count("m2m: ")), "1")
+
+
+class OpenFilesTests(SynchronousTestCase):
+    """The limit of open files, with one in place of the system's."""
+
+    def setUp(self) -> None:
+        self.hard, self.taken = 4_000, list[tuple[int, int]]()
+        self.patch(resource, "getrlimit", lambda _: (1_024, self.hard))
+        self.patch(resource, "setrlimit", lambda _, limits: self.taken.append(limits))
+        self.told: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            self.told.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(cast(ILogObserver, observe))
+        self.addCleanup(globalLogPublisher.removeObserver, cast(ILogObserver, observe))
+
+    def test_as_many_as_allowed(self) -> None:
+        """A process takes all that the system allows it, whatever it began with; where that will do, nothing is said."""
+        wiring._have_files(self.hard // FILES_A_NODE)
+        self.assertEqual((self.taken, self.told), ([(self.hard, self.hard)], []))
+
+    def test_too_many_nodes(self) -> None:
+        """Where the nodes may want more, the log says how many of how many, and what to do."""
+        wiring._have_files(self.hard // FILES_A_NODE + 1)
+        (line,) = self.told
+        self.assertIn("501 nodes have about 4008 files open, and this process may have 4000", line)
+        self.assertIn("LimitNOFILE=", line)

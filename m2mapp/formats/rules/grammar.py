@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import cast
 
@@ -64,7 +65,7 @@ class Misfit(Exception):  # noqa: N818 - it never leaves this package
 def parse_tree(text: str) -> Node:
     """The tree of a rule. Raises `Misfit`."""
     try:
-        tree = cast(Node, _PARSER.parse(text))  # what _Builder.rule gives: Lark's annotation knows trees of its own only
+        tree = cast(Node, _parser().parse(text))  # what _Builder.rule gives: Lark's annotation knows trees of its own only
     except (UnexpectedToken, UnexpectedCharacters) as unexpected:
         raise _misfit(text, unexpected) from None
     deep = depth(tree)
@@ -158,15 +159,19 @@ class _Builder(Transformer[Token, object]):
 
 
 _VALUE = Field("value", (), "value")
-_PARSER = Lark(
-    files(__package__).joinpath("rule.lark").read_text("utf-8"),
-    start="rule",
-    parser="lalr",
-    lexer="contextual",
-    transformer=_Builder(),
-    maybe_placeholders=False,
-)
-"""Made when the program starts: it takes some 50 ms, which no request waits for."""
+
+
+@cache
+def _parser() -> Lark:
+    """Made for the first rule: it takes some 50 ms, which a node without rules does not spend. One with rules reads them at its start."""
+    return Lark(
+        files(__package__).joinpath("rule.lark").read_text("utf-8"),
+        start="rule",
+        parser="lalr",
+        lexer="contextual",
+        transformer=_Builder(),
+        maybe_placeholders=False,
+    )
 
 
 def _place(token: Token) -> int:

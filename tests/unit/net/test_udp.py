@@ -19,9 +19,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from m2mapp.model.metrics import Counter, Metrics
-from m2mapp.net import sockets, udp
+from m2mapp.net import reading, sockets, udp
 from m2mapp.net.interfaces import IDatagramPort, IDatagrams
-from m2mapp.net.udp import DATAGRAMS_PER_READ, Port, Reactor, SystemDatagrams
+from m2mapp.net.reading import DATAGRAMS_PER_READ, Reactor, Reader
+from m2mapp.net.udp import Port, SystemDatagrams
 from tests.unit.net.fakes import ReadingReactor, Received
 
 LO = socket.if_nametoindex("lo")
@@ -46,7 +47,7 @@ class PortCase(SynchronousTestCase):
 
     def tearDown(self) -> None:
         for reader in list(self.reactor.readers):
-            cast(udp._Reader, reader).close()
+            cast(Reader, reader).close()
 
     def open(self, host: str, port: int = 0) -> tuple[Port, Received]:
         received = Received()
@@ -254,7 +255,7 @@ class ReadTests(PortCase):
     def test_room_for_what_is_taken(self) -> None:
         """So much is taken and no more: the rest waits in the socket's buffer, and is not lost there."""
         one, at_one = self.open("127.0.0.1")
-        self.patch(udp, "TAKEN_BYTES", 1000)
+        self.patch(reading, "TAKEN_BYTES", 1000)
         for _ in range(100):
             one.send(bytes(100), one.local())
         self.reactor.read_once()
@@ -343,11 +344,11 @@ class ReadTests(PortCase):
         """What is remembered of destinations is bounded, whatever addresses a sender picks."""
         one, at_one = self.open(ANY_IPV4)
         two, _ = self.open("127.0.0.1")
-        for number in range(udp.KNOWN_ARRIVALS + 10):
+        for number in range(reading.KNOWN_ARRIVALS + 10):
             two.send(b"x", (f"127.9.{number // 250}.{1 + number % 250}", one.local()[1]))
         self.reactor.read_all()
-        self.assertEqual(len(at_one.datagrams), udp.KNOWN_ARRIVALS + 10)
-        self.assertLessEqual(len(one._main._known), udp.KNOWN_ARRIVALS)
+        self.assertEqual(len(at_one.datagrams), reading.KNOWN_ARRIVALS + 10)
+        self.assertLessEqual(len(one._main._known), reading.KNOWN_ARRIVALS)
 
     def test_burst(self) -> None:
         """A thousand answers that arrive at once are all read, with the buffer that was granted to this process."""

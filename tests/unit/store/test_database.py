@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path as FilePath
 
@@ -220,6 +221,29 @@ class SqliteTests(Shared.DatabaseSuite):
 
     def break_flushes(self, count: int) -> None:
         self.sync.failures = count
+
+    def files(self) -> int:
+        """How many descriptors of the database's files are open."""
+        names = [os.readlink(entry) for entry in FilePath("/proc/self/fd").iterdir() if entry.is_symlink()]
+        return sum(str(self.folder.absolute()) in name for name in names)
+
+    def test_who_reads_often_keeps_files_open(self) -> None:
+        """The connection that reads is kept when a node has read often; each read is told the same, and sees what was written since."""
+        opened = self.files()
+        kept = []
+        for count in range(20):
+            self.database.write([stage(self.tree, appends=[Append("log", {"n": count})])])
+            self.assertEqual(self.read("log", limit=1, newest=True)[0].body["n"], count)
+            kept.append(self.files() - opened)
+        # The system's locks on the database are lost with any descriptor of it, so that SQLite keeps that one for the next to read.
+        self.assertEqual((kept[0], kept[-1]), (1, 2))
+
+    def test_not_read_when_closed(self) -> None:
+        """A closed database is not opened again by who reads."""
+        self.read("log")
+        self.database.close()
+        self.assertRaises(StorageFailed, self.read, "log")
+        self.assertEqual(self.files(), 0)
 
 
 class MemoryTests(Shared.DatabaseSuite):
