@@ -165,7 +165,9 @@ def binding_of(resource: Resource) -> Binding:
 class Bindings:
     """The bindings of one node, as they will be once all that is pending is done; and which values nobody has.
 
-    `on_moved` is called when an address came to somebody, or went.
+    `on_moved` is called when an address came to somebody, or went. `settle` commits what was promised and waits for company: who writes a
+    binding that is not a client's own wish calls it first, so that this is not undone by what was decided before it. `freed` grows
+    whenever a value is free again.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -179,9 +181,14 @@ class Bindings:
         # What is on its way to the tree, so that it need not be read from there: by path, with the attributes that stand for it.
         self._written: dict[Path, tuple[Document, Binding]] = {}
         self.on_moved: Callable[[], None] = lambda: None
+        self.settle: Callable[[], None] = lambda: None
+        self.freed = 0
 
     def find(self, client: Client) -> Binding | None:
-        """What a client has, or None."""
+        """What a client has, or was promised, or None."""
+        written = self._written.get(client.path)
+        if written is not None:
+            return written[1]
         resource = self._tree.expected(client.path)
         return None if resource is None else binding_of(resource)
 
@@ -191,7 +198,7 @@ class Bindings:
         return (holder is client or holder == client) and (promised is client or promised == client)
 
     def count(self, duid: bytes) -> int:
-        """How many bindings a DUID has, with those that are promised to it."""
+        """How many bindings a DUID has, with those that are promised to it, and the addresses that it declined lately."""
         return self._of_duid.get(duid, 0) + len(self._coming.get(duid, ()))
 
     def __len__(self) -> int:
@@ -247,6 +254,7 @@ class Bindings:
         """The unit was not committed: the values are free again, unless their client had them before."""
         self._written.pop(binding.path, None)
         self._came(binding.client)
+        self.freed += 1
         for value in binding.values:
             self._promised.pop(value, None)
 
@@ -257,6 +265,7 @@ class Bindings:
         self._of_duid.clear()
         self._coming.clear()
         self._written.clear()
+        self.freed += 1
 
     def entered(self, resource: Resource) -> Binding:
         """A binding is in the tree: which."""
@@ -275,9 +284,8 @@ class Bindings:
             self._holder[value] = binding.client if bound else None
             if not known:
                 self.on_moved()
-        if bound:
-            duid = binding.client.duid
-            self._of_duid[duid] = self._of_duid.get(duid, 0) + 1
+        duid = binding.client.duid
+        self._of_duid[duid] = self._of_duid.get(duid, 0) + 1
         return binding
 
     def _came(self, client: Client) -> None:
@@ -296,9 +304,8 @@ class Bindings:
         for value in binding.values - kept:
             if value in self._holder and self._holder[value] == held_by:
                 del self._holder[value]
+                self.freed += 1
                 self.on_moved()
-        if held_by is None:
-            return
         duid = binding.client.duid
         self._of_duid[duid] -= 1
         if not self._of_duid[duid]:

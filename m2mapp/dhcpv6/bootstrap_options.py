@@ -17,6 +17,8 @@ _VENDOR_URI: Final = 1
 _VENDOR_CERTIFICATE: Final = 2
 """The sub-options of option 17."""
 _LONGEST_URI: Final = 1024
+LARGEST_CERTIFICATE: Final = 16_384
+"""Bytes of a certificate at most: it has to fit into an option, that into option 17, that into relay messages, each below 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,10 @@ def bootstrap_options(bootstrap: Bootstrap, codes: BootstrapCodes, *, with_certi
 
 
 def bootstrap_in(options: tuple[Option, ...], codes: BootstrapCodes) -> Bootstrap:
-    """The bootstrap service that a message tells: at the top level before option 17 before its IA_PDs. What is no URI is not taken."""
+    """The bootstrap service that a message tells: at the top level before option 17 before its IA_PDs.
+
+    What is no URI is not taken, nor a certificate that could not be handed on (`LARGEST_CERTIFICATE`).
+    """
     levels: list[tuple[Option, ...]] = [options, *(ia.options for ia in every(options, IaPd))]
     uris: list[bytes | None] = []
     certificates: list[bytes | None] = []
@@ -74,7 +79,7 @@ def bootstrap_in(options: tuple[Option, ...], codes: BootstrapCodes) -> Bootstra
                 uris.append(opaque(vendor.options, _VENDOR_URI))
                 certificates.append(opaque(vendor.options, _VENDOR_CERTIFICATE))
     uri = next((text for text in map(uri_of, uris) if text), None)
-    return Bootstrap(uri, next((certificate for certificate in certificates if certificate), None))
+    return Bootstrap(uri, next((one for one in certificates if one and len(one) <= LARGEST_CERTIFICATE), None))
 
 
 def uri_of(value: bytes | None) -> str | None:

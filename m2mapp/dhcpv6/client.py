@@ -16,7 +16,7 @@ from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6 import retransmission as r
 from m2mapp.dhcpv6.binding import Value
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap, bootstrap_in
-from m2mapp.dhcpv6.client_messages import Named, Wish, client_options
+from m2mapp.dhcpv6.client_messages import Named, Wish, client_options, is_usable, name_servers_in
 from m2mapp.dhcpv6.client_states import CLIENT, Event, Phase
 from m2mapp.dhcpv6.message import Message
 from m2mapp.dhcpv6.numbers import INFINITY, MessageType, Status
@@ -26,12 +26,12 @@ from m2mapp.dhcpv6.validation import why_client_discards
 MOST_ITEMS: Final = 16
 """So many prefixes or addresses of one IA are taken; a server has no reason to give more."""
 MOST_OFFERS: Final = 16
-MOST_NAME_SERVERS: Final = 8
 _BEST_PREFERENCE: Final = 255
 _SOL_MAX_RT_BOUNDS: Final = (60, 86400)
 """What the option SOL_MAX_RT may say (section 21.24)."""
 _T1, _T2 = 0.5, 0.8
-"""T1 and T2 as parts of the shortest preferred lifetime, where the server leaves them to the client (section 14.2)."""
+"""T1 and T2 as parts of the shortest preferred lifetime, where the server leaves them to the client (section 14.2); of the shortest valid
+one where nothing is preferred any more."""
 
 
 _SENDS: Final = {
@@ -112,6 +112,7 @@ class Client:
         self._chosen: _Offer | None = None
         self._out: list[Message] = []
         self._released: Lease | None = None
+        self._rate = r.Rate()
 
     def sends(self) -> tuple[Message, ...]:
         """What is to be sent now, once."""
@@ -124,7 +125,9 @@ class Client:
         """Begin; with a lease that was kept over a restart it is verified first (18.2.3, 18.2.12). Also when the link comes back."""
         if kept is not None:
             self.lease = kept
-        self._enter(Event.BEGIN_AGAIN if self.lease is not None or self.phase is not Phase.OFF else Event.BEGIN, now)
+        event = Event.BEGIN_AGAIN if self.lease is not None or self.phase is not Phase.OFF else Event.BEGIN
+        if (self.phase, event) in CLIENT:  # Who gives back what it has goes on with that.
+            self._enter(event, now)
 
     def release(self, now: float) -> None:
         """Give back what it has, and stop (section 18.2.7). What it had is not used any more from now on."""
@@ -262,11 +265,12 @@ class Client:
         t1_s, t2_s = self._times(message, items)
         told = bootstrap_in(message.options, self._wish.codes)
         self._key.learn(message)
-        self.lease = Lease(server.duid if server is not None else b"", items, t1_s, t2_s, now, told, _name_servers(message))
+        self.lease = Lease(server.duid if server is not None else b"", items, t1_s, t2_s, now, told, name_servers_in(message.options))
         self._enter(Event.GRANTED, now)
 
     def _times(self, message: Message, items: tuple[Item, ...]) -> tuple[float, float]:
-        shortest = min((item.preferred_s for item in items if item.preferred_s), default=0)
+        preferred = [item.preferred_s for item in items if item.preferred_s]
+        shortest = min(preferred or [item.valid_s for item in items])
         ia = self._ia_of(message)
         t1_s, t2_s = (float(ia.t1_s), float(ia.t2_s)) if ia is not None else (0.0, 0.0)
         endless = float("inf")
@@ -286,7 +290,7 @@ class Client:
         if ia is None:
             return (), Status.SUCCESS
         items = [_item(option, now) for option in ia.options if isinstance(option, o.IaPrefix | o.IaAddress)]
-        good = [item for item in items if item.valid_s and item.preferred_s <= item.valid_s and _is_usable(item.value)]
+        good = [item for item in items if item.valid_s and item.preferred_s <= item.valid_s and is_usable(item.value)]
         return tuple(good[:MOST_ITEMS]), o.status_of(ia.options).status
 
     def _named(self, message: Message) -> set[Value]:
@@ -340,6 +344,10 @@ class Client:
         if self.phase is Phase.RENEWING and self.lease is not None and now >= self.lease.since + self.lease.t2_s:
             self._enter(Event.T2, now)
             return
+        may_at = self._rate.next_at(now)
+        if may_at > now and self.phase not in _LAST_WORDS:
+            self.wake_at = may_at if self.lease is None else min(may_at, self.lease.valid_until())
+            return
         if last is None:
             attempt: r.Attempt | None = r.first_attempt(schedule, now, self._chance.uniform, positive=kind is MessageType.SOLICIT)
         else:
@@ -348,6 +356,7 @@ class Client:
             self._give_up(now)
             return
         self._attempt = attempt
+        self._rate.sent(now)
         self.wake_at = now + attempt.wait_s
         lease = self.lease
         if lease is not None:
@@ -385,14 +394,3 @@ class Client:
 def _item(option: o.IaPrefix | o.IaAddress, now: float) -> Item:
     value: Value = option.prefix if isinstance(option, o.IaPrefix) else option.address
     return Item(value, option.preferred_s, option.valid_s, now)
-
-
-def _name_servers(message: Message) -> tuple[IPv6Address, ...]:
-    """The recursive name servers that a Reply tells (RFC 3646, section 3), those that a host can ask."""
-    told = o.first(message.options, o.DnsServers)
-    return tuple(one for one in (told.addresses if told is not None else ()) if _is_usable(one))[:MOST_NAME_SERVERS]
-
-
-def _is_usable(value: Value) -> bool:
-    """Whether it is one that a host or a link can have."""
-    return not (value.is_multicast or value.is_link_local or value.is_loopback or value.is_unspecified)

@@ -1,10 +1,10 @@
-"""What a client's messages hold (RFC 9915, section 18.2). Pure; when they are sent is in `client`."""
+"""What a client's messages hold (RFC 9915, section 18.2), and what of the answers it can use. Pure; when they are sent is in `client`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from m2mapp.dhcpv6 import options as o
@@ -14,6 +14,10 @@ from m2mapp.dhcpv6.numbers import SOL_MAX_RT, MessageType
 
 _ASKS_NOTHING: Final = frozenset({MessageType.CONFIRM, MessageType.RELEASE, MessageType.DECLINE})
 """Messages without the Option Request option (section 21.7)."""
+MOST_NAME_SERVERS: Final = 8
+_DELEGATED: Final = (IPv6Network("2000::/3"), IPv6Network("fc00::/7"))
+"""Global unicast and unique local addresses (RFC 4291, section 2.4; RFC 4193): no other prefix is delegated, least of all ::/0, of which a
+router would make a route for everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +64,16 @@ def client_options(kind: MessageType, duid: bytes, wish: Wish, named: Named, ela
 def _as_options(values: Iterable[Value]) -> Iterable[o.Option]:
     """Values as a client names them: lifetimes are the server's business."""
     return (o.IaAddress(value, 0, 0) if isinstance(value, IPv6Address) else o.IaPrefix(value, 0, 0) for value in values)
+
+
+def is_usable(value: Value) -> bool:
+    """Whether it is an address that a host can have, or a prefix that a router can."""
+    if isinstance(value, IPv6Network):
+        return any(value.subnet_of(one) for one in _DELEGATED)
+    return not (value.is_multicast or value.is_link_local or value.is_loopback or value.is_unspecified)
+
+
+def name_servers_in(options: tuple[o.Option, ...]) -> tuple[IPv6Address, ...]:
+    """The recursive name servers that a Reply tells (RFC 3646, section 3), those that a host can ask."""
+    told = o.first(options, o.DnsServers)
+    return tuple(one for one in (told.addresses if told is not None else ()) if is_usable(one))[:MOST_NAME_SERVERS]

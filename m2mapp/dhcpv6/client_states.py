@@ -79,7 +79,7 @@ CLIENT: Final[dict[tuple[Phase, Event], Phase]] = {
     (_P.DECLINING, _E.BEGIN_AGAIN): _P.SOLICITING,
     (_P.DECLINING, _E.RELEASE): _P.OFF,
     **{(phase, _E.RELEASE): _P.RELEASING for phase in (_P.BOUND, _P.RENEWING, _P.REBINDING, _P.VERIFYING)},
-    **{(phase, _E.DECLINE): _P.DECLINING for phase in (_P.BOUND, _P.RENEWING, _P.REBINDING)},
+    **{(phase, _E.DECLINE): _P.DECLINING for phase in (_P.BOUND, _P.RENEWING, _P.REBINDING, _P.VERIFYING)},
     **{(phase, _E.STOP): _P.OFF for phase in _P},
 }
 """The transitions; an event that has none raises `KeyError` and changes nothing."""

@@ -44,8 +44,9 @@ def handed_on(settings: DownlinkSettings, learned: Upstream) -> Upstream:
 
 
 def lifetimes_of(settings: DownlinkSettings) -> Lifetimes:
-    """What an address gets at most: preferred for half of the time that it is valid."""
-    return Lifetimes(settings.valid_lifetime_s // 2, settings.valid_lifetime_s)
+    """What an address gets at most: preferred for half of the time that it is valid; without end where that is."""
+    valid_s = settings.valid_lifetime_s
+    return Lifetimes(INFINITY if valid_s == INFINITY else valid_s // 2, valid_s)
 
 
 def is_stale(binding: Binding, link: Link, bootstrap: Bootstrap) -> bool:

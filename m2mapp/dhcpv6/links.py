@@ -21,6 +21,8 @@ from m2mapp.dhcpv6.pools import AddressPool, IsFree, Lifetimes
 _SUBNET_LENGTH: Final = 64
 _LONGEST_AFTER_S: Final = 7200.0
 """A prefix that went without a word is told as deprecated for so long at most (the idea of RFC 9096, section 3.4)."""
+MOST_GONE: Final = 8
+"""So many prefixes that went are told, the latest: an advertisement has to fit into one packet (RFC 6980)."""
 ENDED: Final = Lifetimes(0, 0)
 
 
@@ -75,6 +77,14 @@ class Link:
         moved = (pool.prefix[int(value) & (1 << _SUBNET_LENGTH) - 1] for pool in usable if isinstance(value, IPv6Address))
         return next((address for address in moved if any(pool.may_have(address) for pool in usable)), None)
 
+    def kept(self, _client: Client) -> Value | None:
+        """None: addresses are kept by operators, in the tree (`reservations`)."""
+        return None
+
+    def is_for(self, _client: Client, _value: Value) -> bool:
+        """Always."""
+        return True
+
     def own(self) -> tuple[tuple[IPv6Interface, Lifetimes], ...]:
         """This node's own address in each prefix of the link."""
         return tuple((IPv6Interface((pool.router, _SUBNET_LENGTH)), pool.given) for pool in self.pools if pool.router is not None)
@@ -99,10 +109,11 @@ class Links:
         known, self._delegations = self._delegations, {}
         for delegation in current:
             self._delegations[delegation.prefix] = delegation
-        for prefix, gone in known.items():
-            if prefix not in self._delegations and gone.valid_until_s > now:
-                until_s = min(gone.valid_until_s, now + _LONGEST_AFTER_S)
-                self._delegations[prefix] = replace(gone, preferred_until_s=min(gone.preferred_until_s, now), valid_until_s=until_s)
+        # Those that have just gone stand before those that went earlier.
+        gone = [one for prefix, one in known.items() if prefix not in self._delegations and one.valid_until_s > now]
+        for one in gone[:MOST_GONE]:
+            until_s = min(one.valid_until_s, now + _LONGEST_AFTER_S)
+            self._delegations[one.prefix] = replace(one, preferred_until_s=min(one.preferred_until_s, now), valid_until_s=until_s)
         self._made.clear()
         self._subnets = {prefix: subnets(prefix, self.names) for prefix in self._delegations}
         before, self._told = self._told, {prefix for prefix, one in self._delegations.items() if one.preferred_until_s > now}

@@ -63,6 +63,10 @@ INFORMATION_REFRESH_TIME: Final = 32
 SOL_MAX_RT: Final = 82
 INF_MAX_RT: Final = 83
 
+_OTHERS: Final = (INFORMATION_REFRESH_TIME, SOL_MAX_RT, INF_MAX_RT)
+TAKEN: Final = frozenset({*range(CLIENT_ID, RECONFIGURE_ACCEPT + 1), *range(DNS_SERVERS, IA_PREFIX + 1), *_OTHERS})
+"""Option codes that have a meaning to DHCPv6 itself, or to this program."""
+
 INFINITY: Final = 0xFFFFFFFF
 """A lifetime without end (RFC 9915, section 7.7)."""
 CLIENT_PORT: Final = 546

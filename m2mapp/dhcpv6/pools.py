@@ -15,8 +15,8 @@ from typing import ClassVar, Final, Protocol
 
 from m2mapp.dhcpv6.binding import Client, Value
 
-_MOST_TRIES: Final = 4096
-"""So many values are looked at for a free one: a pool in which so many neighbours are taken counts as full."""
+_MOST_TRIES: Final = 1024
+"""So many values are looked at for a free one, which takes some milliseconds: a pool in which so many are taken counts as full."""
 _IDENTIFIER: Final = (1 << 64) - 1
 """The bits of an address that are its interface identifier."""
 _RESERVED: Final = ((0, 0), (0x02005EFFFE000000, 0x02005EFFFEFFFFFF), (0xFDFFFFFFFFFFFF80, 0xFDFFFFFFFFFFFFFF))
@@ -54,6 +54,12 @@ class Pool(Protocol):
     def fixed(self, value: Value) -> Value | None:
         """What a client gets for whom an operator reserved that value; None where it cannot be given."""
 
+    def kept(self, client: Client) -> Value | None:
+        """What the configuration file keeps for a client, or None."""
+
+    def is_for(self, client: Client, value: Value) -> bool:
+        """Whether the configuration file lets a client have a value: it keeps it for nobody else."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrefixPool:
@@ -66,13 +72,11 @@ class PrefixPool:
     empty: ClassVar[bool] = False
 
     def pick(self, client: Client, hint: Value | None, is_free: IsFree) -> Value | None:
-        """The client's reserved prefix; else the one it asked for; else one chosen by a hash of DUID and IAID, or the next free."""
+        """The one it asked for; else one that a hash of DUID and IAID says, or the first free one of those that follow from it."""
         kept = {prefix for _, prefix in self.reserved}
-        own = [prefix for duid, prefix in self.reserved if duid == client.duid]
-        hinted = [hint] if isinstance(hint, IPv6Network) and self.has(hint) and hint not in kept else []
-        free = (prefix for prefix in (*own, *hinted) if is_free(prefix))
-        others = (prefix for prefix in islice(self._from(client), _MOST_TRIES) if prefix not in kept and is_free(prefix))
-        return next(free, None) or next(others, None)
+        hinted = [hint] if isinstance(hint, IPv6Network) and self.has(hint) else []
+        wanted = (*hinted, *islice(self._from(client), _MOST_TRIES))
+        return next((prefix for prefix in wanted if prefix not in kept and is_free(prefix)), None)
 
     def has(self, value: Value) -> bool:
         """Whether it is a prefix of the pool, of the pool's length."""
@@ -86,11 +90,21 @@ class PrefixPool:
         """Itself, where it is of the pool."""
         return value if self.has(value) else None
 
+    def kept(self, client: Client) -> Value | None:
+        """The prefix that is always this DUID's."""
+        return next((prefix for duid, prefix in self.reserved if duid == client.duid), None)
+
+    def is_for(self, client: Client, value: Value) -> bool:
+        """Whether the prefix is not always another DUID's."""
+        return all(duid == client.duid for duid, prefix in self.reserved if prefix == value)
+
     def _from(self, client: Client) -> Iterator[IPv6Network]:
+        """All prefixes, in an order of the client's own: with an odd step, since their number is a power of two."""
         size = 1 << (self.length - self.within.prefixlen)
-        first, base = _digest(client, b"") % size, int(self.within.network_address)
+        digest, base = _digest(client, b""), int(self.within.network_address)
+        first, step = digest % size, digest >> 64 | 1
         for number in range(size):
-            yield IPv6Network((base + ((first + number) % size << (128 - self.length)), self.length))
+            yield IPv6Network((base + ((first + number * step) % size << (128 - self.length)), self.length))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +141,14 @@ class AddressPool:
     def may_have(self, value: Value) -> bool:
         """Whether a host may have the address: it is of the prefix, not the router's, not one that is for other uses (RFC 5453)."""
         return isinstance(value, IPv6Address) and self.has(value) and self._is_usable(int(value))
+
+    def kept(self, _client: Client) -> Value | None:
+        """None: addresses are kept by operators, in the tree (`reservations`)."""
+        return None
+
+    def is_for(self, _client: Client, _value: Value) -> bool:
+        """Always."""
+        return True
 
     def _is_usable(self, number: int) -> bool:
         """Whether a host may have the address of the prefix that is this number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,26 @@ _FACTOR: Final = 0.1
 """RAND lies between minus and plus this much."""
 _CENTISECONDS: Final = 100
 _MOST_CENTISECONDS: Final = 0xFFFF
+
+
+MOST_SENT: Final = 20
+WITHIN_S: Final = 20.0
+"""So many messages a client sends in so long, whatever it is answered: a server may give nothing but short times (section 14.1)."""
+
+
+class Rate:
+    """When a client may send its next message."""
+
+    def __init__(self) -> None:
+        self._sent: deque[float] = deque(maxlen=MOST_SENT)
+
+    def next_at(self, now: float) -> float:
+        """The time from which on it may: now, or later."""
+        return now if len(self._sent) < MOST_SENT else max(now, self._sent[0] + WITHIN_S)
+
+    def sent(self, now: float) -> None:
+        """A message is sent now."""
+        self._sent.append(now)
 
 
 @dataclass(frozen=True, slots=True)

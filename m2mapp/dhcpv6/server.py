@@ -92,7 +92,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Ask:
-    """One message on its way through the server."""
+    """One message on its way through the server. `offered`: what its IAs so far would get; `none_left`: a search found nothing."""
 
     message: Message
     duid: bytes
@@ -104,6 +104,8 @@ class _Ask:
     agrees: bool = False
     requested: tuple[int, ...] = ()
     wants_certificate: bool = False
+    offered: dict[Value, Client] = field(default_factory=dict)
+    none_left: bool = False
     outcome: Outcome = field(default_factory=Outcome)
 
 
@@ -136,6 +138,7 @@ class Server:
         self._duid, self._terms, self._bindings = duid, terms, bindings
         self._server_id = o.ServerId(duid)
         self._full_at: int | None = None
+        self._none_at: int | None = None
         codes = terms.codes
         wanted = ({codes.certificate} if codes.in_option else set()) | ({VENDOR_OPTS} if codes.in_vendor else set())
         self._certificate_codes = frozenset(wanted)
@@ -234,7 +237,7 @@ class Server:
                 if not pool.has(one):
                     return (o.StatusCode(Status.NOT_ON_LINK, "not of this link"),)
         had = self._bindings.find(client)
-        value = self._value_for(client, had, pool, named)
+        value = self._value_for(ask, client, had, pool, named)
         old: dict[Value, int] = {}
         others: tuple[o.Option, ...] = ()
         if ask.message.type in (MessageType.RENEW, MessageType.REBIND):
@@ -249,6 +252,8 @@ class Server:
             binding = self._binding(ask, had, (client, value, kept), lifetimes)
             ask.outcome.given.append(binding)
             self._bindings.promise(binding)  # Now: another IA of the same message may want the same.
+        elif had is None:
+            ask.offered[value] = client
         return (_option(value, lifetimes), *others)
 
     def _old(self, client: Client, had: Binding | None, pool: Pool | None, named: list[Value], value: Value | None) -> dict[Value, int]:
@@ -266,26 +271,40 @@ class Server:
             left[one] = of_prefix.valid_s if own and not of_prefix.preferred_s and len(left) < MAX_OLD else 0
         return left
 
-    def _value_for(self, client: Client, had: Binding | None, pool: Pool | None, named: list[Value]) -> Value | None:
+    def _value_for(self, ask: _Ask, client: Client, had: Binding | None, pool: Pool | None, named: list[Value]) -> Value | None:
         """What a client has, or gets: what is reserved for it; what it has, for as long as that is preferred; else something new."""
         if pool is None:
             return None
-        fixed = pool.fixed(had.reserved) if had is not None and had.reserved is not None else None
-        if fixed is not None and self._bindings.is_free_for(client, fixed):
-            return fixed
-        held = had.value if had is not None and had.state is State.BOUND else None
+        reserved = pool.fixed(had.reserved) if had is not None and had.reserved is not None else None
+        for fixed in (reserved, pool.kept(client)):
+            if fixed is not None and self._is_free(ask, client, fixed):
+                return fixed
+        held = had.value if had is not None and had.state is State.BOUND and pool.is_for(client, had.value) else None
         if held is not None and pool.lifetimes(held).preferred_s:
             return held
         full = len(self._bindings) >= self._terms.most
-        if had is None and (full or self._bindings.count(client.duid) >= MAX_BINDINGS_OF_DUID):
+        if had is None and (full or self._bindings.count(client.duid) + len(ask.offered) >= MAX_BINDINGS_OF_DUID):
             self._full_at = len(self._bindings) if full else self._full_at
             return None
         hint = next((value for value in named if pool.has(value)), None)
-        found = pool.pick(client, hint, lambda value: self._bindings.is_free_for(client, value))
+        found = self._picked(ask, client, pool, hint)
         self._full_at = len(self._bindings) if found is None and not pool.empty else None
         if found is None and held is not None and pool.lifetimes(held).valid_s:
             return held
         return found
+
+    def _picked(self, ask: _Ask, client: Client, pool: Pool, hint: Value | None) -> Value | None:
+        """A free value of a pool. Of prefixes, where none was found, none is looked for until one is freed: to look takes long."""
+        if client.for_prefix and (ask.none_left or self._none_at == self._bindings.freed):
+            return None
+        found = pool.pick(client, hint, lambda value: self._is_free(ask, client, value))
+        if client.for_prefix and found is None:
+            ask.none_left = True
+            self._none_at = None if ask.offered else self._bindings.freed
+        return found
+
+    def _is_free(self, ask: _Ask, client: Client, value: Value) -> bool:
+        return self._bindings.is_free_for(client, value) and ask.offered.get(value, client) == client
 
     def _binding(
         self, ask: _Ask, had: Binding | None, what: tuple[Client, Value, tuple[IPv6Address, ...]], lifetimes: Lifetimes
@@ -293,6 +312,7 @@ class Server:
         """What is given, with what is kept of the binding before: the reservation, and that a key was agreed on."""
         client, value, old = what
         same = had is not None and had.state is State.BOUND and had.value == value
+        again = ask.message.type in (MessageType.RENEW, MessageType.REBIND)  # Who asks anew says anew whether it accepts Reconfigure.
         if had is not None and not same:
             ask.outcome.past += ended(had, Ending.EXCHANGED)
         return Binding(
@@ -308,7 +328,7 @@ class Server:
             fingerprint(ask.bootstrap.certificate) if ask.wants_certificate else None,
             old,
             had.reserved if had is not None else None,
-            ask.agrees or (had is not None and had.reconfigure and not ask.arrival.relays),
+            ask.agrees or (again and had is not None and had.reconfigure and not ask.arrival.relays),
             had.first_ms if had is not None and same else ask.now_ms,
             had.renewed + 1 if had is not None and same else 0,
         )

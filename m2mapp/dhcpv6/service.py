@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from m2mapp.dhcpv6.around import Dhcpv6Node
 from m2mapp.dhcpv6.binding import LEASE, LEASES, PREFIX, PREFIXES, Binding, Bindings
-from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes
+from m2mapp.dhcpv6.bootstrap_options import LARGEST_CERTIFICATE, Bootstrap, BootstrapCodes
 from m2mapp.dhcpv6.client import Chance, Client
 from m2mapp.dhcpv6.client_messages import Wish
 from m2mapp.dhcpv6.device import DeviceLink
@@ -59,10 +59,12 @@ from m2mapp.tree.lifetimes import Lifetimes as Ends
 from m2mapp.tree.unit import Change, Remove, Resource, Unit
 from m2mapp.tree.watch import Watch
 
-JOIN_AGAIN_S: Final = 5.0
-"""How often an interface that is not there, or not up, is looked at again."""
+LOOK_AGAIN_S: Final = 5.0
+"""How often the interfaces are looked at: one that went and came back has another index, and nobody has joined on it."""
 GRACE_S: Final = 60.0
 """So long after its valid lifetime a binding still stands: its client's clock and ours may differ."""
+
+_GROUPS: Final = (ALL_DHCP_RELAY_AGENTS_AND_SERVERS, ALL_DHCP_SERVERS)
 
 _log = Logger(namespace="m2mapp.dhcpv6")
 
@@ -182,14 +184,17 @@ def dhcpv6_downlink(
 
 
 def _certificate(file: str, where: str) -> bytes | None:
-    """The certificate in a file, as DER; None where no file is named."""
+    """The certificate in a file, as DER; None where no file is named. Raises `Malformed`."""
     if not file:
         return None
     try:
         data = FilePath(file).read_bytes()
     except OSError as error:
         raise Malformed(where, file, f"a file that can be read ({error.strerror})") from error
-    return certificate_der(data, f"{where} {file}")
+    certificate = certificate_der(data, f"{where} {file}")
+    if len(certificate) > LARGEST_CERTIFICATE:
+        raise Malformed(f"{where} {file}", f"{len(certificate)} bytes", f"at most {LARGEST_CERTIFICATE} bytes, which devices can be sent")
+    return certificate
 
 
 class Dhcpv6Servers(Service):
@@ -208,8 +213,9 @@ class Dhcpv6Servers(Service):
         metrics.gauge("m2mapp_dhcpv6_exhausted", "DHCPv6 interfaces on which nothing is left to give.", lambda: len(self.warnings()))
         self._watches: list[Watch] = []
         self._port: IDatagramPort | None = None
-        self._again: IDelayedCall | None = None
-        self._unjoined: dict[str, None] = {}
+        self._look: IDelayedCall | None = None
+        self._joined: dict[str, int] = {}
+        self._missing: set[str] = set()
         self._reconfiguring: Reconfiguring | None = None
 
     def serve(self, interfaces: Iterable[str], server: Server) -> None:
@@ -240,8 +246,7 @@ class Dhcpv6Servers(Service):
         self._expiry.start()
         self._port = self._node.datagrams.open_port("::", SERVER_PORT, self.serving)
         self.serving.attach(self._port)
-        self._unjoined = dict.fromkeys(self._servers)
-        self._join()
+        self._look_at_interfaces()
         if self._reconfiguring is not None:
             self._reconfiguring.tell_all()
 
@@ -256,29 +261,46 @@ class Dhcpv6Servers(Service):
             self._reconfiguring.stop()
         self._lifetimes.clear()
         self.bindings.clear()
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        self._joined.clear()
+        self._missing.clear()
         self.serving.detach()
         port, self._port = self._port, None
         return None if port is None else port.stop()
 
-    def _join(self) -> None:
-        """Serve each interface that is there; the others are looked at again."""
-        self._again = None
-        for name in list(self._unjoined):
+    def _look_at_interfaces(self) -> None:
+        """Serve each interface that is there, by the index that it has now."""
+        self._look = self.reactor.callLater(LOOK_AGAIN_S, self._look_at_interfaces)
+        for name, server in self._servers.items():
             try:
                 index = self._node.datagrams.interface_index(name)
-                for group in (ALL_DHCP_RELAY_AGENTS_AND_SERVERS, ALL_DHCP_SERVERS):
+                if self._joined.get(name) == index:
+                    continue
+                self._leave(name)
+                for group in _GROUPS:
                     if self._port is not None:
                         self._port.join(group, index)
             except OSError as error:
-                _log.warn("{name} is not served, again in {s:g} s: {error}", name=name, s=JOIN_AGAIN_S, error=error)
+                self._leave(name)
+                if name not in self._missing:
+                    self._missing.add(name)
+                    _log.warn("{name} is not served, looked at every {s:g} s: {error}", name=name, s=LOOK_AGAIN_S, error=error)
                 continue
-            self.serving.serve(index, name, self._servers[name])
-            del self._unjoined[name]
-        if self._unjoined:
-            self._again = self.reactor.callLater(JOIN_AGAIN_S, self._join)
+            self._joined[name] = index
+            self._missing.discard(name)
+            self.serving.serve(index, name, server)
+
+    def _leave(self, name: str) -> None:
+        """The interface is gone, or is another one now."""
+        index = self._joined.pop(name, None)
+        if index is None:
+            return
+        self.serving.leave(index)
+        for group in _GROUPS:
+            if self._port is not None:
+                self._port.leave(group, index)
 
     def _over(self, path: Path) -> Unit:
         """What ends a binding whose time is over."""

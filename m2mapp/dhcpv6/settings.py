@@ -10,7 +10,7 @@ from ipaddress import IPv6Network
 from m2mapp.dhcpv6.advert import ADVERTISED
 from m2mapp.dhcpv6.bootstrap_options import CERTIFICATE_CODE, URI_CODE, BootstrapCodes
 from m2mapp.dhcpv6.duid import LONGEST, SHORTEST, is_duid
-from m2mapp.dhcpv6.numbers import INFINITY
+from m2mapp.dhcpv6.numbers import INFINITY, TAKEN
 from m2mapp.formats.shapes import Field, Shape, Wrong, boolean, choice, integer, list_of, text
 from m2mapp.formats.uris import parse_uri
 from m2mapp.model.errors import Fault, Malformed
@@ -143,6 +143,13 @@ def _ra_option(value: object) -> object:
     return found
 
 
+def _code(value: object) -> object:
+    found = integer(1, _MAX_CODE)(value)
+    if found in TAKEN:
+        raise Wrong(value, f"an option code that has no other meaning in DHCPv6, such as {URI_CODE}: not {found}")
+    return found
+
+
 def _static(value: object) -> tuple[tuple[bytes, IPv6Network], ...]:
     if not isinstance(value, Mapping):
         raise Wrong(value, 'a table of prefixes by DUID, such as { "00030001020000000001" = "2001:db8:100:5::/56" }')
@@ -193,8 +200,8 @@ _DOWNLINK = Shape(
 )
 _OPTIONS = Shape(
     {
-        "bootstrap_uri": Field(integer(1, _MAX_CODE), URI_CODE),
-        "certificate": Field(integer(1, _MAX_CODE), CERTIFICATE_CODE),
+        "bootstrap_uri": Field(_code, URI_CODE),
+        "certificate": Field(_code, CERTIFICATE_CODE),
         "encodings": Field(list_of(choice("option", "vendor"), least=1, most=2), ["option"]),
         "vendor_enterprise": Field(integer(0, INFINITY), 0),
     }
@@ -240,6 +247,9 @@ def _clashes(settings: Dhcpv6Settings) -> list[Malformed]:
         if downlink is not None and other is not None and other.interface in downlink.interfaces:
             expected = f"without {other.interface}, which is that of [dhcpv6.{role}]: the roles exclude each other on one"
             faults.append(Malformed("[dhcpv6.downlink] interfaces", list(downlink.interfaces), expected))
+    if downlink is not None and downlink.prefix is not None and delegating is not None and downlink.prefix.overlaps(delegating.prefix_pool):
+        expected = f"a prefix outside {delegating.prefix_pool}, which [dhcpv6.delegating] gives to others"
+        faults.append(Malformed("[dhcpv6.downlink] prefix", str(downlink.prefix), expected))
     return faults
 
 
@@ -302,4 +312,9 @@ def _read_downlink(table: object, where: str) -> tuple[DownlinkSettings | None, 
     interfaces = tuple(names) if isinstance(names, list) else ()
     if len(set(interfaces)) < len(interfaces):
         faults.append(Malformed(where + "interfaces", names, "each interface once"))
-    return DownlinkSettings(**{**values, "interfaces": interfaces}), faults  # type: ignore[arg-type]  # the shape has checked the types
+    settings = DownlinkSettings(**{**values, "interfaces": interfaces})  # type: ignore[arg-type]  # the shape has checked the types
+    subnets = 1 << _SUBNET_LENGTH - settings.prefix.prefixlen if settings.prefix is not None else len(interfaces)
+    if subnets < len(interfaces):
+        expected = f"a prefix that has a /64 for each of {len(interfaces)} interfaces"
+        faults.append(Malformed(where + "prefix", str(settings.prefix), expected))
+    return settings, faults

@@ -25,7 +25,9 @@ from m2mapp.net.icmpv6 import Icmpv6Port, Receive
 from m2mapp.net.interfaces import AddressState, IHost, Route
 from m2mapp.net.reading import Reactor
 
+_SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFHWADDR: Final = 0x8927
+_IFF_RUNNING: Final = 0x40
 _IFREQ: Final = struct.Struct("@16sH14s8x")
 _ETHERNET: Final = 1
 _ETHERNET_BYTES: Final = 6
@@ -58,6 +60,12 @@ class SystemHost:
             answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, _IFREQ.pack(name.encode(), 0, b""))
         _, kind, address = _IFREQ.unpack(answer)
         return bytes(address[:_ETHERNET_BYTES]) if kind == _ETHERNET else b""
+
+    def has_carrier(self, name: str) -> bool:
+        """What IFF_RUNNING says: of an interface that has no carrier to speak of, whether it is up. Raises `OSError`."""
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0, b""))
+        return bool(_IFREQ.unpack(answer)[1] & _IFF_RUNNING)
 
     def forwards(self, name: str) -> bool:
         """What sysctl net.ipv6.conf.<name>.forwarding says."""

@@ -119,6 +119,9 @@ class IHost(Interface):
     def link_layer_address(name: str) -> bytes:
         """The hardware address of an interface; empty where it has none. Raises `OSError`."""
 
+    def has_carrier(name: str) -> bool:
+        """Whether an interface is up and something is at the other end of its link. Raises `OSError` where there is no such interface."""
+
     def forwards(name: str) -> bool:
         """Whether the host passes IPv6 packets on that come in by this interface."""
 

@@ -56,7 +56,7 @@ def make_addressing(parts: Parts, settings: Dhcpv6Settings) -> Addressing:
     world, tree, metrics = parts.world, parts.tree, parts.metrics
     duid = world.kept(parts.settings, "duid", lambda: new_duid(UUID(int=parts.random.getrandbits(128), version=4)))
     identity = Identity(duid, world.kept(parts.settings, "dhcpv6.secret", lambda: parts.random.getrandbits(256).to_bytes(32, "big")))
-    around = Dhcpv6Node(tree, parts.committer, world.clock, parts.datagrams)
+    around = Dhcpv6Node(tree, parts.committer, world.clock, parts.datagrams, world.host)
     routing = RoutingNode(world.reactor, tree, world.clock, parts.datagrams, world.host)
     sources = bootstrap_sources(settings, world.clock)
 

@@ -30,7 +30,7 @@ def make_device(
     `links` gives the node's resources in link format.
     """
     settings, world, tree = parts.settings, parts.world, parts.tree
-    around = Dhcpv6Node(tree, parts.committer, world.clock, parts.datagrams)
+    around = Dhcpv6Node(tree, parts.committer, world.clock, parts.datagrams, world.host)
     reactor = world.reactor
     listening = ListeningWhereGiven(reactor, tree, coap, own.listens_where_given)
     duid = world.kept(settings, "duid", lambda: new_duid(UUID(int=parts.random.getrandbits(128), version=4)))

@@ -119,6 +119,16 @@ class DownlinkTests(SynchronousTestCase):
         again.start()
         self.assertEqual(again.device(), given[0])
 
+    def test_interface_made_anew(self) -> None:
+        """An interface that is removed and comes back, under another index, is served without a restart."""
+        gateway = self.gateway()
+        gateway.host.ip("link", "del", "eth0")
+        gateway.host.connect("lan", [])
+        client = self.device(DhclientDevice)
+        client.start()
+        given = client.device()
+        self.assertEqual((given.uri, set(gateway.leases())), (_URI, {given.address}))
+
     def test_two_links(self) -> None:
         """Each interface has a /64 of the prefix: devices of others on the two get addresses of different ones, and reach their router."""
         gateway = self.gateway(other="eth2", interfaces=["eth0", "eth2"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.dhcpv6.drivers.asking import LOOK_AGAIN_S
 from tests.system import kea
 from tests.system.namespaces import Lab, skip_reason, wait_until
 from tests.system.programs import Program, write_config
@@ -86,6 +88,17 @@ class UplinkTests(SynchronousTestCase):
         self.assertNotEqual(second["prefix"], first["prefix"])
         gateway.stop()
         self.assertIn("DHCP6_RELEASE_PD", self.kea.log.read_text())
+
+    def test_link_was_away(self) -> None:
+        """Another pool while the gateway's link is away: when it is back the gateway asks, long before its T1."""
+        self.kea.start(_POOL, _URI)
+        self.gateway()
+        self.wait_for(_POOL, _URI)
+        self.gateway_host.ip("link", "set", "dev", "eth0", "down")
+        self.kea.exchange(_OTHER_POOL, "coaps://bs2.example.org")
+        time.sleep(2 * LOOK_AGAIN_S)
+        self.gateway_host.ip("link", "set", "dev", "eth0", "up")
+        self.wait_for(_OTHER_POOL, "coaps://bs2.example.org")
 
     def test_inside_option_17(self) -> None:
         """The same two options inside Vendor-specific Information; the gateway asked before its server was there."""

@@ -286,7 +286,7 @@ class FakeHost:
     """
 
     def __init__(self, *, forwarding: bool = True) -> None:
-        self.forwarding = forwarding
+        self.forwarding, self.carrier = forwarding, True
         self.ports: list[RecordingIcmpv6Port] = []
         self.addresses: dict[tuple[int, str], tuple[int, int]] = {}
         self.routes: dict[Route, int] = {}
@@ -300,6 +300,9 @@ class FakeHost:
 
     def link_layer_address(self, name: str) -> bytes:
         return b"\x02\0\0\0\0\x01"
+
+    def has_carrier(self, name: str) -> bool:
+        return self.carrier
 
     def forwards(self, name: str) -> bool:
         return self.forwarding

@@ -11,8 +11,10 @@ from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-MOST_S, LEAST_S = 600.0, 200.0
-"""MaxRtrAdvInterval and MinRtrAdvInterval (section 6.2.1)."""
+MOST_S, SHORTEST_MOST_S = 600.0, 4.0
+"""MaxRtrAdvInterval, and what it is at least (section 6.2.1)."""
+_LEAST: Final = 1 / 3
+"""MinRtrAdvInterval, as a part of it."""
 LIFETIME_S: Final = 1800
 """AdvDefaultLifetime: three intervals."""
 _FIRST_S: Final = 16.0
@@ -24,10 +26,10 @@ _PAUSE_S: Final = 3.0
 
 
 class Advertising:
-    """Calls `send` when it is time; `send` says whether the system took it."""
+    """Calls `send` when it is time. `lasts_s` is for how long what is sent counts at least: a third of it is the longest interval."""
 
-    def __init__(self, reactor: IReactorTime, rng: Random, send: Callable[[], object]) -> None:
-        self._reactor, self._rng, self._send = reactor, rng, send
+    def __init__(self, reactor: IReactorTime, rng: Random, send: Callable[[], object], lasts_s: Callable[[], float]) -> None:
+        self._reactor, self._rng, self._send, self._lasts_s = reactor, rng, send, lasts_s
         self._call: IDelayedCall | None = None
         self._last_s = float("-inf")
         self._sent = 0
@@ -64,5 +66,6 @@ class Advertising:
         self._last_s = self._reactor.seconds()
         self._sent += 1
         self._send()
-        pause_s = self._rng.uniform(LEAST_S, MOST_S)
+        most_s = max(SHORTEST_MOST_S, min(MOST_S, self._lasts_s() / 3))
+        pause_s = self._rng.uniform(most_s * _LEAST, most_s)
         self._not_later_than(self._last_s + (min(pause_s, _FIRST_S) if self._sent < _FIRST else pause_s))

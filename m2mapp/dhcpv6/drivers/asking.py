@@ -19,10 +19,10 @@ from m2mapp.dhcpv6.message import MalformedMessage, Message
 from m2mapp.dhcpv6.numbers import ALL_DHCP_RELAY_AGENTS_AND_SERVERS, CLIENT_PORT, SERVER_PORT
 from m2mapp.dhcpv6.packet import build, parse
 from m2mapp.model.metrics import Metrics
-from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
+from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, IHost, Sockaddr
 
 LOOK_AGAIN_S: Final = 5.0
-"""How often the interface is looked at: whether it is there, and still the same."""
+"""How often the interface is looked at: whether it is there, still the same, and has a carrier."""
 
 _log = Logger(namespace="m2mapp.dhcpv6")
 
@@ -37,16 +37,18 @@ class Asking:
     def __init__(
         self,
         reactor: IReactorTime,
-        datagrams: IDatagrams,
+        network: tuple[IDatagrams, IHost],
         interface: tuple[str, str],
         client: Client,
         on_change: Callable[[], None],
         metrics: Metrics,
     ) -> None:
-        self._reactor, self._datagrams, self._client, self._on_change = reactor, datagrams, client, on_change
+        self._reactor, self._client, self._on_change = reactor, client, on_change
+        self._datagrams, self._host = network
         self._name, self._from = interface
         self._port: IDatagramPort | None = None
         self._index: int | None = None
+        self._linked = False
         self._kept: Lease | None = None
         self._told: Lease | None = None
         self._wake: IDelayedCall | None = None
@@ -130,6 +132,7 @@ class Asking:
         self._look = self._reactor.callLater(LOOK_AGAIN_S, self._look_at_interface)
         index = self._found()
         if index == self._index:
+            self._look_at_link()
             return
         if self._index is not None:
             _log.warn("{interface} is gone", interface=self._name)
@@ -141,10 +144,24 @@ class Asking:
         except OSError as error:
             _log.warn("nothing is asked on {interface}, again in {s:g} s: {error}", interface=self._name, s=LOOK_AGAIN_S, error=error)
             return
-        self._index = index
+        self._index, self._linked = index, self._has_link()
         self._client.begin(self._reactor.seconds(), self._kept)
         self._kept = None
         self._carry_on()
+
+    def _look_at_link(self) -> None:
+        """A link that was away may be another one: what is had is verified (section 18.2.12), what is not is asked for at once."""
+        before, self._linked = self._linked, self._index is not None and self._has_link()
+        if self._linked and not before:
+            _log.info("{interface} has a link again", interface=self._name)
+            self._client.begin(self._reactor.seconds())
+            self._carry_on()
+
+    def _has_link(self) -> bool:
+        try:
+            return bool(self._host.has_carrier(self._name))
+        except OSError:
+            return False
 
     def _on_wake(self) -> None:
         self._wake = None

@@ -36,7 +36,7 @@ class AddressClient(Service):
     def __init__(self, reactor: IReactorTime, node: Dhcpv6Node, host: IHost, link: DeviceLink, client: Client, metrics: Metrics) -> None:
         self._reactor, self._node, self._client, self._link = reactor, node, client, link
         link_local = "" if link.link_local is None else str(link.link_local)
-        self._asking = Asking(reactor, node.datagrams, (link.interface, link_local), client, self._on_change, metrics)
+        self._asking = Asking(reactor, (node.datagrams, node.host), (link.interface, link_local), client, self._on_change, metrics)
         self._holding = Holding(reactor, (node.datagrams, host, link.interface), self._keep, self._duplicate)
         self._again: IDelayedCall | None = None
         self._declined = metrics.counter("m2mapp_dhcpv6_client_declined_total", "Addresses given to this device that another host had.")

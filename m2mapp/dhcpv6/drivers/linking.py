@@ -157,7 +157,7 @@ class Linking(Service):
             return
         if served is not None:
             served.advertising.stop()
-        advertising = Advertising(self._reactor, self._node.rng, lambda: self._advertise(name))
+        advertising = Advertising(self._reactor, self._node.rng, lambda: self._advertise(name), lambda: self._lasts_s(name))
         self._served[name] = _Served(name, index, advertising)
         advertising.start()
 
@@ -184,6 +184,11 @@ class Linking(Service):
             return
         if self._port.send(build_advertisement(self._advertisement(name, ends=ends)), _ALL_NODES, served.index):
             self._advertised.add()
+
+    def _lasts_s(self, name: str) -> float:
+        """For how long hosts know the prefixes that they should use, once they were told of them."""
+        link = self.links.link(name, self._reactor.seconds())
+        return min((pool.given.valid_s for pool in link.pools if pool.given.preferred_s), default=LIFETIME_S)
 
     def _advertisement(self, name: str, *, ends: bool) -> Advertisement:
         """What hosts on an interface are told.

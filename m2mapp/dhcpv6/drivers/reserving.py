@@ -35,6 +35,7 @@ class Reserving:
             return execute(self._committer, self._rules.decide(request))
         client = client_at(request.path)
         given = load_document(request.payload, request.content_type)
+        self._bindings.settle()
         binding = reserved(client, given, self._bindings, self._links, self._now())
         self._bindings.promise(binding)
         unit = Unit((self._bindings.write(binding),), requires=(Requirement(request.path, request.conditions),), trace=request.trace)

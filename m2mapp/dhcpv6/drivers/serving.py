@@ -80,6 +80,7 @@ class Serving:
         self._failed = metrics.counter("m2mapp_dhcpv6_failed_total", "DHCPv6 messages without reply because the disk failed.")
         self._refused = metrics.counter("m2mapp_dhcpv6_refused_total", "IAs that got nothing: nothing is left, or their client has enough.")
         self._large = metrics.counter("m2mapp_dhcpv6_large_replies_total", "DHCPv6 replies that may not fit a packet of 1,280 bytes.")
+        bindings.settle = self.settle
         metrics.gauge("m2mapp_dhcpv6_bindings", "Addresses and prefixes that clients have.", lambda: len(bindings))
 
     def attach(self, port: IDatagramPort) -> None:
@@ -99,6 +100,16 @@ class Serving:
     def serve(self, interface: int, name: str, server: Server) -> None:
         """Serve an interface, by its index and name."""
         self._served[interface] = (name, server)
+
+    def leave(self, interface: int) -> None:
+        """Serve the interface of that index no more."""
+        self._served.pop(interface, None)
+
+    def settle(self) -> None:
+        """What was gathered is committed now: who writes a binding next builds on what clients were given."""
+        if self._call is not None:
+            self._call.cancel()
+            self._commit_gathered()
 
     def send_unasked(self, data: bytes, name: str, address: str) -> None:
         """Send to a client on the interface of that name, which has not asked; nothing where the interface is not served."""
@@ -143,6 +154,8 @@ class Serving:
         if not outcome.given and not outcome.ended:
             self._reply(outcome.reply, relays, source)
             return
+        if outcome.ended:
+            self.settle()  # What is taken back may have been given a moment ago.
         changes: list[Write | Remove] = [self._bindings.end(binding.path) for binding in outcome.ended]
         changes += [self._bindings.write(binding) for binding in outcome.given]
         self._under_way += 1
@@ -154,8 +167,9 @@ class Serving:
             else:
                 self._commit_gathered()
         elif len(self._gathered) >= MOST_GATHERED:
-            self._call.cancel()
-            self._commit_gathered()
+            self.settle()
+        if outcome.ended:
+            self.settle()
 
     def _commit_gathered(self) -> None:
         self._call, self._last_s = None, self._reactor.seconds()
@@ -192,16 +206,21 @@ class Serving:
         if self._port is None:
             return
         port = SERVER_PORT if relays else CLIENT_PORT
-        data = build(wrap(reply, relays))
+        try:
+            data = build(wrap(reply, relays))
+        except ValueError as fault:  # A relay agent wants so much returned that there is no room for the reply.
+            self._discarded.add()
+            self._tell_once(source, f"cannot be answered: {fault}")
+            return
         if len(data) > LARGEST_REPLY:
             self._large.add()
         if self._port.send(data, (source[0], port, *source[2:])):
             self._replied.add()
 
     def _tell_once(self, source: Sockaddr, why: str) -> None:
-        """Log a malformed datagram, once for each source."""
+        """Log what is wrong with a datagram, once for each source."""
         if source[0] not in self._told:
-            _log.warn("{source} sent what is no DHCPv6 message: {why}", source=source[0], why=why)
+            _log.warn("a DHCPv6 message of {source}: {why}", source=source[0], why=why)
             self._told[source[0]] = None
             if len(self._told) > _REMEMBERED_SOURCES:
                 self._told.popitem(last=False)

@@ -39,7 +39,7 @@ class Uplink(Service):
     def __init__(self, reactor: IReactorTime, node: Dhcpv6Node, settings: UplinkSettings, client: Client, metrics: Metrics) -> None:
         self._reactor, self._node, self._client = reactor, node, client
         self._interface, self._releases = settings.interface, settings.release
-        self._asking = Asking(reactor, node.datagrams, (settings.interface, ""), client, self._on_change, metrics)
+        self._asking = Asking(reactor, (node.datagrams, node.host), (settings.interface, ""), client, self._on_change, metrics)
         self._again: IDelayedCall | None = None
         self._listeners: dict[Callable[[], None], None] = {}
         metrics.gauge("m2mapp_dhcpv6_uplink_prefixes", "Prefixes that the uplink has.", lambda: len(self.lease.items) if self.lease else 0)

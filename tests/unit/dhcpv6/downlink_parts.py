@@ -68,7 +68,7 @@ class DownlinkSite:
         """Start, on what the tree holds."""
         self.datagrams = RecordingDatagrams({"lan0": 7, "lan1": 8})
         settings = Dhcpv6Settings(downlink=DownlinkSettings(("lan0", "lan1"), None, "", "", 7200))
-        node = Dhcpv6Node(self.tree, self.committer, self.built.clock, self.datagrams)
+        node = Dhcpv6Node(self.tree, self.committer, self.built.clock, self.datagrams, self.host)
         identity = Identity(OWN, b"secret")
         self.servers = dhcpv6_servers(self.clock, node, identity, settings, self.metrics)
         around = LinkNode(self.datagrams, self.host, Random(1))

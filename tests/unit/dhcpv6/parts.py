@@ -22,7 +22,7 @@ from m2mapp.model.metrics import Metrics
 from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
-from tests.unit.fakes import FakeClock, FakeCommitter
+from tests.unit.fakes import FakeClock, FakeCommitter, FakeHost
 
 OWN = b"\0\4server"
 ROUTER = ("fe80::2", 546, 0, 7)
@@ -103,7 +103,7 @@ class Site:
 
     def start(self) -> None:
         """Start the servers, on what the tree holds."""
-        node = Dhcpv6Node(self.tree, self.committer, self.wall, self.datagrams)
+        node = Dhcpv6Node(self.tree, self.committer, self.wall, self.datagrams, FakeHost())
         self.service = Dhcpv6Servers(self.clock, node, self.metrics)
         self.bindings = self.service.bindings
         self.service.serve(["isp0"], Server(OWN, self.terms, self.bindings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6 import options as o
-from m2mapp.dhcpv6.bootstrap_options import Bootstrap, BootstrapCodes, bootstrap_in, bootstrap_options
+from m2mapp.dhcpv6.bootstrap_options import LARGEST_CERTIFICATE, Bootstrap, BootstrapCodes, bootstrap_in, bootstrap_options
 
 _URI, _DER = "coaps://[2001:db8::bs]:5684", b"\x30\x82der"
 _BOTH = Bootstrap(_URI, _DER)
@@ -52,6 +52,12 @@ class BootstrapOptionTests(SynchronousTestCase):
         for value in (b"", b"not a uri", b"coap://a b", b"coap://\xff", b"coap://\x01", b"coap://" + b"a" * 2000):
             self.assertIsNone(bootstrap_in((o.Opaque(65001, value),), BootstrapCodes()).uri, value)
         self.assertEqual(bootstrap_in((o.Opaque(65001, b"coap://bs\0"),), BootstrapCodes()).uri, "coap://bs")
+
+    def test_too_large(self) -> None:
+        """A certificate that would not fit into the messages by which it is handed on is not taken; one that does is."""
+        for size, taken in ((LARGEST_CERTIFICATE, True), (LARGEST_CERTIFICATE + 1, False)):
+            found = bootstrap_in((o.Opaque(65001, _URI.encode()), o.Opaque(65002, bytes(size))), BootstrapCodes())
+            self.assertEqual((found.uri, found.certificate is not None), (_URI, taken))
 
     def test_requested(self) -> None:
         """A client requests the codes by which it can read the options."""

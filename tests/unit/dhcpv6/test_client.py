@@ -71,20 +71,22 @@ class Walk:
     def bind(self, *, preferred_s: int = 1000, valid_s: int = 2000, t1_s: int = 0, t2_s: int = 0) -> None:
         """Go from the first Solicit to a lease."""
         self.after(0.5)
-        self.answer(T.ADVERTISE, _ia(preferred_s, valid_s))
+        self.answer(T.ADVERTISE, ia(preferred_s, valid_s))
         self.after(1.1)
-        self.answer(T.REPLY, replace(_ia(preferred_s, valid_s), t1_s=t1_s, t2_s=t2_s))
+        self.answer(T.REPLY, replace(ia(preferred_s, valid_s), t1_s=t1_s, t2_s=t2_s))
 
     def names(self) -> list[str]:
         """What it has."""
         return [str(item.value) for item in self.client.lease.items] if self.client.lease else []
 
 
-def _ia(preferred_s: int = 1000, valid_s: int = 2000, prefix: IPv6Network = _PREFIX, *more: o.Option) -> o.IaPd:
+def ia(preferred_s: int = 1000, valid_s: int = 2000, prefix: IPv6Network = _PREFIX, *more: o.Option) -> o.IaPd:
+    """The client's IA with a prefix."""
     return o.IaPd(1, 0, 0, (o.IaPrefix(prefix, preferred_s, valid_s), *more))
 
 
-def _status(status: Status) -> o.IaPd:
+def ia_status(status: Status) -> o.IaPd:
+    """The client's IA with a status code alone."""
     return o.IaPd(1, 0, 0, (o.StatusCode(status),))
 
 
@@ -97,13 +99,13 @@ class BindingTests(SynchronousTestCase):
         self.assertEqual([message.type for _, message in walk.sent], [T.SOLICIT])
         self.assertEqual(o.first(walk.last.options, o.ElapsedTime), o.ElapsedTime(0))
         self.assertEqual(o.first(walk.last.options, o.OptionRequest), o.OptionRequest((65001, 65002, 82)))
-        self.assertEqual(o.first(walk.last.options, o.IaPd), _ia(0, 0, IPv6Network("::/60")))
-        walk.answer(T.ADVERTISE, _ia())
+        self.assertEqual(o.first(walk.last.options, o.IaPd), ia(0, 0, IPv6Network("::/60")))
+        walk.answer(T.ADVERTISE, ia())
         self.assertEqual(walk.client.phase, Phase.SOLICITING)
         walk.after(1.1)
         self.assertEqual((walk.last.type, o.first(walk.last.options, o.ServerId)), (T.REQUEST, o.ServerId(_SERVER)))
-        self.assertEqual(o.first(walk.last.options, o.IaPd), _ia(0, 0))
-        self.assertIsNone(walk.answer(T.REPLY, _ia(), o.Opaque(65001, b"coap://bs")))
+        self.assertEqual(o.first(walk.last.options, o.IaPd), ia(0, 0))
+        self.assertIsNone(walk.answer(T.REPLY, ia(), o.Opaque(65001, b"coap://bs")))
         lease = walk.client.lease
         assert lease is not None
         self.assertEqual((walk.client.phase, walk.names(), lease.bootstrap), (Phase.BOUND, [str(_PREFIX)], Bootstrap("coap://bs")))
@@ -113,22 +115,29 @@ class BindingTests(SynchronousTestCase):
         """The offer with the highest preference is taken once the first time is over; one of 255 at once."""
         walk = Walk()
         walk.after(0.5)
-        walk.answer(T.ADVERTISE, _ia(), server=b"\0\4none")
-        walk.answer(T.ADVERTISE, o.Preference(7), _ia(prefix=_OTHER), server=b"\0\4seven")
+        walk.answer(T.ADVERTISE, ia(), server=b"\0\4none")
+        walk.answer(T.ADVERTISE, o.Preference(7), ia(prefix=_OTHER), server=b"\0\4seven")
         walk.after(1.1)
         self.assertEqual(o.first(walk.last.options, o.ServerId), o.ServerId(b"\0\4seven"))
         walk = Walk()
         walk.after(0.5)
-        walk.answer(T.ADVERTISE, o.Preference(255), _ia())
+        walk.answer(T.ADVERTISE, o.Preference(255), ia())
         self.assertEqual(walk.last.type, T.REQUEST)
+
+    def test_nothing_preferred(self) -> None:
+        """Where nothing is preferred any more T1 and T2, left to the client, follow from how long the prefix is valid."""
+        walk = Walk()
+        walk.bind(preferred_s=0)
+        assert walk.client.lease is not None
+        self.assertEqual((walk.client.lease.t1_s, walk.client.lease.t2_s), (1000, 1600))
 
     def test_late_offer(self) -> None:
         """After the first time is over the first offer that comes is taken at once; one that offers nothing never is."""
         walk = Walk()
         walk.after(2.0)
         self.assertEqual([message.type for _, message in walk.sent], [T.SOLICIT, T.SOLICIT])
-        self.assertIn("offers nothing", walk.answer(T.ADVERTISE, _status(Status.NO_PREFIX_AVAIL)) or "")
-        walk.answer(T.ADVERTISE, _ia())
+        self.assertIn("offers nothing", walk.answer(T.ADVERTISE, ia_status(Status.NO_PREFIX_AVAIL)) or "")
+        walk.answer(T.ADVERTISE, ia())
         self.assertEqual(walk.last.type, T.REQUEST)
 
     def test_rapid_commit(self) -> None:
@@ -136,8 +145,8 @@ class BindingTests(SynchronousTestCase):
         walk = Walk(Wish(for_prefix=True))
         walk.after(0.5)
         self.assertIsNotNone(o.first(walk.last.options, o.RapidCommit))
-        self.assertIn("without Rapid Commit", walk.answer(T.REPLY, _ia()) or "")
-        walk.answer(T.REPLY, o.RapidCommit(), _ia())
+        self.assertIn("without Rapid Commit", walk.answer(T.REPLY, ia()) or "")
+        walk.answer(T.REPLY, o.RapidCommit(), ia())
         self.assertEqual((walk.client.phase, len(walk.sent)), (Phase.BOUND, 1))
 
     def test_nobody_answers(self) -> None:
@@ -149,7 +158,9 @@ class BindingTests(SynchronousTestCase):
         elapsed = o.first(walk.sent[2][1].options, o.ElapsedTime)
         self.assertEqual(elapsed, o.ElapsedTime(315))
         self.assertEqual(len({message.transaction_id for _, message in walk.sent}), 1)
-        walk.answer(T.ADVERTISE, _status(Status.NO_PREFIX_AVAIL), o.SolMaxRt(60))
+        walk.answer(T.ADVERTISE, ia_status(Status.NO_PREFIX_AVAIL), o.SolMaxRt(60))
+        for out_of_bounds in (59, 86401):
+            walk.answer(T.ADVERTISE, ia_status(Status.NO_PREFIX_AVAIL), o.SolMaxRt(out_of_bounds))
         walk.after(1000)
         late = [at for at, _ in walk.sent][-5:]
         self.assertTrue(all(59 < later - earlier < 67 for earlier, later in pairwise(late)), late)
@@ -159,10 +170,10 @@ class BindingTests(SynchronousTestCase):
         for refuse in (True, False):
             walk = Walk()
             walk.after(0.5)
-            walk.answer(T.ADVERTISE, _ia())
+            walk.answer(T.ADVERTISE, ia())
             walk.after(1.1)
             if refuse:
-                walk.answer(T.REPLY, _status(Status.NO_PREFIX_AVAIL))
+                walk.answer(T.REPLY, ia_status(Status.NO_PREFIX_AVAIL))
             else:
                 walk.after(300)
                 self.assertEqual(sum(message.type is T.REQUEST for _, message in walk.sent), 10)
@@ -172,16 +183,16 @@ class BindingTests(SynchronousTestCase):
         """Another transaction, another client, no server, times or prefixes that make no sense: nothing happens."""
         walk = Walk(Wish(for_prefix=True))
         walk.after(0.5)
-        good = (o.ClientId(_DUID), o.ServerId(_SERVER), o.RapidCommit(), _ia())
+        good = (o.ClientId(_DUID), o.ServerId(_SERVER), o.RapidCommit(), ia())
         bad = (
             Message(T.REPLY, 99, good),
             Message(T.REPLY, walk.last.transaction_id, (o.ClientId(b"\0\4other"), *good[1:])),
             Message(T.REPLY, walk.last.transaction_id, (good[0], *good[2:])),
-            Message(T.REPLY, walk.last.transaction_id, (*good[:3], replace(_ia(), iaid=2))),
-            Message(T.REPLY, walk.last.transaction_id, (*good[:3], replace(_ia(), t1_s=9, t2_s=8))),
-            Message(T.REPLY, walk.last.transaction_id, (*good[:3], _ia(2001, 2000))),
-            Message(T.REPLY, walk.last.transaction_id, (*good[:3], _ia(prefix=IPv6Network("ff00::/56")))),
-            Message(T.REPLY, walk.last.transaction_id, (*good[:3], _ia(prefix=IPv6Network("fe80::/56")))),
+            Message(T.REPLY, walk.last.transaction_id, (*good[:3], replace(ia(), iaid=2))),
+            Message(T.REPLY, walk.last.transaction_id, (*good[:3], replace(ia(), t1_s=9, t2_s=8))),
+            Message(T.REPLY, walk.last.transaction_id, (*good[:3], ia(2001, 2000))),
+            Message(T.REPLY, walk.last.transaction_id, (*good[:3], ia(prefix=IPv6Network("ff00::/56")))),
+            Message(T.REPLY, walk.last.transaction_id, (*good[:3], ia(prefix=IPv6Network("fe80::/56")))),
             Message(T.REPLY, walk.last.transaction_id, (*good, o.StatusCode(Status.UNSPEC_FAIL))),
         )
         for message in bad:
@@ -201,7 +212,7 @@ class KeepingTests(SynchronousTestCase):
         walk.to(begun + 500)
         self.assertEqual((walk.last.type, o.first(walk.last.options, o.ServerId)), (T.RENEW, o.ServerId(_SERVER)))
         walk.to(begun + 505)
-        walk.answer(T.REPLY, _ia(1000, 3000))
+        walk.answer(T.REPLY, ia(1000, 3000))
         lease = walk.client.lease
         assert lease is not None
         self.assertEqual((walk.client.phase, lease.valid_until()), (Phase.BOUND, begun + 505 + 3000))
@@ -226,7 +237,7 @@ class KeepingTests(SynchronousTestCase):
         walk = Walk()
         walk.bind()
         walk.after(800)
-        walk.answer(T.REPLY, _ia(), server=b"\0\4second")
+        walk.answer(T.REPLY, ia(), server=b"\0\4second")
         assert walk.client.lease is not None
         self.assertEqual((walk.client.phase, walk.client.lease.server), (Phase.BOUND, b"\0\4second"))
 
@@ -235,10 +246,10 @@ class KeepingTests(SynchronousTestCase):
         walk = Walk()
         walk.bind()
         walk.after(500)
-        walk.answer(T.REPLY, _status(Status.NO_BINDING))
+        walk.answer(T.REPLY, ia_status(Status.NO_BINDING))
         self.assertEqual((walk.last.type, walk.names()), (T.REQUEST, [str(_PREFIX)]))
-        self.assertEqual(o.first(walk.last.options, o.IaPd), _ia(0, 0))
-        walk.answer(T.REPLY, _ia())
+        self.assertEqual(o.first(walk.last.options, o.IaPd), ia(0, 0))
+        walk.answer(T.REPLY, ia())
         self.assertEqual(walk.client.phase, Phase.BOUND)
 
     def test_forgotten_and_silent(self) -> None:
@@ -247,7 +258,7 @@ class KeepingTests(SynchronousTestCase):
         walk.bind()
         begun = walk.now
         walk.after(500)
-        walk.answer(T.REPLY, _status(Status.NO_BINDING))
+        walk.answer(T.REPLY, ia_status(Status.NO_BINDING))
         walk.to(begun + 5000)
         self.assertEqual((walk.client.lease, walk.client.phase), (None, Phase.SOLICITING))
         self.assertLess(len(walk.sent), 80)
@@ -257,10 +268,10 @@ class KeepingTests(SynchronousTestCase):
         walk = Walk()
         walk.bind()
         walk.after(500)
-        walk.answer(T.REPLY, _ia(1000, 2000, _OTHER, o.IaPrefix(_PREFIX, 0, 0)))
+        walk.answer(T.REPLY, ia(1000, 2000, _OTHER, o.IaPrefix(_PREFIX, 0, 0)))
         self.assertEqual(walk.names(), [str(_OTHER)])
         walk.after(500)
-        walk.answer(T.REPLY, _ia(1000, 2000, _PREFIX))
+        walk.answer(T.REPLY, ia(1000, 2000, _PREFIX))
         self.assertEqual(walk.names(), [str(_PREFIX), str(_OTHER)])
 
     def test_taken_back(self) -> None:
@@ -268,7 +279,7 @@ class KeepingTests(SynchronousTestCase):
         walk = Walk()
         walk.bind()
         walk.after(500)
-        walk.answer(T.REPLY, _ia(0, 0))
+        walk.answer(T.REPLY, ia(0, 0))
         self.assertEqual((walk.client.phase, walk.client.lease), (Phase.SOLICITING, None))
 
     def test_without_end(self) -> None:
@@ -288,7 +299,7 @@ class KeepingTests(SynchronousTestCase):
             released = walk.client.sends()
             self.assertEqual([message.type for message in released], [T.RELEASE])
             self.assertEqual(
-                (o.first(released[0].options, o.ServerId), o.first(released[0].options, o.IaPd)), (o.ServerId(_SERVER), _ia(0, 0))
+                (o.first(released[0].options, o.ServerId), o.first(released[0].options, o.IaPd)), (o.ServerId(_SERVER), ia(0, 0))
             )
             if answered:
                 walk.answer(T.REPLY, o.StatusCode(Status.SUCCESS), to=released[0])
@@ -307,7 +318,7 @@ class RestartTests(SynchronousTestCase):
         """After a restart the lease is in use and verified by a Rebind, without waiting."""
         walk = Walk(kept=self.kept())
         self.assertEqual((walk.client.phase, walk.last.type, walk.names()), (Phase.VERIFYING, T.REBIND, [str(_PREFIX)]))
-        walk.answer(T.REPLY, _ia())
+        walk.answer(T.REPLY, ia())
         self.assertEqual(walk.client.phase, Phase.BOUND)
 
     def test_nobody_there(self) -> None:

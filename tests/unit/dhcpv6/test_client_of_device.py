@@ -137,6 +137,17 @@ class DeclineTests(SynchronousTestCase):
             self.assertEqual(sum(message.type is T.DECLINE for _, message in device.sent), 0 if answered else 3)
             self.assertEqual((device.client.phase, device.last.type), (Phase.SOLICITING, T.SOLICIT))
 
+    def test_found_while_verifying(self) -> None:
+        """After a restart, before anybody has answered its Confirm: the address that another host has meanwhile is declined."""
+        device = _Device(kept=Lease(_SERVER, (Item(_ADDRESS, 600, 1600, 1000.0),), 100, 400, 1000.0))
+        device.after(1)
+        device.client.decline(device.now)
+        (declined,) = device.client.sends()
+        self.assertEqual((declined.type, o.first(declined.options, o.IaNa), device.client.lease), (T.DECLINE, _ia(0, 0), None))
+        self.assertEqual(o.first(declined.options, o.ServerId), o.ServerId(_SERVER))
+        device.answer(T.REPLY, o.StatusCode(Status.SUCCESS), to=declined)
+        self.assertEqual(device.client.phase, Phase.SOLICITING)
+
     def test_nothing_to_decline(self) -> None:
         """Without an address nothing is declined."""
         device = _Device()
@@ -172,8 +183,11 @@ class ReconfigureTests(SynchronousTestCase):
         fresh = device.keys.message(_SERVER, _DUID, T.RENEW)
         self.assertIn("not made with the key", str(device.take(fresh.replace(b"\0\x13\0\1\5", b"\0\x13\0\1\6"))))
         self.assertIn("without a key", str(device.reconfigure(server=b"\0\4another")))
+        self.assertIsNone(device.take(fresh))
+        device.answer(T.REPLY, _ia())
+        self.assertIn("came before", str(device.take(fresh)))
         self.assertIn("another client", str(device.take(device.keys.message(_SERVER, b"\0\4somebody", T.RENEW))))
-        self.assertEqual((device.client.phase, len(device.sent)), (Phase.BOUND, 1))
+        self.assertEqual((device.client.phase, len(device.sent)), (Phase.BOUND, 2))
 
     def test_not_wanted(self) -> None:
         """A client that does not accept Reconfigure messages discards them."""

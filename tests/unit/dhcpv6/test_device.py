@@ -44,7 +44,7 @@ class _Device:
     def start(self) -> None:
         """Start, on what the tree holds."""
         self.network = ClientNetwork()
-        node = Dhcpv6Node(self.built.tree, self.built.committer, self.built.clock, self.network)
+        node = Dhcpv6Node(self.built.tree, self.built.committer, self.built.clock, self.network, self.host)
         around = LinkNode(self.network, self.host, Random(1))
         self.service = dhcpv6_device(self.clock, node, (_DUID, self.link, BootstrapCodes()), around, self.metrics)
         self.service.startService()

@@ -5,45 +5,30 @@ from __future__ import annotations
 import hashlib
 import hmac
 from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6 import options as o
 from m2mapp.dhcpv6.bootstrap_options import Bootstrap
 from m2mapp.dhcpv6.client import Item, Lease
-from m2mapp.dhcpv6.downlink import delegations_of
+from m2mapp.dhcpv6.downlink import delegations_of, lifetimes_of
+from m2mapp.dhcpv6.drivers.reconfiguring import BATCH, TURN_S
 from m2mapp.dhcpv6.links import Delegation
 from m2mapp.dhcpv6.message import Message, RelayMessage
 from m2mapp.dhcpv6.numbers import INFINITY, Status
 from m2mapp.dhcpv6.numbers import MessageType as T
 from m2mapp.dhcpv6.packet import build, parse
-from m2mapp.model.errors import Conflict, Fault, Malformed, StorageFull
-from m2mapp.model.messages import Method
+from m2mapp.dhcpv6.pools import Lifetimes
+from m2mapp.dhcpv6.server import MAX_OLD
+from m2mapp.dhcpv6.service import bootstrap_sources
+from m2mapp.dhcpv6.settings import Dhcpv6Settings, DownlinkSettings
+from m2mapp.model.errors import Malformed
+from tests.certificates import issue
+from tests.unit.dhcpv6.downlink_case import DownlinkCase
 from tests.unit.dhcpv6.downlink_parts import BEHIND, DEVICE, DEVICE_ADDRESS, NEW, OLD, DownlinkSite, holding
 from tests.unit.dhcpv6.parts import OWN, addresses_in, client_message, statuses_in
-from tests.unit.fakes import ask
-
-_LEASE = f"/leases/{DEVICE.hex()}/1"
-
-
-class DownlinkCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.site = DownlinkSite()
-        self.addCleanup(self.site.stop)
-
-    def lease(self) -> dict[str, object]:
-        """The device's lease as it stands in the tree."""
-        return dict(self.site.tree.get(("leases", DEVICE.hex(), "1")).attributes)
-
-    def reserve(self, address: object, path: str = _LEASE) -> None:
-        """An operator reserves an address. Raises the `Fault` that it is refused with."""
-        payload = b'{"address": "%s"}' % str(address).encode()
-        self.successResultOf(self.site.reserving.handle(ask(Method.PUT, path, payload, "application/json")))  # type: ignore[arg-type]
-
-    def own_prefix(self, prefix: IPv6Network = OLD) -> IPv6Network:
-        """The /64 of lan0."""
-        pools = self.site.linking.links.link("lan0", self.site.clock.seconds()).pools
-        return next(pool.prefix for pool in pools if pool.prefix.subnet_of(prefix))
+from tests.unit.fakes import FakeClock
 
 
 class RenumberingTests(DownlinkCase):
@@ -126,6 +111,16 @@ class RenumberingTests(DownlinkCase):
         self.assertNotIn(IPv6Address(addresses_in(reply)[0][0]), self.own_prefix())
         self.assertFalse(self.site.servers.bindings.holds(old))
 
+    def test_again_and_again(self) -> None:
+        """Of the addresses of many prefixes that were exchanged a device may use the last few on; the others end."""
+        ((held, *_),) = self.site.given(T.REQUEST)
+        for number in range(MAX_OLD + 2):
+            self.site.prefixes.exchange(Delegation(IPv6Network(f"2001:db8:{number + 16:x}::/48")))
+            held = self.site.given(T.RENEW, holding(held))[0][0]
+        old = self.lease()["deprecated"]
+        assert isinstance(old, list | tuple)
+        self.assertEqual(len(old), MAX_OLD)
+
 
 class ReconfigureTests(DownlinkCase):
     def agree(self) -> bytes:
@@ -157,6 +152,24 @@ class ReconfigureTests(DownlinkCase):
         data = build(message)
         self.assertEqual(auth.information[1:], hmac.digest(key, data[:-16] + bytes(16), hashlib.md5))
         self.assertEqual(parse(data), message)
+
+    def test_not_any_more(self) -> None:
+        """A device that renews is told on; one that asks anew, and does not say again that it accepts Reconfigure, is not."""
+        self.agree()
+        self.site.given(T.RENEW, holding(str(self.lease()["address"])))
+        self.assertIs(self.lease()["reconfigure"], True)
+        self.site.given(T.REQUEST)
+        self.assertNotIn("reconfigure", self.lease())
+
+    def test_not_all_at_once(self) -> None:
+        """Of many devices some are told in each turn: what all of them answer has to be kept on disk."""
+        for number in range(2 * BATCH + 1):
+            ask = client_message(T.REQUEST, o.IaNa(1), o.ReconfigureAccept(), duid=b"\0\3\0\1%03d" % number, server=OWN)
+            self.site.ask(ask)
+        self.site.prefixes.exchange(Delegation(NEW))
+        for told in (BATCH, 2 * BATCH, 2 * BATCH + 1):
+            self.site.clock.advance(TURN_S)
+            self.assertEqual(len(self.told()), told)
 
     def test_until_it_asks(self) -> None:
         """It is told with growing pauses, eight times at most, and no more once it has asked."""
@@ -230,12 +243,13 @@ class RelayTests(DownlinkCase):
         self.assertEqual(self.site.datagrams.port.sent[-1][1][1], 547)
 
     def test_two_agents(self) -> None:
-        """Of several agents the one nearest to the device says which link; one on layer 2 (RFC 6221) says nothing."""
-        near = _relayed(client_message(T.REQUEST, o.IaNa(1), duid=DEVICE, server=OWN), IPv6Address("::"))
+        """Of several agents the one nearest to the device says which link; one on layer 2 (RFC 6221) and a link-local one say nothing."""
+        nearest = _relayed(client_message(T.REQUEST, o.IaNa(1), duid=DEVICE, server=OWN), IPv6Address("::"))
+        near = RelayMessage(T.RELAY_FORW, 0, IPv6Address("fe80::7"), IPv6Address("fe80::1"), (o.RelayedMessage(nearest),))
         middle = RelayMessage(T.RELAY_FORW, 1, BEHIND, IPv6Address("fe80::2"), (o.RelayedMessage(near),))
         far = RelayMessage(T.RELAY_FORW, 2, IPv6Address("2001:db8:a:78::1"), IPv6Address("fe80::3"), (o.RelayedMessage(middle),))
         reply: object = self.site.ask(far)
-        for _ in range(3):
+        for _ in range(4):
             assert isinstance(reply, RelayMessage)
             inner = o.first(reply.options, o.RelayedMessage)
             assert inner is not None
@@ -248,82 +262,6 @@ class RelayTests(DownlinkCase):
         reply = self.site.ask(_relayed(client_message(T.SOLICIT, o.IaNa(1), duid=DEVICE), IPv6Address("2001:db8:c::1")))
         assert isinstance(reply, RelayMessage)
         self.assertEqual(statuses_in(_inner(reply)), [Status.NO_ADDRS_AVAIL])
-
-
-class ReservationTests(DownlinkCase):
-    def test_kept_for_a_device(self) -> None:
-        """A reserved address is given to its device, nobody else, whether it comes first or has another; it outlives the lease."""
-        wanted = self.own_prefix()[0xD1]
-        self.reserve(wanted)
-        self.assertEqual((self.lease()["state"], self.lease()["validUntil"]), ("reserved", None))
-        self.site.clock.advance(100_000)
-        self.assertEqual(self.site.given(T.REQUEST)[0][0], str(wanted))
-        self.assertEqual((self.lease()["state"], self.lease()["reserved"]), ("bound", str(wanted)))
-        self.site.given(T.RELEASE, holding(str(wanted)))
-        self.assertEqual((self.lease()["state"], self.lease()["address"]), ("reserved", str(wanted)))
-        self.site.given(T.REQUEST)
-        self.site.clock.advance(7200 + 61)
-        self.assertEqual(self.lease()["state"], "reserved")
-
-    def test_instead_of_another(self) -> None:
-        """A device that has another address gets the reserved one when it renews, and is told to stop using the other."""
-        ((old, *_),) = self.site.given(T.REQUEST)
-        wanted = self.own_prefix()[0xD1]
-        self.reserve(wanted)
-        self.assertEqual(self.lease()["address"], old)
-        given = self.site.given(T.RENEW, holding(old))
-        self.assertEqual(given, [(str(wanted), 3600, 7200), (old, 0, 0)])
-        self.assertFalse(self.site.servers.bindings.holds(old))
-
-    def test_over_a_restart(self) -> None:
-        """Reservations are of the tree: they stand after a restart, and nobody else gets the address."""
-        wanted = self.own_prefix()[0xD1]
-        self.reserve(wanted)
-        self.site.stop()
-        self.site.start()
-        self.assertRaises(Conflict, self.reserve_for_another, wanted)
-        self.assertEqual(self.site.given(T.REQUEST)[0][0], str(wanted))
-
-    def reserve_for_another(self, address: IPv6Address) -> None:
-        """Another device shall have it."""
-        self.reserve(address, "/leases/00030001aabb/1")
-
-    def test_refused(self) -> None:
-        """What no device can have is refused with the field, the value and what would be right; nothing changes."""
-        own = self.own_prefix()
-        for address in ("", "fe80::1", own[1], own[0], "2001:db8:c::1", 5):
-            fault = self.assertRaises(Malformed, self.reserve, address)
-            self.assertIn("address", fault.detail)
-        for path in ("/leases/zz/1", "/leases/00/1", f"/leases/{DEVICE.hex()}/x", f"/leases/{DEVICE.hex()}/01", "/leases/0003AABB/1"):
-            self.assertIn("/leases/<duid>/<iaid>", self.assertRaises(Fault, self.reserve, own[0xD1], path).detail)
-        self.assertEqual(self.site.committer.units, [])
-
-    def test_disk_full(self) -> None:
-        """A reservation that could not be kept leaves the address free."""
-        self.site.committer.fault = StorageFull()
-        wanted = self.own_prefix()[0xD1]
-        answer = self.site.reserving.handle(ask(Method.PUT, _LEASE, b'{"address": "%s"}' % str(wanted).encode(), "application/json"))
-        self.failureResultOf(answer, StorageFull)
-        self.site.committer.fault = None
-        self.reserve_for_another(wanted)
-
-    def test_read_and_ended(self) -> None:
-        """All else at /leases is the tree's: an operator reads a lease, and ends it with its reservation."""
-        self.reserve(self.own_prefix()[0xD1])
-        self.successResultOf(self.site.reserving.handle(ask(Method.DELETE, _LEASE)))  # type: ignore[arg-type]
-        self.assertIsNone(self.site.tree.find(("leases", DEVICE.hex(), "1")))
-        self.assertFalse(self.site.servers.bindings.holds(str(self.own_prefix()[0xD1])))
-
-    def test_declined(self) -> None:
-        """A reserved address that another host has is set aside: the device gets another, and the reservation stays."""
-        wanted = str(self.own_prefix()[0xD1])
-        self.reserve(wanted)
-        self.site.given(T.REQUEST)
-        self.site.given(T.DECLINE, holding(wanted))
-        ((other, *_),) = self.site.given(T.REQUEST)
-        self.assertNotEqual(other, wanted)
-        self.assertEqual(self.site.given(T.RENEW, holding(other))[0][0], other)
-        self.assertEqual(self.lease()["reserved"], wanted)
 
 
 class AccessTests(DownlinkCase):
@@ -346,6 +284,13 @@ class AccessTests(DownlinkCase):
         self.assertFalse(self.site.servers.bindings.holds(address))
 
 
+class LifetimeTests(SynchronousTestCase):
+    def test_at_most(self) -> None:
+        """Addresses are preferred for half of the time for which they are valid; without end where that is."""
+        for valid_s, preferred_s in ((7200, 3600), (INFINITY, INFINITY)):
+            self.assertEqual(lifetimes_of(DownlinkSettings(("lan0",), OLD, "", "", valid_s)), Lifetimes(preferred_s, valid_s))
+
+
 class SizeTests(SynchronousTestCase):
     def test_fits(self) -> None:
         """The certificate goes to who asks for it: other replies stay small. One that does not fit a small packet is counted."""
@@ -357,6 +302,15 @@ class SizeTests(SynchronousTestCase):
             assert reply is not None
             self.assertLess(len(build(reply)), size)
             self.assertEqual(large.value, count)
+
+    def test_certificate_that_fits_nowhere(self) -> None:
+        """A file with a certificate that no message could hold is refused, with its size and what would be right."""
+        file = Path(self.mktemp())
+        file.write_bytes(issue(*(f"device-{number}.example.org" for number in range(800))).der)
+        settings = Dhcpv6Settings(downlink=DownlinkSettings(("lan0",), OLD, "coaps://bs", str(file), 7200))
+        fault = self.assertRaises(Malformed, bootstrap_sources, settings, FakeClock())
+        self.assertIn("[dhcpv6.downlink] certificate", fault.detail)
+        self.assertIn("at most 16384 bytes", fault.detail)
 
 
 class NameServerTests(DownlinkCase):

@@ -57,6 +57,14 @@ class LinkingTests(SynchronousTestCase):
         self.site.clock.pump([10] * 50)
         self.assertGreaterEqual(self.on(7), 4)
 
+    def test_short_lifetime(self) -> None:
+        """A prefix that lasts for less than half an hour is advertised three times before hosts would forget it."""
+        self.site.prefixes.exchange(Delegation(OLD, 90.0, 90.0))
+        self.site.clock.pump([1] * 40)
+        before = self.on(7)
+        self.site.clock.pump([1] * 30)
+        self.assertGreaterEqual(self.on(7) - before, 2)
+
     def test_flood_of_solicitations(self) -> None:
         """However many ask, at most one advertisement leaves in three seconds, on that interface only."""
         self.site.clock.pump([1] * 40)

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, IPv6Network
 from twisted.trial.unittest import SynchronousTestCase
 
 from m2mapp.dhcpv6.binding import Client
-from m2mapp.dhcpv6.links import Delegation, Links, subnets
+from m2mapp.dhcpv6.links import MOST_GONE, Delegation, Links, subnets
 from m2mapp.dhcpv6.pools import Lifetimes
 
 _PREFIX = IPv6Network("2001:db8:a::/48")
@@ -92,6 +92,16 @@ class LinkTests(SynchronousTestCase):
         links.renew([], 10.0)
         self.assertEqual(links.link("lan0", 10.0).pools[0].given, Lifetimes(0, 7200))
         self.assertEqual(links.link("lan0", 7210.0).pools, ())
+
+    def test_exchanged_again_and_again(self) -> None:
+        """Of many prefixes that went the latest are told, so that what is told stays small."""
+        links = _links()
+        prefixes = [IPv6Network(f"2001:db8:{number:x}::/48") for number in range(3 * MOST_GONE)]
+        for second, prefix in enumerate(prefixes):
+            links.renew([Delegation(prefix)], float(second))
+        links.renew([Delegation(prefixes[-1])], 100.0)
+        told = {pool.prefix.supernet(new_prefix=48): pool.given.preferred_s > 0 for pool in links.link("lan0", 100.0).pools}
+        self.assertEqual(told, {prefix: prefix == prefixes[-1] for prefix in prefixes[-1 - MOST_GONE :]})
 
     def test_back_again(self) -> None:
         """A prefix that comes back is preferred again, and so are its addresses."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from m2mapp.dhcpv6 import options as o
+from m2mapp.dhcpv6.numbers import MessageType as T
+from m2mapp.dhcpv6.numbers import Status
 from m2mapp.dhcpv6.retransmission import (
     CONFIRM,
     RELEASE,
@@ -14,6 +17,7 @@ from m2mapp.dhcpv6.retransmission import (
     first_attempt,
     next_attempt,
 )
+from tests.unit.dhcpv6.test_client import Walk, ia, ia_status
 
 
 def _middle(low: float, high: float) -> float:
@@ -62,3 +66,23 @@ class RetransmissionTests(SynchronousTestCase):
         self.assertEqual(Attempt(1, 100.0, 1.0).elapsed_hundredths(100.5), 0)
         self.assertEqual(Attempt(2, 100.0, 1.0).elapsed_hundredths(101.25), 125)
         self.assertEqual(Attempt(9, 100.0, 1.0).elapsed_hundredths(100_000.0), 0xFFFF)
+
+
+class RateTests(SynchronousTestCase):
+    def test_rate(self) -> None:
+        """A server that gives a second at a time, or refuses what it offers, is asked twenty times in twenty seconds at most."""
+        for offered, given in ((ia(1, 1), ia(1, 1)), (ia(), ia_status(Status.NO_PREFIX_AVAIL))):
+            walk, answered = Walk(), 0
+            while walk.now < 1100.0:
+                while answered < len(walk.sent):
+                    solicits = walk.sent[answered][1].type is T.SOLICIT
+                    answered += 1
+                    if solicits:
+                        walk.answer(T.ADVERTISE, o.Preference(255), offered)
+                    else:
+                        walk.answer(T.REPLY, given)
+                assert walk.client.wake_at is not None
+                walk.to(walk.client.wake_at)
+            times = [at for at, _ in walk.sent]
+            self.assertGreater(len(times), 40)
+            self.assertTrue(all(later - at >= 20 for at, later in zip(times, times[20:], strict=False)))

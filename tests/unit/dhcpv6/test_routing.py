@@ -176,9 +176,10 @@ class ToRoutersTests(SynchronousTestCase):
         """Nothing is set where the interface is not there, nor for what is over."""
         self.site.ask(client_message(T.REQUEST, o.IaPd(1), server=OWN))
         self.service.stopService()
-        for change in (lambda: self.site.datagrams.interfaces.clear(), lambda: self.site.wall.advance(7_200_000)):
-            change()
+        for interfaces, seconds, there in (({}, 0, 0), ({"isp0": INTERFACE}, 7199, 1), ({"isp0": INTERFACE}, 1, 0)):
+            self.site.datagrams.interfaces = dict(interfaces)
+            self.site.wall.advance(seconds * 1000)
             self.host.routes.clear()
             self.start()
-            self.assertEqual(self.host.routes, {})
+            self.assertEqual(len(self.host.routes), there)
             self.service.stopService()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 
 from hypothesis import given
@@ -19,7 +20,7 @@ from m2mapp.dhcpv6.pools import AddressPool, Lifetimes, PrefixPool
 from m2mapp.dhcpv6.server import MAX_BINDINGS_OF_DUID, Terms
 from m2mapp.model.errors import StorageFull
 from tests.unit.dhcpv6.cases import RELAYED
-from tests.unit.dhcpv6.parts import OWN, ROUTER, Site, addresses_in, client_message, prefixes_in, statuses_in
+from tests.unit.dhcpv6.parts import OWN, POOL, ROUTER, Site, addresses_in, client_message, prefixes_in, statuses_in
 
 _DEVICES = AddressPool(IPv6Network("2001:db8:5::/64"), b"secret", Lifetimes(1800, 3600))
 _HOUR = Lifetimes(1800, 3600)
@@ -117,12 +118,17 @@ class PrefixTests(SynchronousTestCase):
         reply = self.site.ask(client_message(T.REQUEST, _ia(iaid=1), _ia(iaid=2), server=OWN))
         assert reply is not None
         self.assertEqual([(ia.t1_s, ia.t2_s) for ia in o.every(reply.options, o.IaPd)], [(1800, 2880)] * 2)
+        both = Site(Terms(addresses=lambda *_: _DEVICES, prefixes=POOL))
+        self.addCleanup(both.service.stopService)
+        reply = both.ask(client_message(T.SOLICIT, _ia(), _ia_na()))
+        assert reply is not None
+        self.assertEqual([(ia.t1_s, ia.t2_s) for ia in reply.options if isinstance(ia, o.IaPd | o.IaNa)], [(900, 1440)] * 2)
         endless = Site(Terms(prefixes=PrefixPool(IPv6Network("2001:db8::/32"), 48, Lifetimes(INFINITY, INFINITY))))
         self.addCleanup(endless.service.stopService)
         reply = endless.ask(client_message(T.REQUEST, _ia(), server=OWN))
         assert reply is not None
         self.assertEqual([(ia.t1_s, ia.t2_s) for ia in o.every(reply.options, o.IaPd)], [(INFINITY, INFINITY)])
-        self.assertEqual(endless.clock.getDelayedCalls(), [])
+        self.assertEqual(len(endless.clock.getDelayedCalls()), 1)  # that of the interface
 
     def test_rapid_commit(self) -> None:
         """A Solicit with Rapid Commit gets its Reply at once, and the binding stands."""
@@ -139,25 +145,6 @@ class PrefixTests(SynchronousTestCase):
         done = self.site.ask(client_message(T.RELEASE, _ia(prefix), server=OWN))
         self.assertEqual((statuses_in(done), self.site.names(), len(self.site.bindings)), ([Status.SUCCESS], [], 0))
 
-    def test_pool_is_exhausted(self) -> None:
-        """With nothing left a client gets NoPrefixAvail in its IA, also in the Advertise; who has a prefix keeps it.
-
-        That nothing is left is a warning until somebody gives something back.
-        """
-        site = Site(Terms(prefixes=PrefixPool(IPv6Network("2001:db8::/55"), 56, _HOUR)))
-        self.addCleanup(site.service.stopService)
-        for number in range(2):
-            self.assertEqual(len(prefixes_in(site.ask(client_message(T.REQUEST, _ia(), duid=b"\0\3ab%d" % number, server=OWN)))), 1)
-        for kind, server in ((T.SOLICIT, None), (T.REQUEST, OWN)):
-            reply = site.ask(client_message(kind, _ia(), duid=b"\0\3abz", server=server))
-            self.assertEqual((prefixes_in(reply), statuses_in(reply)), ([], [Status.NO_PREFIX_AVAIL]))
-        self.assertEqual(len(prefixes_in(site.ask(client_message(T.RENEW, _ia(), duid=b"\0\3ab0", server=OWN)))), 1)
-        self.assertEqual(site.service.warnings(), ["DHCPv6 on isp0: nothing is left to give"])
-        ((held, *_),) = prefixes_in(site.ask(client_message(T.RENEW, _ia(), duid=b"\0\3ab1", server=OWN)))
-        site.ask(client_message(T.RELEASE, _ia(held), duid=b"\0\3ab1", server=OWN))
-        self.assertEqual(site.service.warnings(), [])
-        self.assertEqual(len(prefixes_in(site.ask(client_message(T.REQUEST, _ia(), duid=b"\0\3abz", server=OWN)))), 1)
-
     def test_client_that_asks_for_a_thousand(self) -> None:
         """One DUID gets so many bindings and no more; the IAs beyond are told so."""
         for first in range(0, MAX_BINDINGS_OF_DUID * 2, 8):
@@ -173,17 +160,6 @@ class PrefixTests(SynchronousTestCase):
     def test_confirm_is_not_judged(self) -> None:
         """A delegating server cannot say which addresses are right on a link: silence."""
         self.assertIsNone(self.site.ask(client_message(T.CONFIRM, _ia_na("2001:db8::1"))))
-
-    def test_static(self) -> None:
-        """A reserved prefix goes to its DUID, and to nobody else however they ask."""
-        kept = IPv6Network("2001:db8:1ab:cd00::/56")
-        pool = PrefixPool(IPv6Network("2001:db8:100::/40"), 56, _HOUR, ((b"\0\3\0\1lucky", kept),))
-        site = Site(Terms(prefixes=pool))
-        self.addCleanup(site.service.stopService)
-        other = prefixes_in(site.ask(client_message(T.REQUEST, _ia(str(kept)), server=OWN)))
-        self.assertNotEqual(other[0][0], str(kept))
-        own = site.ask(client_message(T.REQUEST, _ia(), duid=b"\0\3\0\1lucky", server=OWN))
-        self.assertEqual(prefixes_in(own)[0][0], str(kept))
 
 
 class AddressTests(SynchronousTestCase):
@@ -218,6 +194,17 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(self.site.names("leases"), [])
         self.assertEqual(self.given(), address)
 
+    def test_client_that_declines_all(self) -> None:
+        """A client that declines whatever it gets has so many set aside and gets no more; others do."""
+        for _ in range(MAX_BINDINGS_OF_DUID):
+            declined = _ia_na(self.given())
+            self.site.ask(client_message(T.DECLINE, declined, duid=b"\0\3\0\1device", server=OWN))
+        reply = self.site.ask(client_message(T.REQUEST, _ia_na(), duid=b"\0\3\0\1device", server=OWN))
+        self.assertEqual((statuses_in(reply), addresses_in(reply)), ([Status.NO_ADDRS_AVAIL], []))
+        self.given(b"\0\3\0\1other")
+        self.site.clock.advance(3600 + 61)
+        self.given()
+
     def test_confirm(self) -> None:
         """Addresses of this link are confirmed, others are not; without addresses there is nothing to say."""
         for address, status in (("2001:db8:5::1", Status.SUCCESS), ("2001:db8:6::1", Status.NOT_ON_LINK)):
@@ -243,7 +230,7 @@ class AddressTests(SynchronousTestCase):
         self.site.clock.advance(3600)
         self.assertEqual(len(self.site.bindings), 1)
         self.site.clock.advance(61)
-        self.assertEqual((len(self.site.bindings), self.site.names("leases"), self.site.clock.getDelayedCalls()), (0, [], []))
+        self.assertEqual((len(self.site.bindings), self.site.names("leases"), len(self.site.clock.getDelayedCalls())), (0, [], 1))
 
     def test_information_request(self) -> None:
         """An Information-request gets the options and how long they hold, and makes no binding."""
@@ -308,6 +295,24 @@ class ArrivalTests(SynchronousTestCase):
         self.site.receive(ask)
         self.assertEqual(len(self.site.sent), 1)
 
+    def test_no_room_for_the_reply(self) -> None:
+        """What a relay agent wants returned leaves no room for the reply: none is sent, and those that share its commit are."""
+        self.site.terms = replace(self.site.terms, bootstrap=lambda: Bootstrap("coap://bs", bytes(2000)))
+        self.site.restart()
+        ask = client_message(T.REQUEST, _ia(), o.OptionRequest((65002,)), server=OWN)
+        link, peer = IPv6Address("2001:db8::1"), IPv6Address("fe80::9")
+        near = RelayMessage(T.RELAY_FORW, 0, link, peer, (o.InterfaceId(bytes(64_000)), o.RelayedMessage(ask)))
+        self.site.service.serving.gather_s = 1.0
+        self.given_to(b"\0\3\0\1first")
+        self.site.receive(RelayMessage(T.RELAY_FORW, 1, link, peer, (o.RelayedMessage(near),)))
+        self.given_to(b"\0\3\0\1last")
+        self.site.clock.advance(1)
+        self.assertEqual((len(self.site.sent), len(self.site.names()), self.site.errors), (2, 3, []))
+
+    def given_to(self, duid: bytes) -> None:
+        """Another client's Request comes."""
+        self.site.receive(client_message(T.REQUEST, _ia(), duid=duid, server=OWN))
+
     def test_flood(self) -> None:
         """While the disk is slow so many messages wait and no more; the newest are dropped, and those before are answered."""
         self.patch(type(self.site.service.serving), "most", 3)
@@ -353,6 +358,23 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual((site.datagrams.opened, site.datagrams.port.joined[-2:]), (("::", 547), [("ff02::1:2", 7), ("ff05::1:3", 7)]))
         site.service.stopService()
         self.assertEqual((site.clock.getDelayedCalls(), site.datagrams.port.stopped), ([], True))
+
+    def test_interface_comes_back_as_another(self) -> None:
+        """An interface that went is served no more; when it is back, under another index, it is joined on and served."""
+        site = Site()
+        self.addCleanup(site.service.stopService)
+        site.datagrams.interfaces.clear()
+        site.clock.advance(5)
+        self.assertEqual(site.datagrams.port.joined, [])
+        self.assertIsNone(site.ask(client_message(T.SOLICIT, _ia())))
+        site.datagrams.interfaces["isp0"] = 17
+        site.clock.advance(5)
+        self.assertEqual(site.datagrams.port.joined, [("ff02::1:2", 17), ("ff05::1:3", 17)])
+        site.receive(client_message(T.SOLICIT, _ia()), interface=17)
+        self.assertEqual(len(site.sent), 1)
+        site.datagrams.interfaces["isp0"] = 18
+        site.clock.advance(5)
+        self.assertEqual(site.datagrams.port.joined, [("ff02::1:2", 18), ("ff05::1:3", 18)])
 
     def test_stopped_while_the_disk_is_slow(self) -> None:
         """What was under way when the servers stopped is kept, and nothing is sent."""

@@ -23,7 +23,7 @@ from m2mapp.model.metrics import Metrics
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
 from tests.unit.dhcpv6.client_parts import ClientNetwork
-from tests.unit.fakes import FakeClock, FakeCommitter
+from tests.unit.fakes import FakeClock, FakeCommitter, FakeHost
 
 _DUID, _SERVER = b"\0\4gateway", o.ServerId(b"\0\4server")
 _PREFIX = IPv6Network("2001:db8:5::/56")
@@ -37,13 +37,13 @@ class _Gateway:
         types = Types([UPLINK_TYPE])
         self.tree = Tree(types.derived, lambda error: None)
         self.wall, self.clock, self.network = FakeClock(), Clock(), ClientNetwork()
-        self.committer = FakeCommitter(self.tree, self.wall)
+        self.committer, self.host = FakeCommitter(self.tree, self.wall), FakeHost()
         self.settings = Dhcpv6Settings(uplink=UplinkSettings("eth0", None, release))
         self.told: list[list[str]] = []
         self.start()
 
     def start(self) -> None:
-        node = Dhcpv6Node(self.tree, self.committer, self.wall, self.network)
+        node = Dhcpv6Node(self.tree, self.committer, self.wall, self.network, self.host)
         self.uplink = dhcpv6_uplink(self.clock, node, _DUID, self.settings, Random(1), Metrics())
         self.uplink.listen(lambda: self.told.append(self.has()))
         self.uplink.startService()
@@ -141,6 +141,8 @@ class UplinkTests(SynchronousTestCase):
         gateway.wall.at_ms = 5000
         gateway.start()
         self.assertEqual(gateway.has(), [str(_PREFIX)])
+        assert gateway.uplink.lease is not None
+        self.assertEqual([(item.preferred_s, item.valid_s) for item in gateway.uplink.lease.items], [(1000, 2000)])
         gateway.wall.at_ms = learned_ms + 10**9
         gateway.clock.advance(1900)
         self.assertEqual(gateway.has(), [str(_PREFIX)])
@@ -191,6 +193,37 @@ class UplinkTests(SynchronousTestCase):
         gateway.network.interfaces["eth0"] = 3
         gateway.advance(5)
         self.assertEqual((gateway.network.port.sent[-1].type, gateway.has()), (T.REBIND, [str(_PREFIX)]))
+
+    def test_link_was_away(self) -> None:
+        """When the cable is in again, what is had is verified: it may be another link. Who had nothing solicits at once."""
+        gateway = self.gateway()
+        gateway.bind()
+        for carrier, sent in ((False, 0), (True, 1), (True, 0)):
+            before, gateway.host.carrier = len(gateway.network.port.sent), carrier
+            gateway.advance(5)
+            self.assertEqual(len(gateway.network.port.sent) - before, sent)
+            if sent:
+                self.assertEqual(gateway.network.port.sent[-1].type, T.REBIND)
+                gateway.answer(T.REPLY, _ia())
+        gateway = self.gateway()
+        gateway.host.carrier = False
+        gateway.clock.pump([10] * 300)
+        before, gateway.host.carrier = len(gateway.network.port.sent), True
+        gateway.clock.pump([1] * 10)
+        self.assertGreaterEqual(len(gateway.network.port.sent) - before, 2)
+
+    def test_link_comes_back_at_the_stop(self) -> None:
+        """While what it has is given back nothing else is begun."""
+        gateway = self.gateway(release=True)
+        gateway.bind()
+        gateway.host.carrier = False
+        gateway.clock.pump([1] * 8)
+        gateway.host.carrier = True
+        stopped = gateway.uplink.stopService()
+        gateway.advance(2.9)
+        self.assertEqual({message.type for message in gateway.network.port.sent[-2:]}, {T.RELEASE})
+        gateway.advance(0.2)
+        self.successResultOf(stopped)
 
     def test_interface_comes_back_as_another(self) -> None:
         """Its port is closed and another one opened; while that is taken by another program it is tried again, and told at a start."""

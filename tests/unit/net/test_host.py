@@ -26,6 +26,8 @@ class HostTests(SynchronousTestCase):
         """The loopback has no hardware address; an interface that is not there is an `OSError`, and forwards nothing."""
         host = SystemHost(ReadingReactor())
         self.assertEqual(host.link_layer_address("lo"), b"")
+        self.assertTrue(host.has_carrier("lo"))
+        self.assertRaises(OSError, host.has_carrier, "nowhere0")
         self.assertRaises(OSError, host.link_layer_address, "nowhere0")
         self.assertFalse(host.forwards("nowhere0"))
 
