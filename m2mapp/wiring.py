@@ -47,8 +47,6 @@ EXIT_CANNOT_START = 1
 """The exit code where something outside the configuration keeps a node from starting: starting again may help."""
 STORE_THREADS = 8
 """So many threads wait for the disk, for all nodes of the process."""
-COLLECT_AFTER = 10_000
-"""So many objects more than before, and the collector looks for circles among them."""
 FILES_A_NODE = 8
 """So many files a device has open: six of its store, a socket for DHCPv6 and one for CoAP. Groups take one each for all nodes."""
 USUAL_CONFIG = "/etc/m2mapp/gateway.toml"
@@ -200,9 +198,6 @@ def makeService(options: Mapping[str, Any]) -> IService:
         gc.enable()
     # What is there now stays: later collections, which stop the reactor, need not look at it.
     gc.freeze()
-    # A request makes hundreds of objects, nearly all of which their last user ends: looked for circles at Python's 700 they cost a
-    # twelfth of the processor (measured with DHCPv6 exchanges).
-    gc.set_threshold(COLLECT_AFTER)
     return nodes
 
 
