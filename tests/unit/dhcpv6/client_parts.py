@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface
-
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from m2mapp.dhcpv6.message import Message
 from m2mapp.dhcpv6.packet import parse
 from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
+from tests.unit.dhcpv6.interfaces import NamedInterfaces
 
 INTERFACE = 3
 
@@ -50,7 +49,7 @@ class ClientPort:
 
 
 @implementer(IDatagrams)
-class ClientNetwork:
+class ClientNetwork(NamedInterfaces):
     """The interfaces that are there, and where ports were opened: `port` is the last one, `fault` why the next one cannot be."""
 
     def __init__(self) -> None:
@@ -65,14 +64,3 @@ class ClientNetwork:
         self.opened.append((host, port))
         self.receiver, self.port = receiver, ClientPort()
         return self.port
-
-    def interface_index(self, name: str) -> int:
-        if name not in self.interfaces:
-            raise OSError(19, "No such device")
-        return self.interfaces[name]
-
-    def interface_addresses(self, name: str) -> tuple[IPv4Interface | IPv6Interface, ...]:
-        return ()
-
-    def addresses(self) -> tuple[()]:
-        return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
+from ipaddress import IPv6Network
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -22,6 +22,7 @@ from m2mapp.model.metrics import Metrics
 from m2mapp.net.interfaces import IDatagramPort, IDatagramReceiver, IDatagrams, Sockaddr
 from m2mapp.tree.tree import Tree
 from m2mapp.tree.types import Types
+from tests.unit.dhcpv6.interfaces import NamedInterfaces
 from tests.unit.fakes import FakeClock, FakeCommitter, FakeHost
 
 OWN = b"\0\4server"
@@ -66,7 +67,7 @@ class RecordingPort:
 
 @implementer(IDatagrams)
 @dataclass
-class RecordingDatagrams:
+class RecordingDatagrams(NamedInterfaces):
     """Gives out one recording port; `interfaces` are there by name."""
 
     interfaces: dict[str, int] = field(default_factory=lambda: {"isp0": INTERFACE})
@@ -75,17 +76,6 @@ class RecordingDatagrams:
     def open_port(self, host: str, port: int, receiver: IDatagramReceiver) -> RecordingPort:
         self.opened = (host, port)
         return self.port
-
-    def interface_index(self, name: str) -> int:
-        if name not in self.interfaces:
-            raise OSError(19, "No such device")
-        return self.interfaces[name]
-
-    def interface_addresses(self, name: str) -> tuple[IPv4Interface | IPv6Interface, ...]:
-        return ()
-
-    def addresses(self) -> tuple[()]:
-        return ()
 
 
 class Site:
